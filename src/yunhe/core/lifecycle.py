@@ -1,0 +1,307 @@
+"""The life of one task: `step(task, event, now_ms) -> Step`. Pure; the hub and the simulator both walk it.
+
+A task is one array element (or the only one) of an order.  Its lease id is the task's id; every placement
+gives the lease a new epoch, and events of an older epoch never change the task (they are fenced).
+
+    pending -> leased -> running -> succeeded | failed | cancelled
+       ^         |  ^       |  ^
+       |         v  |       v  |
+       |        unknown   unknown      the site is silent: disconnected is not failed
+       +-------- lost <------+         only after the site itself must have stopped the job
+    pending -> withdrawn               cancelled before it was ever placed
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from yunhe.core.errors import Conflict
+
+
+class TaskState(StrEnum):
+    PENDING = "pending"
+    LEASED = "leased"  # the start instruction is written
+    RUNNING = "running"
+    UNKNOWN = "unknown"  # its site is silent
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+
+
+ENDED = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.WITHDRAWN})
+PLACED = frozenset({TaskState.LEASED, TaskState.RUNNING, TaskState.UNKNOWN})
+
+
+class EndReason(StrEnum):
+    """Why an attempt (one lease epoch) ended."""
+
+    EXITED = "exited"  # by itself; the exit code says how
+    MEMORY_LIMIT = "memory_limit"
+    TIME_LIMIT = "time_limit"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+    DEADLINE_MISSED = "deadline_missed"  # never placed in time
+    SPAWN_FAILED = "spawn_failed"  # the site could not start it
+    DISK_FULL = "disk_full"  # the site's
+    SITE_REFUSED = "site_refused"  # allow-list or pause of the site
+    DISCONNECTED = "disconnected"  # the site stopped it: no hub for the disconnect limit
+    SUPERVISOR_LOST = "supervisor_lost"  # the site's host killed the supervisor or restarted
+    LOST = "lost"  # the hub gave the site up
+
+
+# Not the customer's doing: charged 0, disputed, and placed again without using up a retry of the customer.
+SITE_FAULTS = frozenset(
+    {
+        EndReason.SPAWN_FAILED,
+        EndReason.DISK_FULL,
+        EndReason.SITE_REFUSED,
+        EndReason.DISCONNECTED,
+        EndReason.SUPERVISOR_LOST,
+        EndReason.LOST,
+    }
+)
+MAX_SITE_FAULTS = 5
+RETRY_DELAY_MS = 1_000  # doubled with every fault, so that a broken site is not asked in a loop
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    lease_id: str
+    state: TaskState = TaskState.PENDING
+    epoch: int = 0  # of the latest lease; 0: never placed
+    site_id: str | None = None
+    pool_id: str | None = None
+    retries_left: int = 0  # for exits other than 0, by the customer's wish
+    site_faults: int = 0
+    not_before_ms: int = 0  # pending: earliest next placement
+    cancel_requested: bool = False
+    started: bool = False  # in this epoch
+    exit_code: int | None = None
+    reason: EndReason | None = None
+
+
+# --- events ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    site_id: str
+    pool_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    epoch: int
+    reason: EndReason
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSilent:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SiteBack:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """disconnect_limit + grace have passed: the site has stopped the job by its own clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """The hub notices that the run limit has passed and no end was reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The order's deadline passed before the task was placed."""
+
+
+Event = Placed | Started | Ended | CancelRequested | SiteSilent | SiteBack | GivenUp | Overdue | DeadlinePassed
+
+
+# --- results --------------------------------------------------------------------------------------------------
+
+
+class InstructionKind(StrEnum):
+    START = "start"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    kind: InstructionKind
+    lease_id: str
+    epoch: int
+    reason: EndReason | None = None  # of a cancel
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`facts` are (kind, detail) pairs for the append-only log; `released` frees the lease's units."""
+
+    task: Task
+    facts: tuple[tuple[str, str], ...] = ()
+    instructions: tuple[Instruction, ...] = ()
+    released: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.facts or self.instructions or self.released)
+
+
+def step(task: Task, event: Event, now_ms: int) -> Step:
+    """Apply one event. Events that are late, doubled or fenced return the task as it is.
+
+    Raises Conflict only for `Placed` on a task that is not pending: that is a bug of the caller, not luck.
+    """
+    match event:
+        case Placed(site_id, pool_id):
+            return _placed(task, site_id, pool_id)
+        case Started(epoch):
+            return _started(task, epoch)
+        case Ended(epoch, reason, exit_code):
+            return _ended(task, epoch, reason, exit_code, now_ms)
+        case CancelRequested():
+            return _cancel_requested(task)
+        case SiteSilent():
+            if task.state in (TaskState.LEASED, TaskState.RUNNING):
+                return Step(replace(task, state=TaskState.UNKNOWN), (("unknown", "site silent"),))
+        case SiteBack():
+            if task.state is TaskState.UNKNOWN:
+                back = TaskState.RUNNING if task.started else TaskState.LEASED
+                return Step(replace(task, state=back), (("reconnected", ""),))
+        case GivenUp():
+            if task.state in PLACED:
+                # The cancel also reaches a site that never got the start: a start then a cancel runs nothing.
+                fence = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.LOST)
+                end = _attempt_over(task, EndReason.LOST, None, now_ms)
+                return replace(end, instructions=(fence, *end.instructions))
+        case Overdue():
+            if task.state in PLACED:
+                stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.TIME_LIMIT)
+                return Step(task, (("overdue", "run limit passed without a report"),), (stop,))
+        case DeadlinePassed():
+            if task.state is TaskState.PENDING:
+                return _over(task, TaskState.FAILED, EndReason.DEADLINE_MISSED, None)
+    return Step(task)
+
+
+def _placed(task: Task, site_id: str, pool_id: str) -> Step:
+    if task.state is not TaskState.PENDING:
+        raise Conflict(f"task {task.lease_id} is {task.state}, not pending")
+    leased = replace(
+        task,
+        state=TaskState.LEASED,
+        epoch=task.epoch + 1,
+        site_id=site_id,
+        pool_id=pool_id,
+        started=False,
+        exit_code=None,
+        reason=None,
+    )
+    start = Instruction(InstructionKind.START, task.lease_id, leased.epoch)
+    return Step(leased, (("leased", pool_id),), (start,))
+
+
+def _started(task: Task, epoch: int) -> Step:
+    if epoch != task.epoch or task.started or task.state not in PLACED:
+        return Step(task)
+    return Step(replace(task, state=TaskState.RUNNING, started=True), (("started", ""),))
+
+
+def _ended(task: Task, epoch: int, reason: EndReason, exit_code: int | None, now_ms: int) -> Step:
+    if epoch != task.epoch or task.state not in PLACED:
+        return Step(task)
+    return _attempt_over(task, reason, exit_code, now_ms)
+
+
+def _cancel_requested(task: Task) -> Step:
+    if task.state is TaskState.PENDING:
+        if task.epoch == 0:
+            return _over(task, TaskState.WITHDRAWN, EndReason.WITHDRAWN, None)
+        return _over(task, TaskState.CANCELLED, EndReason.CANCELLED, None)
+    if task.state in PLACED and not task.cancel_requested:
+        stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.CANCELLED)
+        return Step(replace(task, cancel_requested=True), (("cancel_requested", ""),), (stop,))
+    return Step(task)
+
+
+def _attempt_over(task: Task, reason: EndReason, exit_code: int | None, now_ms: int) -> Step:
+    """One lease epoch is over: end the task, or make it pending again."""
+    if reason is EndReason.EXITED and exit_code == 0:
+        return _over(task, TaskState.SUCCEEDED, reason, exit_code)
+    if task.cancel_requested or reason is EndReason.CANCELLED:
+        return _over(task, TaskState.CANCELLED, reason, exit_code)
+    fault = reason in SITE_FAULTS
+    again = task.site_faults < MAX_SITE_FAULTS if fault else (reason is EndReason.EXITED and task.retries_left > 0)
+    if not again:
+        return _over(task, TaskState.FAILED, reason, exit_code)
+    delay = RETRY_DELAY_MS * 2**task.site_faults if fault else RETRY_DELAY_MS
+    pending = replace(
+        task,
+        state=TaskState.PENDING,
+        retries_left=task.retries_left - (0 if fault else 1),
+        site_faults=task.site_faults + (1 if fault else 0),
+        not_before_ms=now_ms + delay,
+        exit_code=exit_code,
+        reason=reason,
+    )
+    return Step(pending, (("retry", _describe(reason, exit_code)),), (), released=True)
+
+
+def _over(task: Task, state: TaskState, reason: EndReason, exit_code: int | None) -> Step:
+    ended = replace(task, state=state, reason=reason, exit_code=exit_code)
+    return Step(ended, ((state.value, _describe(reason, exit_code)),), (), released=task.state in PLACED)
+
+
+def _describe(reason: EndReason, exit_code: int | None) -> str:
+    return f"{reason.value} {exit_code}" if exit_code is not None else reason.value
+
+
+# --- the order above its tasks --------------------------------------------------------------------------------
+
+
+class OrderState(StrEnum):
+    OPEN = "open"  # nothing placed yet
+    RUNNING = "running"  # at least one task placed, not all ended
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+
+
+ORDER_ENDED = frozenset({OrderState.SUCCEEDED, OrderState.FAILED, OrderState.CANCELLED, OrderState.WITHDRAWN})
+
+
+def order_state(counts: dict[TaskState, int]) -> OrderState:
+    """The state of an order from how many of its tasks are in each state."""
+    alive = sum(n for state, n in counts.items() if state not in ENDED)
+    if alive:
+        touched = any(n for state, n in counts.items() if n and state is not TaskState.PENDING)
+        return OrderState.RUNNING if touched else OrderState.OPEN
+    for state, result in (
+        (TaskState.FAILED, OrderState.FAILED),
+        (TaskState.CANCELLED, OrderState.CANCELLED),
+        (TaskState.SUCCEEDED, OrderState.SUCCEEDED),
+    ):
+        if counts.get(state):
+            # Withdrawn tasks beside finished ones: the order was cancelled midway.
+            if result is OrderState.SUCCEEDED and counts.get(TaskState.WITHDRAWN):
+                return OrderState.CANCELLED
+            return result
+    return OrderState.WITHDRAWN

@@ -1,0 +1,86 @@
+"""What the network has, as plain values. Units are in the field names, as in `demand`."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from yunhe.core.demand import Precision
+
+
+class PoolKind(StrEnum):
+    CPU = "cpu"  # unit: a core
+    ACCELERATOR = "accelerator"  # unit: a card
+
+
+class SiteState(StrEnum):
+    PENDING = "pending"  # enrolled, waits for the operator
+    APPROVED = "approved"  # may connect; waits for certification
+    ACTIVE = "active"
+    PAUSED = "paused"  # no new leases; running ones go on
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """FLOP/s of ONE whole unit (core or card), dense, at `precision`. None: not known."""
+
+    precision: Precision
+    nominal_flops: int | None
+    measured_flops: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A computing centre, with the physical facts that price, carbon and latency are computed from."""
+
+    id: str
+    name: str
+    provider: str  # organisation id that is paid
+    region: str  # province, the residency name
+    cluster: str | None  # facts/clusters id
+    lat: float
+    lon: float
+    pue_milli: int  # 1250: PUE 1.25
+    carbon_g_per_kwh: int  # grid emission factor
+    power_price_microcny_per_kwh: int
+    tier: int  # highest security tier that the site can give
+    bandwidth_bps: int
+    state: SiteState
+    connected: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Equal units at one site. `capacity_milli` is certified; memory is host memory for the whole pool."""
+
+    id: str
+    site_id: str
+    kind: PoolKind
+    chip: str  # chip id of the catalogue, or "unknown"
+    stack: str  # cpu, cuda, cann, rocm, dtk, musa
+    capacity_milli: int
+    memory_bytes: int
+    card_memory_bytes: int
+    max_slot_milli: int  # largest slot on one host
+    rates: tuple[Rate, ...]
+    price_microcny_per_unit_hour: int
+    watts_per_unit: int  # at full load, IT power
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """What of a pool is free now: certified minus leases minus foreign use."""
+
+    milli: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """All sites and pools; `free[i]` belongs to `pools[i]`. `places` maps place id to (lat, lon)."""
+
+    sites: tuple[Site, ...]
+    pools: tuple[Pool, ...]
+    free: tuple[Free, ...]
+    places: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # Measured latency overrides the computed one: (site id, place id) -> one-way us.
+    measured_latency_us: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -1,0 +1,237 @@
+"""Messages of the hub-site link. The agent dials out; see docs/architecture.md for the protocol.
+
+Every request is signed with the site's Ed25519 key over `signed_bytes` (see `yunhe.wire.signing`). Times named
+`_ms` without `utc` are milliseconds on the site's monotonic clock since the lease's start.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from yunhe.core.demand import Precision
+from yunhe.core.lifecycle import EndReason
+
+MAX_SYNC_BYTES = 4 * 1024 * 1024
+MAX_REPORTS_PER_SYNC = 1_000
+MAX_INSTRUCTIONS_PER_ANSWER = 500
+MAX_CHUNK_BYTES = 1024 * 1024
+LINK_VERSION = 1
+
+Id = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- enrolment ------------------------------------------------------------------------------------------------
+
+
+class Enrol(Message):
+    """One-time token plus the site's public key; the operator approves afterwards. Not signed: the token is proof,
+    but `proof` is a signature of the token by the new key, so that the key is held by the sender."""
+
+    token: Annotated[str, Field(max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    public_key: Annotated[str, Field(max_length=64)]  # base64url, raw Ed25519
+    proof: Annotated[str, Field(max_length=128)]
+    cluster: Annotated[str, Field(max_length=40)] | None = None  # facts/clusters id
+    region: Annotated[str, Field(max_length=40)] | None = None  # needed without a cluster, like lat and lon
+    lat: Annotated[float, Field(ge=-90, le=90)] | None = None
+    lon: Annotated[float, Field(ge=-180, le=180)] | None = None
+
+
+class Enrolled(Message):
+    site_id: Id
+    state: str
+
+
+class Hello(Message):
+    """Ask for a new agent epoch. `previous_epoch` is the last one with which this spool polled (0: none)."""
+
+    site_id: Id
+    previous_epoch: Count
+    link_version: int = LINK_VERSION
+    agent_version: Annotated[str, Field(max_length=40)] = ""
+
+
+class Welcome(Message):
+    epoch: Count
+    poll_hold_ms: Count  # longest time that the hub holds a poll
+    report_seq: Count  # last report of this site that the hub has stored
+    hub_utc_ms: Count
+
+
+# --- reports: site to hub, each with a contiguous sequence number of the site -----------------------------------
+
+
+class LeaseStarted(Message):
+    kind: Literal["started"] = "started"
+    seq: Count
+    lease_id: Id
+    epoch: Count
+    started_utc_ms: Count  # the site's wall clock, shown only
+
+
+class LeaseEnded(Message):
+    kind: Literal["ended"] = "ended"
+    seq: Count
+    lease_id: Id
+    epoch: Count
+    reason: EndReason
+    exit_code: int | None = None
+    detail: Annotated[str, Field(max_length=500)] = ""
+
+
+class UsageTotals(Message):
+    """Cumulative since the lease's start, at `to_ms`. All measured by the kernel, `sampled` where it is not."""
+
+    wall_ms: Count  # elapsed
+    cpu_ms: Count
+    peak_memory_bytes: Count
+    sampled: bool = False  # peak memory read by sampling the process tree
+
+
+class UsageReport(Message):
+    """The interval [from_ms, to_ms) since lease start. Unique by (lease_id, epoch, n); n starts at 0."""
+
+    kind: Literal["usage"] = "usage"
+    seq: Count
+    lease_id: Id
+    epoch: Count
+    n: Count
+    from_ms: Count
+    to_ms: Count
+    totals: UsageTotals
+    final: bool
+
+
+class BenchmarkResult(Message):
+    """Median of `repeats` runs; spread is (max - min) / median in percent."""
+
+    name: Annotated[str, Field(max_length=40)]  # "gemm_fp64", "gemm_fp32", "memory_bandwidth", "disk_write", ...
+    value: Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
+    unit: Annotated[str, Field(max_length=20)]  # "FLOP/s", "B/s"
+    repeats: Annotated[int, Field(ge=1, le=1000)]
+    spread_percent: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class RateReport(Message):
+    """FLOP/s of one whole unit."""
+
+    precision: Precision
+    nominal_flops: Count | None = None
+    measured_flops: Count | None = None
+
+
+class PoolReport(Message):
+    """A discovered and tested pool. `name` is unique in the site; the hub's pool id is `site_id:name`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=24, pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    kind_of_unit: Literal["core", "card"]
+    chip: Annotated[str, Field(max_length=40)]  # catalogue id or "unknown"
+    chip_name: Annotated[str, Field(max_length=120)]  # as the hardware says it
+    stack: Annotated[str, Field(max_length=16)]
+    capacity_milli: Count
+    memory_bytes: Count
+    card_memory_bytes: Count = 0
+    max_slot_milli: Count
+    watts_per_unit: Annotated[int, Field(ge=0, le=100_000)]
+    watts_source: Annotated[str, Field(max_length=200)] = "assumed"
+    rates: Annotated[tuple[RateReport, ...], Field(max_length=16)]
+    benchmarks: Annotated[tuple[BenchmarkResult, ...], Field(max_length=32)] = ()
+
+
+class Certificate(Message):
+    """What the site has, and what the benchmark measured. Replaces the one before."""
+
+    kind: Literal["certificate"] = "certificate"
+    seq: Count
+    tested_utc_ms: Count
+    tier: Annotated[int, Field(ge=0, le=5)]
+    isolation: Annotated[str, Field(max_length=200)]  # "bubblewrap + cgroup v1", "process groups"
+    software: Annotated[str, Field(max_length=500)]
+    pools: Annotated[tuple[PoolReport, ...], Field(max_length=64)]
+
+
+Report = Annotated[LeaseStarted | LeaseEnded | UsageReport | Certificate, Field(discriminator="kind")]
+
+
+# --- sync -----------------------------------------------------------------------------------------------------
+
+
+class LeaseDigest(Message):
+    """One lease that the site still holds (accepted, and its end not yet acknowledged)."""
+
+    lease_id: Id
+    epoch: Count
+    started: bool
+
+
+class PoolDigest(Message):
+    """Units and memory that others than the hub's leases use right now."""
+
+    name: Annotated[str, Field(max_length=24)]
+    foreign_milli: Count = 0
+    foreign_memory_bytes: Count = 0
+
+
+class Sync(Message):
+    """One poll. `applied_seq` is the last instruction that the spool holds durably."""
+
+    site_id: Id
+    epoch: Count
+    poll_no: Annotated[int, Field(ge=1, le=2**53)]
+    applied_seq: Count
+    wait_ms: Annotated[int, Field(ge=0, le=60_000)]
+    accepting: bool = True  # False: the site's own pause; leases that run go on
+    reports: Annotated[tuple[Report, ...], Field(max_length=MAX_REPORTS_PER_SYNC)] = ()
+    pools: Annotated[tuple[PoolDigest, ...], Field(max_length=64)] = ()
+    # Full snapshot: every lease that the site holds; sent on a new epoch and about every 10 minutes.
+    leases: Annotated[tuple[LeaseDigest, ...], Field(max_length=100_000)] | None = None
+
+
+class StartLease(Message):
+    kind: Literal["start"] = "start"
+    seq: Count
+    lease_id: Id
+    epoch: Count
+    pool: str  # pool name in the site
+    slots: int
+    slot_milli: int  # units per slot
+    slot_memory_bytes: int  # per slot; 0: the slot's share of the pool
+    run_limit_ms: int
+    disconnect_limit_ms: int
+    command: tuple[str, ...]
+    env: dict[str, str] = Field(default_factory=dict)
+    bundle_sha256: str | None = None  # files for the job's directory, GET /v1/agent/bundles/{sha256}
+    outputs: tuple[str, ...] = ()  # relative paths to collect at the end
+    log_cap_bytes: int = 10 * 1024 * 1024
+    output_cap_bytes: int = 64 * 1024 * 1024
+
+
+class CancelLease(Message):
+    kind: Literal["cancel"] = "cancel"
+    seq: Count
+    lease_id: Id
+    epoch: Count
+    reason: EndReason
+
+
+class CertifyNow(Message):
+    """Measure now: the hub lets one site at a time do so. Answered by a Certificate report."""
+
+    kind: Literal["certify"] = "certify"
+    seq: Count
+
+
+SiteInstruction = Annotated[StartLease | CancelLease | CertifyNow, Field(discriminator="kind")]
+
+
+class SyncAnswer(Message):
+    epoch: Count
+    poll_no: Count
+    report_seq: Count  # last report that the hub has stored
+    want_snapshot: bool = False
+    instructions: tuple[SiteInstruction, ...] = ()
