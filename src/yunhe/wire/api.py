@@ -5,7 +5,7 @@ Answers carry plain integers with the unit in the name; `yunhe.core.units` forma
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from yunhe.core.demand import Preference
 from yunhe.core.lifecycle import OrderState, TaskState
@@ -18,7 +18,15 @@ Quantity = Annotated[str, Field(min_length=1, max_length=60)]
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[\w][\w .:-]*$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Command = Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(min_length=1, max_length=256)]
-RelativePath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\x00\\]+$")]
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must be a path inside the job's directory, without '..'")
+    return path
+
+
+RelativePath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00\\]+$"), AfterValidator(_inside)]
 
 
 class Message(BaseModel):
