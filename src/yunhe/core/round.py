@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from yunhe.core.demand import Shape
 from yunhe.core.supply import Supply
+from yunhe.core.tariff import Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +71,6 @@ class SiteReasons:
     site_id: str
     pool_id: str | None
     reasons: tuple[Reason, ...]  # empty: it fits
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """A price split, micro-CNY."""
-
-    compute: int
-    energy: int
-    transfer: int
-    line: int
-
-    @property
-    def total(self) -> int:
-        return self.compute + self.energy + self.transfer + self.line
 
 
 @dataclass(frozen=True, slots=True)
