@@ -295,6 +295,24 @@ class InvoiceView(Answer):
     total_microcny: int
 
 
+class PostingView(Answer):
+    """One move of `amount` of `unit` from `source` to `destination`; rows of one `set_ref` belong together."""
+
+    set_ref: str
+    n: int
+    utc_ms: int
+    kind: str
+    source: str
+    destination: str
+    amount: int
+    unit: str
+
+
+class PostingPage(Answer):
+    postings: tuple[PostingView, ...]
+    next_cursor: str | None = None
+
+
 class TrialBalanceRow(Answer):
     account: str
     unit: str
@@ -435,6 +453,21 @@ class KeyCreated(Answer):
     key: str
     role: Role
     organisation: str
+
+
+class KeyView(Answer):
+    """A key without its secret."""
+
+    id: str
+    organisation: str
+    member: str
+    role: Role
+    created_utc_ms: int
+    revoked_utc_ms: int | None
+
+
+class KeyList(Answer):
+    keys: tuple[KeyView, ...]
 
 
 class WhoAmI(Answer):
