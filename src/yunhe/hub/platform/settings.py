@@ -1,0 +1,42 @@
+"""Settings of a hub: each has a unit, a default and a reason. Read once, in a composition root, then passed down."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from yunhe.core.policy import Policy
+
+
+class HubSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    database_url: str  # sqlite:///PATH or postgresql://USER@HOST/DB
+    data_dir: Path  # logs, outputs and the operator's first key; replicas share it
+    host: str = "127.0.0.1"  # loopback unless the operator says otherwise
+    port: int = Field(default=8440, ge=0, le=65535)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    read_connections: int = Field(default=8, ge=1, le=64)
+
+    # Link. A poll must end well before a lease's disconnect limit, or a healthy site would look silent to itself.
+    poll_hold_ms: int = Field(default=50_000, ge=100, le=60_000)
+    disconnect_limit_ms: int = Field(default=300_000, ge=1_000)  # a five-minute link break loses no job
+    disconnect_grace_ms: int = Field(default=30_000, ge=500)  # the site's time to kill, and drift of its clock
+    silent_after_ms: int = Field(default=90_000, ge=500)  # no poll for this long: leases become `unknown`
+    overdue_grace_ms: int = Field(default=60_000, ge=1_000)  # run limit passed without a report
+    certify_turn_ms: int = Field(default=60_000, ge=1_000)  # one site measures at a time, at most this long
+
+    # Round. Debounce collects a burst of submits into one round; a lone order hardly waits.
+    round_debounce_ms: int = Field(default=2, ge=0, le=1_000)
+    round_orders: int = Field(default=10_000, ge=1)  # open orders that one round looks at
+    round_timeout_ms: int = Field(default=30_000, ge=100)
+    round_seed: int = 1
+    policy: Policy = Policy()
+
+    # Leadership: the lease is renewed every third of its time; another replica takes over after it ran out.
+    leader_ttl_ms: int = Field(default=6_000, ge=500, le=10_000)
+
+    # Bounds of what a caller may send or keep.
+    log_cap_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)  # per task
+    output_cap_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)  # per task, all outputs
+    min_free_disk_bytes: int = Field(default=64 * 1024 * 1024, ge=0)  # below it, no new orders and no new logs

@@ -1,0 +1,70 @@
+"""Wake-up hints inside one process. A hint may be spurious or late, never the only way to learn of a change.
+
+Use: register the waiter, THEN read, then wait; otherwise a change between the read and the wait is missed.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class Waiter:
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    def rearm(self) -> None:
+        """Call before the next read when waiting in a loop."""
+        self._event.clear()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """True when woken, False after the timeout."""
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+
+class Signals:
+    """Topics are short strings such as "round", "outbox", "order:ord_..."."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiters: dict[str, set[Waiter]] = defaultdict(set)
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    @contextmanager
+    def waiting(self, *topics: str) -> Iterator[Waiter]:
+        waiter = Waiter()
+        for topic in topics:
+            self._waiters[topic].add(waiter)
+        try:
+            yield waiter
+        finally:
+            for topic in topics:
+                waiters = self._waiters[topic]
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiters[topic]
+
+    def fire(self, topics: Iterable[str]) -> None:
+        """On the event loop's thread."""
+        for topic in topics:
+            for waiter in self._waiters.get(topic, ()):
+                waiter.wake()
+
+    def fire_all(self) -> None:
+        """Another replica wrote something: everybody looks again."""
+        for waiters in list(self._waiters.values()):
+            for waiter in waiters:
+                waiter.wake()
+
+    def fire_from_thread(self, topics: Iterable[str]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.fire, tuple(topics))
