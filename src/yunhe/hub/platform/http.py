@@ -1,0 +1,111 @@
+"""The HTTP frame of every hub process: problem+json, a bound on bodies, request ids."""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from yunhe.core import errors
+from yunhe.core.errors import YunheError
+from yunhe.wire.convert import from_validation_error
+from yunhe.wire.problem import CONTENT_TYPE, to_problem
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID_HEADER = b"yunhe-request-id"
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def problem_response(error: YunheError, request_id: str = "") -> Response:
+    problem = to_problem(error, request_id)
+    headers = {"Retry-After": "1"} if error.retryable else None
+    return Response(problem.model_dump_json(), status_code=problem.status, media_type=CONTENT_TYPE, headers=headers)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Every error leaves as problem+json; what is not ours is logged in full and told in general words only."""
+
+    @app.exception_handler(YunheError)
+    async def _ours(request: Request, error: YunheError) -> Response:
+        return problem_response(error, _request_id(request))
+
+    @app.exception_handler(RequestValidationError)
+    @app.exception_handler(ValidationError)
+    async def _invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError | ValidationError)
+        return problem_response(from_validation_error(error), _request_id(request))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        known: YunheError
+        if error.status_code == 404:
+            known = errors.NotFound(f"no such address: {request.url.path}")
+        elif error.status_code == 405:
+            response = problem_response(errors.InvalidInput(f"{request.method} is not possible here"))
+            response.status_code = 405
+            response.headers.update(error.headers or {})
+            return response
+        else:
+            known = errors.InvalidInput(str(error.detail))
+        return problem_response(known, _request_id(request))
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        log.error("request %s %s failed", request.method, request.url.path, exc_info=error)
+        known = errors.Unavailable("the hub made a mistake; it has been logged", hint="tell the operator the request id")
+        response = problem_response(known, _request_id(request))
+        response.status_code = 500
+        return response
+
+
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("yunhe_request_id", ""))
+
+
+class Frame:
+    """ASGI middleware: gives each request an id and refuses bodies over `limit(path)` bytes before they are read."""
+
+    def __init__(self, app: App, limits: tuple[tuple[re.Pattern[str], int], ...], default_limit: int) -> None:
+        self._app = app
+        self._limits = limits
+        self._default = default_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(8)
+        scope["yunhe_request_id"] = request_id
+        limit = next((n for pattern, n in self._limits if pattern.match(scope["path"])), self._default)
+        too_large = errors.TooLarge(f"the body is larger than {limit} bytes")
+        for name, value in scope["headers"]:
+            if name == b"content-length" and (not value.isdigit() or int(value) > limit):
+                await problem_response(too_large, request_id)(scope, receive, send)
+                return
+        seen = 0
+
+        async def bounded_receive() -> MutableMapping[str, Any]:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise too_large
+            return message
+
+        async def tagged_send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, request_id.encode())]
+            await send(message)
+
+        await self._app(scope, bounded_receive, tagged_send)

@@ -1,0 +1,142 @@
+"""What one room leaves for another to do, as durable rows written in the transaction of their cause.
+
+A row is (room, key, due).  A consumer deletes the rows that it takes and does the work in the same transaction, so the
+work happens once however many replicas look: the second DELETE finds nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+import sqlalchemy as sa
+
+from yunhe.core.errors import YunheError
+from yunhe.hub.platform.context import Platform
+from yunhe.hub.platform.db import insert_ignore, metadata
+from yunhe.hub.platform.writer import Tx
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 1.0  # a hint may be lost; due rows are found at the latest after this
+BATCH = 500
+RETRY_MS = 1_000
+MAX_RETRY_MS = 300_000
+
+work = sa.Table(
+    "work",
+    metadata,
+    sa.Column("room", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("due_ms", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Index("ix_work_room_due", "room", "due_ms"),
+)
+
+Consumer = Callable[[Tx, Sequence[str]], None]
+
+
+def topic(room: str) -> str:
+    return f"work:{room}"
+
+
+def put(tx: Tx, room: str, keys: Iterable[str], due_ms: int) -> None:
+    """Leave work for `room`; a key that is there already stays as it is."""
+    insert_ignore(work).execute(tx.conn, [{"room": room, "key": key, "due_ms": due_ms} for key in keys])
+    tx.notify(topic(room))
+
+
+def left(conn: sa.Connection, room: str, key_prefixes: Iterable[str]) -> set[str]:
+    """Which of the prefixes still have work rows."""
+    found = set()
+    for prefix in key_prefixes:
+        # A range instead of LIKE: the same plan on both databases, whatever the collation's LIKE does.
+        row = conn.execute(
+            sa.select(work.c.key)
+            .where(work.c.room == room, work.c.key >= prefix, work.c.key < prefix + "\U0010ffff")
+            .limit(1)
+        ).first()
+        if row is not None:
+            found.add(prefix)
+    return found
+
+
+def take(tx: Tx, room: str, keys: Sequence[str]) -> list[str]:
+    """Delete the rows and return the keys that this transaction deleted, in order."""
+    taken: set[str] = set(
+        tx.conn.scalars(sa.delete(work).where(work.c.room == room, work.c.key.in_(sorted(keys))).returning(work.c.key))
+    )
+    return [key for key in keys if key in taken]
+
+
+def _due(conn: sa.Connection, room: str, now_ms: int) -> list[str]:
+    statement = sa.select(work.c.key).where(work.c.room == room, work.c.due_ms <= now_ms)
+    return list(conn.scalars(statement.order_by(work.c.due_ms, work.c.key).limit(BATCH)))
+
+
+class WorkLoop:
+    """Runs `consume(tx, keys)` over the due rows of one room until cancelled."""
+
+    def __init__(self, platform: Platform, room: str, consume: Consumer) -> None:
+        self._platform = platform
+        self._room = room
+        self._consume = consume
+
+    async def run(self) -> None:
+        with self._platform.signals.waiting(topic(self._room)) as waiter:
+            while True:
+                waiter.rearm()
+                try:
+                    done = await self._once()
+                except YunheError as error:
+                    log.warning("work of %s waits: %s", self._room, error)
+                    done = 0
+                if not done:
+                    await waiter.wait(IDLE_S)
+
+    async def _once(self) -> int:
+        platform, room = self._platform, self._room
+        now_ms = platform.clock.now_ms()
+        keys = await platform.read(lambda conn: _due(conn, room, now_ms))
+        if not keys:
+            return 0
+        try:
+            await platform.write(self._apply, tuple(keys))
+        except YunheError:
+            raise
+        except Exception:
+            log.exception("work of %s failed for a batch of %d: trying them singly", room, len(keys))
+            await asyncio.sleep(0)
+            for key in keys:
+                await self._single(key)
+        return len(keys)
+
+    def _apply(self, tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[None]:
+        for keys in batches:
+            taken = take(tx, self._room, keys)
+            if taken:
+                self._consume(tx, taken)
+        return [None] * len(batches)
+
+    async def _single(self, key: str) -> None:
+        try:
+            await self._platform.write(self._apply, (key,))
+        except YunheError:
+            raise
+        except Exception:
+            log.exception("work %s of %s failed; it will be tried again", key, self._room)
+            await self._platform.write(self._postpone, key)
+
+    def _postpone(self, tx: Tx, keys: Sequence[str]) -> list[None]:
+        for key in keys:
+            row = tx.conn.execute(
+                sa.update(work)
+                .where(work.c.room == self._room, work.c.key == key)
+                .values(attempts=work.c.attempts + 1)
+                .returning(work.c.attempts)
+            ).first()
+            if row is not None:
+                due_ms = tx.now_ms + min(MAX_RETRY_MS, RETRY_MS * 2 ** min(row.attempts, 10))
+                tx.conn.execute(
+                    sa.update(work).where(work.c.room == self._room, work.c.key == key).values(due_ms=due_ms)
+                )
+        return [None] * len(keys)
