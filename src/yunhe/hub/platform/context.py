@@ -15,7 +15,7 @@ from yunhe.hub.platform.signals import Signals
 from yunhe.hub.platform.writer import Handler, Writer
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - item
+I = TypeVar("I")
 R = TypeVar("R")
 
 

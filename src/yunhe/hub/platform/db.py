@@ -32,11 +32,14 @@ class Database:
     def __init__(self, url: str, read_connections: int) -> None:
         self.url = _with_driver(url)
         self.is_sqlite = self.url.startswith("sqlite")
+        # Server processes of our own writer: their NOTIFY tells this process nothing new.
+        self.own_backends: set[int] = set()
         if self.is_sqlite:
             self.write_engine = _sqlite_engine(self.url, "BEGIN IMMEDIATE", 1)
             self.read_engine = _sqlite_engine(self.url, "BEGIN", read_connections)
         else:
             self.write_engine = _postgresql_engine(self.url, 2)
+            sa.event.listen(self.write_engine, "connect", self._note_backend)
             self.read_engine = _postgresql_engine(self.url, read_connections)
 
     @contextmanager
@@ -44,6 +47,9 @@ class Database:
         """A read transaction: one consistent view on SQLite, per statement on PostgreSQL."""
         with translated(), self.read_engine.begin() as conn:
             yield conn
+
+    def _note_backend(self, dbapi_connection: Any, _record: Any) -> None:
+        self.own_backends.add(dbapi_connection.info.backend_pid)
 
     def close(self) -> None:
         self.write_engine.dispose()

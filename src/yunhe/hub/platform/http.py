@@ -51,6 +51,8 @@ def install_problems(app: FastAPI) -> None:
         known: YunheError
         if error.status_code == 404:
             known = errors.NotFound(f"no such address: {request.url.path}")
+        elif error.status_code == 413:
+            known = errors.TooLarge(str(error.detail))
         elif error.status_code == 405:
             response = problem_response(errors.InvalidInput(f"{request.method} is not possible here"))
             response.status_code = 405
@@ -63,7 +65,9 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
         log.error("request %s %s failed", request.method, request.url.path, exc_info=error)
-        known = errors.Unavailable("the hub made a mistake; it has been logged", hint="tell the operator the request id")
+        known = errors.Unavailable(
+            "the hub made a mistake; it has been logged", hint="tell the operator the request id"
+        )
         response = problem_response(known, _request_id(request))
         response.status_code = 500
         return response
@@ -88,10 +92,10 @@ class Frame:
         request_id = secrets.token_hex(8)
         scope["yunhe_request_id"] = request_id
         limit = next((n for pattern, n in self._limits if pattern.match(scope["path"])), self._default)
-        too_large = errors.TooLarge(f"the body is larger than {limit} bytes")
+        too_large = f"the body is larger than {limit} bytes"
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value) > limit):
-                await problem_response(too_large, request_id)(scope, receive, send)
+                await problem_response(errors.TooLarge(too_large), request_id)(scope, receive, send)
                 return
         seen = 0
 
@@ -100,7 +104,7 @@ class Frame:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise too_large
+                raise HTTPException(413, too_large)
             return message
 
         async def tagged_send(message: MutableMapping[str, Any]) -> None:

@@ -23,7 +23,9 @@ async def listen(platform: Platform) -> None:
             async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as conn:
                 await conn.execute("LISTEN yunhe")
                 platform.signals.fire_all()  # what was missed while not listening
-                async for _ in conn.notifies():
+                async for notice in conn.notifies():
+                    if notice.pid in platform.db.own_backends:
+                        continue
                     await asyncio.sleep(DEBOUNCE_S)
                     platform.signals.fire_all()
         except (psycopg.Error, OSError) as error:

@@ -27,7 +27,7 @@ from yunhe.hub.platform.signals import Signals
 
 log = logging.getLogger(__name__)
 
-I = TypeVar("I")  # noqa: E741 - item
+I = TypeVar("I")
 R = TypeVar("R")
 
 MAX_GROUP = 2_000
@@ -146,7 +146,7 @@ class Writer:
     def _run_group(self, group: list[_Job]) -> None:
         try:
             outcomes = self._commit(group)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever broke is every waiting caller's answer
             if len(group) > 1:
                 log.info("a group of %d writes failed (%s): running them singly", len(group), error)
                 for job in group:
@@ -163,7 +163,7 @@ class Writer:
             time.sleep(RETRY_S * 2**attempt)
             try:
                 return self._commit([job])[0]
-            except Exception as again:
+            except Exception as again:  # noqa: BLE001
                 error = again
         known = storage_error(error) if isinstance(error, sa.exc.DBAPIError) else None
         if known is None and not isinstance(error, YunheError):
