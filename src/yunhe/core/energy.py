@@ -5,11 +5,9 @@ Grid / ISO/IEC 30134-2).  Carbon is location-based: energy times the grid's aver
 Scope 2).  Everything is rounded up once, at the end, so that a sum is never less than what was used.
 """
 
+from yunhe.core.rounding import ceil_div
+
 _MS_PER_HOUR = 3_600_000
-
-
-def _ceil_div(numerator: int, denominator: int) -> int:
-    return -(-numerator // denominator)
 
 
 def full_load_mwh(pue_milli: int, watts_per_unit: int, milli: int, ms: int) -> int:
@@ -18,7 +16,7 @@ def full_load_mwh(pue_milli: int, watts_per_unit: int, milli: int, ms: int) -> i
     E = P_unit * units * t * PUE.  It bounds `busy_mwh` from above, so holds are sized by it.
     """
     # W * milli-units * ms * milli-PUE -> mWh: 1000 / (1000 * 3.6e6 * 1000)
-    return _ceil_div(watts_per_unit * milli * ms * pue_milli, 1_000 * _MS_PER_HOUR)
+    return ceil_div(watts_per_unit * milli * ms * pue_milli, 1_000 * _MS_PER_HOUR)
 
 
 def busy_mwh(pue_milli: int, watts_per_unit: int, cpu_ms: int) -> int:
@@ -27,10 +25,10 @@ def busy_mwh(pue_milli: int, watts_per_unit: int, cpu_ms: int) -> int:
     E = P_unit * busy time * PUE: a unit is taken to draw its full-load power while it is busy.
     """
     # W * ms * milli-PUE -> mWh: 1000 / (3.6e6 * 1000)
-    return _ceil_div(watts_per_unit * cpu_ms * pue_milli, _MS_PER_HOUR)
+    return ceil_div(watts_per_unit * cpu_ms * pue_milli, _MS_PER_HOUR)
 
 
 def carbon_mg(mwh: int, g_per_kwh: int) -> int:
     """Carbon dioxide in milligrams of `mwh` milliwatt-hours on a grid of `g_per_kwh`, rounded up."""
     # mWh * g/kWh -> mg: 1000 / 1e6
-    return _ceil_div(mwh * g_per_kwh, 1_000)
+    return ceil_div(mwh * g_per_kwh, 1_000)

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
+from yunhe.core.rounding import ceil_div
+
 _MILLI_MS_PER_UNIT_HOUR = 1_000 * 3_600_000
 _MWH_PER_KWH = 1_000_000
 _BYTES_PER_GIB = 1 << 30
-
-
-def _ceil_div(numerator: int, denominator: int) -> int:
-    return -(-numerator // denominator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,8 @@ def price(
     Each part is rounded up to a whole micro-CNY.  `line` is 0: no circuit is booked with a task yet.
     """
     return Price(
-        compute=_ceil_div(price_microcny_per_unit_hour * milli * wall_ms, _MILLI_MS_PER_UNIT_HOUR),
-        energy=_ceil_div(energy_mwh * power_price_microcny_per_kwh, _MWH_PER_KWH),
-        transfer=_ceil_div(data_bytes * transfer_microcny_per_gib, _BYTES_PER_GIB),
+        compute=ceil_div(price_microcny_per_unit_hour * milli * wall_ms, _MILLI_MS_PER_UNIT_HOUR),
+        energy=ceil_div(energy_mwh * power_price_microcny_per_kwh, _MWH_PER_KWH),
+        transfer=ceil_div(data_bytes * transfer_microcny_per_gib, _BYTES_PER_GIB),
         line=0,
     )
