@@ -1,0 +1,1 @@
+"""Who may call: organisations, members, roles, keys, quotas."""

@@ -1,0 +1,176 @@
+"""The tables of the accounts room and the statements on them. Only `accounts.service` imports this module."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Select,
+    Table,
+    Text,
+    case,
+    or_,
+    select,
+    update,
+)
+
+from yunhe.hub.platform.db import insert_ignore, metadata
+
+organisation = Table(
+    "organisation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("credit_limit_microcny", BigInteger, nullable=False),
+    Column("quota_milli", BigInteger),  # units leased at the same time; null: no limit
+    Column("used_milli", BigInteger, nullable=False),  # guard of the quota
+    Column("weight", Integer, nullable=False),  # of the fair share
+    Column("created_ms", BigInteger, nullable=False),
+)
+member = Table(
+    "member",
+    metadata,
+    Column("organisation", Text, ForeignKey("organisation.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+)
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("organisation", Text, ForeignKey("organisation.id"), nullable=False),
+    Column("member", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("sha256", Text, nullable=False, unique=True),  # of the key; the key itself is kept nowhere
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    Index("ix_api_key_organisation", "organisation"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One row of `api_key`."""
+
+    id: str
+    organisation: str
+    member: str
+    role: str
+    sha256: str
+    created_ms: int
+    revoked_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrganisationRow:
+    """One row of `organisation`."""
+
+    id: str
+    name: str
+    credit_limit_microcny: int
+    quota_milli: int | None
+    used_milli: int
+    weight: int
+    created_ms: int
+
+
+def add_organisation(conn: Connection, row: OrganisationRow) -> bool:
+    """False when the id is taken."""
+    values = {
+        "id": row.id,
+        "name": row.name,
+        "credit_limit_microcny": row.credit_limit_microcny,
+        "quota_milli": row.quota_milli,
+        "used_milli": row.used_milli,
+        "weight": row.weight,
+        "created_ms": row.created_ms,
+    }
+    return int(insert_ignore(organisation).execute(conn, [values])) == 1
+
+
+def find_organisation(conn: Connection, organisation_id: str) -> OrganisationRow | None:
+    row = conn.execute(select(organisation).where(organisation.c.id == organisation_id)).one_or_none()
+    return None if row is None else OrganisationRow(**row._mapping)
+
+
+def list_organisations(conn: Connection, only: str | None) -> list[OrganisationRow]:
+    query: Select[tuple[object, ...]] = select(organisation).order_by(organisation.c.id)
+    if only is not None:
+        query = query.where(organisation.c.id == only)
+    return [OrganisationRow(**row._mapping) for row in conn.execute(query)]
+
+
+def credit_limits(conn: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Credit limit in micro-CNY of each organisation that exists."""
+    query = select(organisation.c.id, organisation.c.credit_limit_microcny).where(organisation.c.id.in_(ids))
+    return {row.id: row.credit_limit_microcny for row in conn.execute(query)}
+
+
+def add_member(conn: Connection, organisation_id: str, name: str, now_ms: int) -> None:
+    insert_ignore(member).execute(conn, [{"organisation": organisation_id, "name": name, "created_ms": now_ms}])
+
+
+def add_key(conn: Connection, row: KeyRow) -> None:
+    conn.execute(
+        api_key.insert().values(
+            id=row.id,
+            organisation=row.organisation,
+            member=row.member,
+            role=row.role,
+            sha256=row.sha256,
+            created_ms=row.created_ms,
+            revoked_ms=row.revoked_ms,
+        )
+    )
+
+
+def find_key_by_hash(conn: Connection, sha256: str) -> KeyRow | None:
+    return _key(conn.execute(select(api_key).where(api_key.c.sha256 == sha256)).one_or_none())
+
+
+def find_key(conn: Connection, key_id: str) -> KeyRow | None:
+    return _key(conn.execute(select(api_key).where(api_key.c.id == key_id)).one_or_none())
+
+
+def _key(row: Row[tuple[object, ...]] | None) -> KeyRow | None:
+    return None if row is None else KeyRow(**row._mapping)
+
+
+def list_keys(conn: Connection, only: str | None) -> list[KeyRow]:
+    query: Select[tuple[object, ...]] = select(api_key).order_by(api_key.c.created_ms, api_key.c.id)
+    if only is not None:
+        query = query.where(api_key.c.organisation == only)
+    return [KeyRow(**row._mapping) for row in conn.execute(query)]
+
+
+def revoke_key(conn: Connection, key_id: str, now_ms: int) -> None:
+    """A second revocation keeps the time of the first."""
+    conn.execute(
+        update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_ms.is_(None)).values(revoked_ms=now_ms)
+    )
+
+
+def reserve_quota(conn: Connection, organisation_id: str, milli: int) -> bool:
+    """Conditional update of the guard; False when the quota does not allow it or there is no such organisation."""
+    table = organisation.c
+    fits = or_(table.quota_milli.is_(None), table.used_milli + milli <= table.quota_milli)
+    statement = (
+        update(organisation).where(table.id == organisation_id, fits).values(used_milli=table.used_milli + milli)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def release_quota(conn: Connection, amounts: Mapping[str, int]) -> None:
+    """In sorted order; never under zero."""
+    table = organisation.c
+    for organisation_id, milli in sorted(amounts.items()):
+        left = table.used_milli - milli
+        conn.execute(
+            update(organisation).where(table.id == organisation_id).values(used_milli=case((left > 0, left), else_=0))
+        )
