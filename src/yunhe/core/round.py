@@ -3,104 +3,28 @@
 `plan_round(snapshot, policy, now_ms, seed) -> Plan` and `quote(...)`, `explain(...)` beside it.
 """
 
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-
-from yunhe.core.demand import Shape
-from yunhe.core.supply import Supply
+from yunhe.core.placement.values import (
+    AccountShare,
+    Assignment,
+    Offer,
+    Plan,
+    Queue,
+    Quote,
+    Reason,
+    SiteReasons,
+    Snapshot,
+)
 from yunhe.core.tariff import Price
 
-
-@dataclass(frozen=True, slots=True)
-class AccountShare:
-    """An account's standing in the fair share. `quota_milli` None: no limit."""
-
-    id: str
-    weight: int
-    used_milli: int
-    quota_milli: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """Open orders as columns; all arrays have the same length n. `ids[i]` belongs to row i."""
-
-    ids: tuple[str, ...]
-    shape: npt.NDArray[np.int32]  # index into Snapshot.shapes
-    account: npt.NDArray[np.int32]  # index into Snapshot.accounts
-    priority: npt.NDArray[np.int16]  # higher first
-    submitted_ms: npt.NDArray[np.int64]
-    tasks: npt.NDArray[np.int32]  # tasks still to be placed
-    version: npt.NDArray[np.int64]  # of the order's row
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    supply: Supply
-    shapes: tuple[Shape, ...]
-    accounts: tuple[AccountShare, ...]
-    queue: Queue
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """`tasks` tasks of one order go to one pool; each consumes the given units and memory in total (all slots)."""
-
-    order_id: str
-    version: int
-    pool_id: str
-    tasks: int
-    milli: int
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a pool (or a site without pools) does not take a task: one failed constraint, as data."""
-
-    code: str  # e.g. "latency", "memory", "compute", "tier", "carbon", "busy", "budget", "deadline", "paused"
-    need: str  # for people: "<= 20 ms rtt to shanghai"
-    have: str  # for people: "27.1 ms"
-    lasting: bool  # False: it can pass by waiting (busy, quota)
-
-
-@dataclass(frozen=True, slots=True)
-class SiteReasons:
-    site_id: str
-    pool_id: str | None
-    reasons: tuple[Reason, ...]  # empty: it fits
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One way to run the whole order (all array tasks at this pool)."""
-
-    site_id: str
-    pool_id: str
-    units_milli: int  # per task
-    memory_bytes: int  # per task
-    run_ms: int  # predicted run time of one task (the run limit where it cannot be predicted)
-    start_ms: int  # predicted UTC ms
-    finish_ms: int
-    price: Price  # expected, for the predicted run
-    hold: Price  # most it can cost: the run limit at full load
-    carbon_mg: int  # expected
-    latency_us: tuple[int, ...]  # one per bound, in its own kind
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    offers: tuple[Offer, ...]  # best first, by the preference
-    refused: tuple[SiteReasons, ...]  # each pool that does not fit
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a round decided. Orders not named stay open; `busy` counts those that fit somewhere when free."""
-
-    assignments: tuple[Assignment, ...]
-    waiting: int
-    unplaceable: int
-    seed: int
+__all__ = [
+    "AccountShare",
+    "Assignment",
+    "Offer",
+    "Plan",
+    "Price",
+    "Queue",
+    "Quote",
+    "Reason",
+    "SiteReasons",
+    "Snapshot",
+]
