@@ -23,7 +23,7 @@ def too_large(path: Path, tree: ast.Module) -> list[str]:
         lines = (node.end_lineno or node.lineno) - node.lineno + 1
         if lines > MAX_FUNCTION_LINES:
             found.append(f"{path.name}:{node.lineno} {node.name} has {lines} lines")
-        parameters = [a for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        parameters = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
         count = len([a for a in parameters if a.arg not in ("self", "cls")])
         if count > MAX_PARAMETERS and not is_command(node):
             found.append(f"{path.name}:{node.lineno} {node.name} has {count} parameters")
