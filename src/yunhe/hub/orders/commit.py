@@ -1,0 +1,242 @@
+"""Commit a plan: recheck it against the rows it was made from, reserve, write leases and instructions.
+
+    1. lock the orders; drop assignments whose order changed since the snapshot
+    2. reserve pools and quotas by their guards; drop what no longer fits
+    3. step each task: `Placed`
+    4. write leases, instructions, tasks, orders
+What is dropped stays open and waits for the next round.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from yunhe.core import lifecycle
+from yunhe.core.demand import Shape
+from yunhe.core.lifecycle import OrderState, Placed, Task, TaskState
+from yunhe.core.policy import Policy
+from yunhe.core.round import Assignment
+from yunhe.core.supply import Pool, Site, Supply
+from yunhe.hub.accounts import service as accounts
+from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.orders import outbox, store, tasks
+from yunhe.hub.orders.model import LeaseTerms
+from yunhe.hub.orders.shapes import Shapes
+from yunhe.hub.orders.snapshot import OpenOrder
+from yunhe.hub.platform.settings import HubSettings
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.convert import command_for
+from yunhe.wire.link import StartLease
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCommit:
+    """Assignments and what they were decided on."""
+
+    assignments: tuple[Assignment, ...]
+    open_orders: dict[str, OpenOrder]
+    supply: Supply
+
+
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """One task that gets a lease."""
+
+    order: sa.Row[Any]
+    row: sa.Row[Any]
+    assignment: Assignment
+    shape: Shape
+
+
+class Committer:
+    def __init__(self, settings: HubSettings, shapes: Shapes) -> None:
+        self._settings = settings
+        self._policy: Policy = settings.policy
+        self._shapes = shapes
+
+    def commit_plans(self, tx: Tx, plans: Sequence[PlanCommit]) -> list[int]:
+        """Writer handler. Gives the number of tasks that were placed for each plan."""
+        return [self._commit(tx, plan) for plan in plans]
+
+    def _commit(self, tx: Tx, plan: PlanCommit) -> int:
+        orders = tasks.lock_orders(tx, (a.order_id for a in plan.assignments))
+        fresh = list(_fresh(plan.assignments, orders))
+        kept = self._reserved(tx, fresh, orders)
+        placements = list(_pick_tasks(tx, kept, orders, plan))
+        pools = {pool.id: pool for pool in plan.supply.pools}
+        sites = {site.id: site for site in plan.supply.sites}
+        self._write(tx, placements, pools, sites)
+        return len(placements)
+
+    def _reserved(self, tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]]) -> list[Assignment]:
+        """Reserve the sums; where a sum does not fit any more, one by one."""
+        kept = _reserve_all(tx, assignments, orders)
+        if kept is not None:
+            return kept
+        result: list[Assignment] = []
+        for assignment in assignments:
+            result += _reserve_all(tx, [assignment], orders) or []
+        return result
+
+    def _write(self, tx: Tx, placements: list[_Placement], pools: dict[str, Pool], sites: dict[str, Site]) -> None:
+        changed: list[tuple[Task, dict[str, object]]] = []
+        leases: list[dict[str, object]] = []
+        starts: dict[str, list[StartLease]] = defaultdict(list)
+        for p in placements:
+            pool = pools[p.assignment.pool_id]
+            site = sites[pool.site_id]
+            step = lifecycle.step(tasks.to_task(p.row), Placed(site.id, pool.id), tx.now_ms)
+            limit_ms = p.shape.terms.run_limit_ms
+            changed.append((step.task, self._columns(tx, p, limit_ms)))
+            leases.append(self._lease_row(tx, p, step.task, pool, site))
+            starts[site.id].append(self._start(p, step.task, pool))
+        tasks.write_back(tx, changed)
+        if leases:
+            tx.conn.execute(store.lease.insert(), leases)
+        for site_id in sorted(starts):
+            outbox.append(tx, site_id, starts[site_id])
+        _update_orders(tx, placements)
+
+    def _columns(self, tx: Tx, p: _Placement, limit_ms: int) -> dict[str, object]:
+        return {
+            "milli": p.assignment.milli,
+            "memory_bytes": p.assignment.memory_bytes,
+            "detail": "",
+            "placed_ms": tx.now_ms,
+            "started_ms": None,
+            "ended_ms": None,
+            "overdue_ms": tx.now_ms + limit_ms + self._settings.overdue_grace_ms,
+        }
+
+    def _lease_row(self, tx: Tx, p: _Placement, task: Task, pool: Pool, site: Site) -> dict[str, object]:
+        spec = self._shapes.spec(p.order.spec_hash)
+        attempts = p.order.array * (1 + spec.retries)
+        terms = LeaseTerms(
+            milli=p.assignment.milli,
+            memory_bytes=p.assignment.memory_bytes,
+            chip=pool.chip,
+            price_microcny_per_unit_hour=pool.price_microcny_per_unit_hour,
+            power_price_microcny_per_kwh=site.power_price_microcny_per_kwh,
+            pue_milli=site.pue_milli,
+            watts_per_unit=pool.watts_per_unit,
+            carbon_g_per_kwh=site.carbon_g_per_kwh,
+            operator_fee_bps=self._policy.operator_fee_bps,
+            data_bytes=p.shape.requirement.data_bytes,
+            transfer_microcny_per_gib=self._policy.transfer_microcny_per_gib,
+            run_limit_ms=p.shape.terms.run_limit_ms,
+            hold_microcny=p.order.hold_microcny // attempts,
+            provider=site.provider,
+            measured_flops={
+                rate.precision.value: rate.measured_flops for rate in pool.rates if rate.measured_flops is not None
+            },
+        )
+        return {
+            "lease_id": task.lease_id,
+            "epoch": task.epoch,
+            "order_id": p.order.id,
+            "site_id": site.id,
+            "pool_id": pool.id,
+            "placed_ms": tx.now_ms,
+            "terms": terms.to_json(),
+        }
+
+    def _start(self, p: _Placement, task: Task, pool: Pool) -> StartLease:
+        spec = self._shapes.spec(p.order.spec_hash)
+        slots = p.shape.requirement.slots
+        # `pool.id` is "site:name"; the site knows its pools by name.
+        return StartLease.model_construct(
+            seq=0,
+            lease_id=task.lease_id,
+            epoch=task.epoch,
+            pool=pool.id.partition(":")[2],
+            slots=slots,
+            slot_milli=p.assignment.milli // slots,
+            slot_memory_bytes=p.assignment.memory_bytes // slots,
+            run_limit_ms=p.shape.terms.run_limit_ms,
+            disconnect_limit_ms=self._settings.disconnect_limit_ms,
+            command=command_for(spec, pool.stack),
+            env={**spec.run.env, "YUNHE_TASK_INDEX": str(p.row.idx), "YUNHE_LEASE_ID": task.lease_id},
+            bundle_sha256=self._shapes.bundle(p.order.spec_hash),
+            outputs=spec.run.outputs,
+            log_cap_bytes=self._settings.log_cap_bytes,
+            output_cap_bytes=self._settings.output_cap_bytes,
+        )
+
+
+def _fresh(assignments: Iterable[Assignment], orders: dict[str, sa.Row[Any]]) -> Iterable[Assignment]:
+    """Assignments whose order is as the snapshot saw it. One order may have several (an array over pools)."""
+    planned: dict[str, int] = defaultdict(int)
+    for assignment in assignments:
+        row = orders.get(assignment.order_id)
+        if row is None or row.version != assignment.version:
+            continue
+        planned[row.id] += assignment.tasks
+        if planned[row.id] <= row.pending:
+            yield assignment
+
+
+def _reserve_all(tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]]) -> list[Assignment] | None:
+    """Reserve pools and quotas for all of them, or nothing and None."""
+    need: dict[str, tuple[int, int]] = {}
+    quota: dict[str, int] = defaultdict(int)
+    for a in assignments:
+        milli, memory = need.get(a.pool_id, (0, 0))
+        need[a.pool_id] = (milli + a.milli * a.tasks, memory + a.memory_bytes * a.tasks)
+        quota[orders[a.order_id].org] += a.milli * a.tasks
+    refused_orgs = accounts.reserve_quota(tx, quota)
+    refused_pools = set() if refused_orgs else catalogue.reserve_many(tx, need)
+    if not refused_orgs and not refused_pools:
+        return assignments
+    accounts.release_quota(tx, {org: n for org, n in quota.items() if org not in refused_orgs})
+    if not refused_orgs:
+        catalogue.release_many(tx, {pool: n for pool, n in need.items() if pool not in refused_pools})
+    return None
+
+
+def _pick_tasks(
+    tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]], plan: PlanCommit
+) -> Iterable[_Placement]:
+    """The pending tasks of each assignment's order, lowest index first."""
+    wanted: dict[str, int] = defaultdict(int)
+    for a in assignments:
+        wanted[a.order_id] += a.tasks
+    single = [order_id for order_id in wanted if orders[order_id].array == 1]
+    rows: dict[str, list[sa.Row[Any]]] = defaultdict(list)
+    for row in tasks.load(tx, (f"{order_id}.0" for order_id in single)).values():
+        rows[row.order_id].append(row)
+    for order_id in sorted(set(wanted) - set(single)):
+        rows[order_id] = list(
+            tx.conn.execute(
+                sa.select(store.task)
+                .where(store.task.c.order_id == order_id, store.task.c.state == TaskState.PENDING.value)
+                .order_by(store.task.c.idx)
+                .limit(wanted[order_id])
+            )
+        )
+    for a in assignments:
+        for _ in range(a.tasks):
+            row = rows[a.order_id].pop(0)
+            yield _Placement(orders[a.order_id], row, a, plan.open_orders[a.order_id].shape)
+
+
+def _update_orders(tx: Tx, placements: list[_Placement]) -> None:
+    placed: dict[str, int] = defaultdict(int)
+    for p in placements:
+        placed[p.order.id] += 1
+    if not placed:
+        return
+    tx.conn.execute(
+        sa.update(store.order)
+        .where(store.order.c.id == sa.bindparam("b_id"))
+        .values(
+            pending=store.order.c.pending - sa.bindparam("b_n"),
+            version=store.order.c.version + 1,
+            state=OrderState.RUNNING.value,
+        ),
+        [{"b_id": order_id, "b_n": n} for order_id, n in sorted(placed.items())],
+    )
+    for order_id in placed:
+        tx.notify(f"order:{order_id}")

@@ -1,0 +1,264 @@
+"""Events change orders only here: lock, step each task, write back, release, leave settlement its work."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from yunhe.core import lifecycle
+from yunhe.core.errors import Conflict, NotFound, YunheError
+from yunhe.core.lifecycle import (
+    ENDED,
+    ORDER_ENDED,
+    PLACED,
+    CancelRequested,
+    DeadlinePassed,
+    Event,
+    GivenUp,
+    Instruction,
+    OrderState,
+    Overdue,
+    SiteBack,
+    SiteSilent,
+    Step,
+    Task,
+    TaskState,
+    order_state,
+)
+from yunhe.hub.accounts import service as accounts
+from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.orders import outbox, store, tasks
+from yunhe.hub.orders.create import ROUND
+from yunhe.hub.orders.model import SETTLEMENT, attempt_key, order_end_key, order_of
+from yunhe.hub.platform import work
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.link import CancelLease
+
+OVERDUE_REPEAT_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEvent:
+    """An event for one task. `detail` and `at_ms` are shown to people; the site's clock is not trusted."""
+
+    lease_id: str
+    event: Event
+    detail: str = ""
+
+
+@dataclass
+class _Changes:
+    """What a batch of steps adds up to."""
+
+    columns: dict[str, dict[str, object]] = field(default_factory=dict)
+    facts: list[dict[str, object]] = field(default_factory=list)
+    instructions: dict[str, list[CancelLease]] = field(default_factory=lambda: defaultdict(list))
+    pools: dict[str, tuple[int, int]] = field(default_factory=dict)
+    quotas: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    ended_attempts: list[tuple[str, int, str]] = field(default_factory=list)
+    order_ids: set[str] = field(default_factory=set)
+
+
+def apply(tx: Tx, events: Sequence[LeaseEvent]) -> None:
+    """Step every named task through its events, in order. Unknown leases, late and doubled events change nothing."""
+    orders = tasks.lock_orders(tx, (order_of(e.lease_id) for e in events))
+    rows = tasks.load(tx, (e.lease_id for e in events))
+    current = {lease_id: tasks.to_task(row) for lease_id, row in rows.items()}
+    changes = _Changes()
+    for item in events:
+        task = current.get(item.lease_id)
+        if task is None:
+            continue
+        step = lifecycle.step(task, item.event, tx.now_ms)
+        if step.changed:
+            row = rows[item.lease_id]
+            _note(changes, orders[row.order_id], row, task, step, item, tx.now_ms)
+            current[item.lease_id] = step.task
+    _write(tx, changes, current, orders)
+
+
+def _note(
+    changes: _Changes,
+    order: sa.Row[Any],
+    row: sa.Row[Any],
+    before: Task,
+    step: Step,
+    item: LeaseEvent,
+    now_ms: int,
+) -> None:
+    task = step.task
+    columns = changes.columns.setdefault(task.lease_id, tasks.extra_columns(row))
+    changes.order_ids.add(order.id)
+    changes.facts += tasks.fact_rows(order.id, step, now_ms)
+    for instruction in step.instructions:
+        if before.site_id is not None:
+            changes.instructions[before.site_id].append(_cancel(instruction))
+    if isinstance(item.event, Overdue):
+        columns["overdue_ms"] = now_ms + OVERDUE_REPEAT_MS
+    if task.started and not before.started:
+        columns["started_ms"] = now_ms
+    if task.state in ENDED or step.released:
+        columns["ended_ms"] = now_ms
+        columns["detail"] = item.detail
+        columns["overdue_ms"] = None
+    if step.released and before.pool_id is not None:
+        milli, memory = changes.pools.get(before.pool_id, (0, 0))
+        changes.pools[before.pool_id] = (milli + row.milli, memory + row.memory_bytes)
+        changes.quotas[order.org] += row.milli
+        reason = task.reason.value if task.reason else ""
+        changes.ended_attempts.append((task.lease_id, before.epoch, reason))
+
+
+def _cancel(instruction: Instruction) -> CancelLease:
+    assert instruction.reason is not None
+    return CancelLease(seq=0, lease_id=instruction.lease_id, epoch=instruction.epoch, reason=instruction.reason)
+
+
+def _write(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str, sa.Row[Any]]) -> None:
+    tasks.write_back(tx, [(current[lease_id], extra) for lease_id, extra in changes.columns.items()])
+    tasks.insert_facts(tx, changes.facts)
+    for site_id in sorted(changes.instructions):
+        outbox.append(tx, site_id, changes.instructions[site_id])
+    catalogue.release_many(tx, changes.pools)
+    accounts.release_quota(tx, changes.quotas)
+    if changes.ended_attempts:
+        _end_attempts(tx, changes.ended_attempts)
+    _update_orders(tx, changes, current, orders)
+    if changes.pools:
+        tx.notify(ROUND)
+
+
+def _end_attempts(tx: Tx, ended: list[tuple[str, int, str]]) -> None:
+    tx.conn.execute(
+        sa.update(store.lease)
+        .where(store.lease.c.lease_id == sa.bindparam("b_lease_id"), store.lease.c.epoch == sa.bindparam("b_epoch"))
+        .values(end_reason=sa.bindparam("b_reason")),
+        [{"b_lease_id": lease_id, "b_epoch": epoch, "b_reason": reason} for lease_id, epoch, reason in ended],
+    )
+    work.put(tx, SETTLEMENT, [attempt_key(lease_id, epoch) for lease_id, epoch, _ in ended], tx.now_ms)
+
+
+def _update_orders(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str, sa.Row[Any]]) -> None:
+    """Bring the orders' rows in step with their tasks."""
+    attempted = {order_of(lease_id) for lease_id, _, _ in changes.ended_attempts}
+    rows = []
+    for order_id in sorted(changes.order_ids):
+        order = orders[order_id]
+        pending, not_before_ms, counts = _tally(tx, order, current)
+        state = order_state(counts)
+        ended = state in ORDER_ENDED
+        rows.append(
+            {
+                "b_id": order_id,
+                "b_state": state.value,
+                "b_pending": pending,
+                "b_not_before_ms": not_before_ms,
+                "b_ended_ms": order.ended_ms or tx.now_ms if ended else None,
+            }
+        )
+        if ended and OrderState(order.state) not in ORDER_ENDED and order_id not in attempted:
+            work.put(tx, SETTLEMENT, [order_end_key(order_id)], tx.now_ms)
+        tx.notify(f"order:{order_id}")
+    if rows:
+        tx.conn.execute(
+            sa.update(store.order)
+            .where(store.order.c.id == sa.bindparam("b_id"))
+            .values(
+                state=sa.bindparam("b_state"),
+                pending=sa.bindparam("b_pending"),
+                not_before_ms=sa.bindparam("b_not_before_ms"),
+                ended_ms=sa.bindparam("b_ended_ms"),
+                version=store.order.c.version + 1,
+            ),
+            rows,
+        )
+
+
+def _tally(tx: Tx, order: sa.Row[Any], current: dict[str, Task]) -> tuple[int, int, dict[TaskState, int]]:
+    """Pending tasks, the latest retry delay among them, and the count of tasks by state."""
+    if order.array == 1:
+        task = current[f"{order.id}.0"]
+        pending = int(task.state is TaskState.PENDING)
+        return pending, task.not_before_ms if pending else 0, {task.state: 1}
+    rows = tx.conn.execute(
+        sa.select(store.task.c.state, sa.func.count().label("n"), sa.func.max(store.task.c.not_before_ms).label("nb"))
+        .where(store.task.c.order_id == order.id)
+        .group_by(store.task.c.state)
+    ).all()
+    counts = {TaskState(row.state): row.n for row in rows}
+    not_before = next((row.nb for row in rows if row.state == TaskState.PENDING.value), 0)
+    return counts.get(TaskState.PENDING, 0), not_before, counts
+
+
+# --- events that name no lease ---------------------------------------------------------------------------------
+
+
+def cancel_orders(tx: Tx, order_ids: Sequence[str]) -> list[str | YunheError]:
+    """Writer handler: ask every task of the orders to stop. Conflict for an order that has ended otherwise."""
+    results: list[str | YunheError] = []
+    for order_id in order_ids:
+        row = tx.conn.execute(sa.select(store.order.c.state).where(store.order.c.id == order_id)).first()
+        if row is None:
+            results.append(NotFound(f"order {order_id} is not known"))
+        elif row.state in (OrderState.SUCCEEDED, OrderState.FAILED):
+            results.append(Conflict(f"order {order_id} has {row.state} already"))
+        else:
+            alive = [*PLACED, TaskState.PENDING]
+            apply(tx, [LeaseEvent(i, CancelRequested()) for i in _leases(tx, store.task.c.order_id == order_id, alive)])
+            results.append(order_id)
+    return results
+
+
+def site_silent(tx: Tx, site_ids: Iterable[str]) -> None:
+    where = store.task.c.site_id.in_(sorted(site_ids))
+    leases = _leases(tx, where, [TaskState.LEASED, TaskState.RUNNING])
+    apply(tx, [LeaseEvent(lease_id, SiteSilent()) for lease_id in leases])
+
+
+def site_back(tx: Tx, site_id: str) -> None:
+    leases = _leases(tx, store.task.c.site_id == site_id, [TaskState.UNKNOWN])
+    apply(tx, [LeaseEvent(lease_id, SiteBack()) for lease_id in leases])
+
+
+def give_up(tx: Tx, site_ids: Iterable[str]) -> None:
+    where = store.task.c.site_id.in_(sorted(site_ids))
+    leases = _leases(tx, where, [TaskState.UNKNOWN])
+    apply(tx, [LeaseEvent(lease_id, GivenUp(), "no word from the site") for lease_id in leases])
+
+
+def overdue(tx: Tx, limit: int) -> None:
+    leases = _leases(tx, store.task.c.overdue_ms < tx.now_ms, list(PLACED))[:limit]
+    apply(tx, [LeaseEvent(lease_id, Overdue()) for lease_id in leases])
+
+
+def deadlines(tx: Tx, limit: int) -> None:
+    """Fail what was not placed by its deadline."""
+    ids = tx.conn.scalars(
+        sa.select(store.order.c.id)
+        .where(store.order.c.pending > 0, store.order.c.deadline_ms < tx.now_ms)
+        .order_by(store.order.c.id)
+        .limit(limit)
+    ).all()
+    if ids:
+        leases = _leases(tx, store.task.c.order_id.in_(ids), [TaskState.PENDING])
+        apply(tx, [LeaseEvent(lease_id, DeadlinePassed(), "not placed before its deadline") for lease_id in leases])
+
+
+def _leases(tx: Tx, where: sa.ColumnElement[bool], states: Sequence[TaskState]) -> list[str]:
+    statement = sa.select(store.task.c.lease_id).where(where, store.task.c.state.in_([s.value for s in states]))
+    return list(tx.conn.scalars(statement.order_by(store.task.c.lease_id)))
+
+
+def silent_candidates(conn: sa.Connection) -> dict[str, set[str]]:
+    """Sites with placed tasks, and in which states."""
+    rows = conn.execute(
+        sa.select(store.task.c.site_id, store.task.c.state)
+        .where(store.task.c.state.in_([s.value for s in PLACED]))
+        .distinct()
+    )
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        found[row.site_id].add(row.state)
+    return found

@@ -1,0 +1,93 @@
+"""Values of the orders room that other rooms see."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from yunhe.wire.api import OrderSpec
+
+SETTLEMENT = "settlement"  # the room that work rows about ended attempts are for
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrder:
+    """An order that intake has checked and priced. `hold_microcny` covers all tasks and all retries."""
+
+    id: str
+    org: str
+    member: str
+    spec: OrderSpec
+    spec_hash: str
+    spec_json: str  # without files
+    bundle_sha256: str | None
+    bundle_json: str | None
+    submitted_ms: int
+    deadline_ms: int | None
+    hold_microcny: int
+    idem_key: str | None
+    idem_sha: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderKey:
+    """What another room needs to know of an order."""
+
+    id: str
+    org: str
+    state: str
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """What a lease was agreed at: every input of its charge but the measured usage. Units in the names."""
+
+    milli: int
+    memory_bytes: int
+    chip: str
+    price_microcny_per_unit_hour: int
+    power_price_microcny_per_kwh: int
+    pue_milli: int
+    watts_per_unit: int
+    carbon_g_per_kwh: int
+    operator_fee_bps: int
+    data_bytes: int
+    transfer_microcny_per_gib: int
+    run_limit_ms: int
+    hold_microcny: int  # most that this attempt may be charged
+    provider: str
+    measured_flops: dict[str, int]  # of one whole unit, by precision
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> "LeaseTerms":
+        return LeaseTerms(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One placement of one task: (lease_id, epoch)."""
+
+    lease_id: str
+    epoch: int
+    order_id: str
+    org: str
+    site_id: str
+    pool_id: str
+    terms: LeaseTerms
+    end_reason: str | None
+
+
+def attempt_key(lease_id: str, epoch: int) -> str:
+    """Key of the settlement room's work row about an ended attempt."""
+    return f"{lease_id}:{epoch}"
+
+
+def order_end_key(order_id: str) -> str:
+    """Key of the settlement room's work row about an order that ended without an attempt."""
+    return f"{order_id}:end"
+
+
+def order_of(lease_id: str) -> str:
+    return lease_id.partition(".")[0]

@@ -1,0 +1,66 @@
+"""Instructions for sites, numbered per site in the transaction of their cause."""
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from yunhe.hub.orders import store
+from yunhe.hub.platform.db import insert_ignore
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.link import SiteInstruction
+
+OUTBOX = "outbox"  # topic: some site has a new instruction
+
+_instruction: TypeAdapter[SiteInstruction] = TypeAdapter(SiteInstruction)
+
+
+def append(tx: Tx, site_id: str, instructions: Sequence[SiteInstruction]) -> None:
+    """Number and store them in order; their own `seq` is replaced."""
+    if not instructions:
+        return
+    head = store.outbox_head
+    insert_ignore(head).execute(tx.conn, [{"site_id": site_id, "seq": 0}])
+    last = tx.conn.execute(
+        sa.update(head)
+        .where(head.c.site_id == site_id)
+        .values(seq=head.c.seq + len(instructions))
+        .returning(head.c.seq)
+    ).scalar_one()
+    first = last - len(instructions) + 1
+    rows = [
+        {
+            "site_id": site_id,
+            "seq": first + i,
+            "body": item.model_copy(update={"seq": first + i}).model_dump_json(exclude_defaults=False),
+        }
+        for i, item in enumerate(instructions)
+    ]
+    tx.conn.execute(store.instruction.insert(), rows)
+    tx.notify(OUTBOX)
+
+
+def after(conn: sa.Connection, site_id: str, seq: int, limit: int) -> tuple[SiteInstruction, ...]:
+    """Instructions numbered above `seq`, in order."""
+    rows = conn.execute(
+        sa.select(store.instruction.c.body)
+        .where(store.instruction.c.site_id == site_id, store.instruction.c.seq > seq)
+        .order_by(store.instruction.c.seq)
+        .limit(limit)
+    )
+    return tuple(_instruction.validate_json(row.body) for row in rows)
+
+
+def heads(conn: sa.Connection, site_ids: Sequence[str]) -> dict[str, int]:
+    """The number of the last instruction of each site; a site without any is absent."""
+    head = store.outbox_head
+    rows = conn.execute(sa.select(head.c.site_id, head.c.seq).where(head.c.site_id.in_(sorted(site_ids))))
+    return {row.site_id: row.seq for row in rows}
+
+
+def prune(tx: Tx, applied: Mapping[str, int]) -> None:
+    """Forget what sites hold durably themselves."""
+    for site_id, seq in sorted(applied.items()):
+        tx.conn.execute(
+            sa.delete(store.instruction).where(store.instruction.c.site_id == site_id, store.instruction.c.seq <= seq)
+        )

@@ -1,0 +1,90 @@
+"""The snapshot that a round decides on: open orders as columns over the supply."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+
+from yunhe.core.demand import Shape
+from yunhe.core.round import AccountShare, Queue, Snapshot
+from yunhe.core.supply import Supply
+from yunhe.hub.orders import store
+from yunhe.hub.orders.shapes import Shapes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """What committing a plan needs to know of an order besides its row."""
+
+    spec_hash: str
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A snapshot and, by order id, what it was made from."""
+
+    snapshot: Snapshot
+    open_orders: dict[str, OpenOrder]
+
+
+def take(
+    conn: sa.Connection,
+    supply: Supply,
+    accounts: tuple[AccountShare, ...],
+    shapes: Shapes,
+    now_ms: int,
+    limit: int,
+) -> View:
+    """Open orders by priority and age, at most `limit`, with the places they wait for."""
+    order = store.order
+    rows = conn.execute(
+        sa.select(
+            order.c.id,
+            order.c.org,
+            order.c.spec_hash,
+            order.c.priority,
+            order.c.submitted_ms,
+            order.c.deadline_ms,
+            order.c.hold_microcny,
+            order.c.pending,
+            order.c.version,
+        )
+        .where(order.c.pending > 0, order.c.not_before_ms <= now_ms)
+        .order_by(order.c.priority.desc(), order.c.submitted_ms, order.c.id)
+        .limit(limit)
+    ).all()
+    shapes.load(conn, {row.spec_hash for row in rows}, {row.spec_hash: row.submitted_ms for row in rows})
+    account_index = {account.id: index for index, account in enumerate(accounts)}
+    known = [row for row in rows if row.org in account_index]
+    shape_index: dict[Shape, int] = {}
+    by_key: dict[tuple[str, int | None, int], int] = {}
+    columns = np.empty(len(known), np.int32)
+    open_orders: dict[str, OpenOrder] = {}
+    for i, row in enumerate(known):
+        shape = shapes.shape(row.spec_hash, row.deadline_ms, row.hold_microcny)
+        key = (row.spec_hash, row.deadline_ms, row.hold_microcny)
+        # Hashing a shape is slow; its key is not.
+        if key not in by_key:
+            by_key[key] = shape_index.setdefault(shape, len(shape_index))
+        columns[i] = by_key[key]
+        open_orders[row.id] = OpenOrder(row.spec_hash, shape)
+    queue = Queue(
+        ids=tuple(row.id for row in known),
+        shape=columns,
+        account=np.fromiter((account_index[row.org] for row in known), np.int32, len(known)),
+        priority=np.fromiter((row.priority for row in known), np.int16, len(known)),
+        submitted_ms=np.fromiter((row.submitted_ms for row in known), np.int64, len(known)),
+        tasks=np.fromiter((row.pending for row in known), np.int32, len(known)),
+        version=np.fromiter((row.version for row in known), np.int64, len(known)),
+    )
+    return View(Snapshot(supply, tuple(shape_index), accounts, queue), open_orders)
+
+
+def next_due_ms(conn: sa.Connection, now_ms: int) -> int | None:
+    """When the next order that waits out a retry delay may be placed."""
+    return conn.scalar(
+        sa.select(sa.func.min(store.order.c.not_before_ms)).where(
+            store.order.c.pending > 0, store.order.c.not_before_ms > now_ms
+        )
+    )

@@ -1,0 +1,128 @@
+"""Tables of the orders room. `fact` is append-only; `order_` and `task` are its projection, kept in step with it."""
+
+import sqlalchemy as sa
+
+from yunhe.hub.platform.db import metadata
+
+# What was ordered, by content: orders of one shape share a row.
+spec = sa.Table(
+    "spec",
+    metadata,
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("json", sa.Text, nullable=False),  # wire.api.OrderSpec without files
+    sa.Column("bundle", sa.Text),  # sha256 of `bundle.json`
+)
+
+bundle = sa.Table(
+    "bundle",
+    metadata,
+    sa.Column("sha256", sa.Text, primary_key=True),
+    sa.Column("json", sa.Text, nullable=False),  # {path: text}
+)
+
+order = sa.Table(
+    "order_",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("org", sa.Text, nullable=False),
+    sa.Column("member", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("spec_hash", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("array", sa.Integer, nullable=False),
+    sa.Column("submitted_ms", sa.BigInteger, nullable=False),
+    sa.Column("deadline_ms", sa.BigInteger),
+    sa.Column("ended_ms", sa.BigInteger),
+    sa.Column("hold_microcny", sa.BigInteger, nullable=False),
+    sa.Column("charged_microcny", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("settled", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("pending", sa.Integer, nullable=False),  # tasks that wait for a place
+    sa.Column("not_before_ms", sa.BigInteger, nullable=False, server_default="0"),  # of the pending tasks, the latest
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),  # +1 whenever a snapshot becomes stale
+    sa.Column("idem_key", sa.Text),
+    sa.Column("idem_sha", sa.Text),
+    sa.UniqueConstraint("org", "idem_key", name="uq_order_org_idem_key"),
+    sa.Index("ix_order_org_submitted", "org", "submitted_ms"),
+)
+sa.Index(
+    "ix_order_pending",
+    order.c.submitted_ms,
+    sqlite_where=order.c.pending > 0,
+    postgresql_where=order.c.pending > 0,
+)
+
+task = sa.Table(
+    "task",
+    metadata,
+    sa.Column("lease_id", sa.Text, primary_key=True),  # order id "." index
+    sa.Column("order_id", sa.Text, nullable=False, index=True),
+    sa.Column("idx", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("site_id", sa.Text),
+    sa.Column("pool_id", sa.Text),
+    sa.Column("milli", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("memory_bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("retries_left", sa.Integer, nullable=False),
+    sa.Column("site_faults", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("not_before_ms", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("started", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("reason", sa.Text),
+    sa.Column("detail", sa.Text, nullable=False, server_default=""),
+    sa.Column("placed_ms", sa.BigInteger),
+    sa.Column("started_ms", sa.BigInteger),
+    sa.Column("ended_ms", sa.BigInteger),
+    sa.Column("overdue_ms", sa.BigInteger),  # placed or started: when the hub should have heard of its end
+)
+sa.Index(
+    "ix_task_site_active",
+    task.c.site_id,
+    sqlite_where=task.c.state.in_(("leased", "running", "unknown")),
+    postgresql_where=task.c.state.in_(("leased", "running", "unknown")),
+)
+
+fact = sa.Table(
+    "fact",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("order_id", sa.Text, nullable=False, index=True),
+    sa.Column("lease_id", sa.Text),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False, server_default=""),
+)
+
+# What a lease was agreed at: the figures that its charge is computed from, frozen when it was placed.
+# Kept apart from the task's row because a later epoch must not overwrite them before the earlier one is settled.
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("lease_id", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True),
+    sa.Column("order_id", sa.Text, nullable=False),
+    sa.Column("site_id", sa.Text, nullable=False),
+    sa.Column("pool_id", sa.Text, nullable=False),
+    sa.Column("placed_ms", sa.BigInteger, nullable=False),
+    sa.Column("terms", sa.Text, nullable=False),  # JSON of LeaseTerms
+    sa.Column("end_reason", sa.Text),  # of this epoch
+)
+
+outbox_head = sa.Table(
+    "outbox_head",
+    metadata,
+    sa.Column("site_id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+
+# Ordered per site; the number is taken by updating the site's head in the same transaction, so readers never skip.
+instruction = sa.Table(
+    "instruction",
+    metadata,
+    sa.Column("site_id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),  # wire.link.SiteInstruction
+)

@@ -1,0 +1,134 @@
+"""Between rows of `task` and values of `core.lifecycle`; writing back what a step changed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from yunhe.core.lifecycle import EndReason, Step, Task, TaskState
+from yunhe.hub.orders import store
+from yunhe.hub.platform.writer import Tx
+
+CHUNK = 500  # ids per statement: far below SQLite's bound on variables
+
+
+def chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def lock_orders(tx: Tx, order_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
+    """The orders' rows, locked in sorted order (a no-op on SQLite, where the transaction is the only writer)."""
+    rows: dict[str, sa.Row[Any]] = {}
+    for ids in chunks(sorted(set(order_ids))):
+        statement = sa.select(store.order).where(store.order.c.id.in_(ids)).order_by(store.order.c.id)
+        rows.update((row.id, row) for row in tx.conn.execute(statement.with_for_update()))
+    return rows
+
+
+def load(tx: Tx, lease_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
+    rows: dict[str, sa.Row[Any]] = {}
+    for ids in chunks(sorted(set(lease_ids))):
+        found = tx.conn.execute(sa.select(store.task).where(store.task.c.lease_id.in_(ids)))
+        rows.update((row.lease_id, row) for row in found)
+    return rows
+
+
+def to_task(row: sa.Row[Any]) -> Task:
+    return Task(
+        lease_id=row.lease_id,
+        state=TaskState(row.state),
+        epoch=row.epoch,
+        site_id=row.site_id,
+        pool_id=row.pool_id,
+        retries_left=row.retries_left,
+        site_faults=row.site_faults,
+        not_before_ms=row.not_before_ms,
+        cancel_requested=row.cancel_requested,
+        started=row.started,
+        exit_code=row.exit_code,
+        reason=EndReason(row.reason) if row.reason else None,
+    )
+
+
+_UPDATED = (
+    "state",
+    "epoch",
+    "site_id",
+    "pool_id",
+    "retries_left",
+    "site_faults",
+    "not_before_ms",
+    "cancel_requested",
+    "started",
+    "exit_code",
+    "reason",
+    "milli",
+    "memory_bytes",
+    "detail",
+    "placed_ms",
+    "started_ms",
+    "ended_ms",
+    "overdue_ms",
+)
+_update_task = (
+    sa.update(store.task)
+    .where(store.task.c.lease_id == sa.bindparam("b_lease_id"))
+    .values({name: sa.bindparam(f"b_{name}") for name in _UPDATED})
+)
+
+
+def write_back(tx: Tx, changed: Sequence[tuple[Task, dict[str, object]]]) -> None:
+    """One row per task; the dict holds the columns that the value does not know (times, sizes, detail)."""
+    rows = []
+    for task, extra in changed:
+        row = {
+            "b_lease_id": task.lease_id,
+            "b_state": task.state.value,
+            "b_epoch": task.epoch,
+            "b_site_id": task.site_id,
+            "b_pool_id": task.pool_id,
+            "b_retries_left": task.retries_left,
+            "b_site_faults": task.site_faults,
+            "b_not_before_ms": task.not_before_ms,
+            "b_cancel_requested": task.cancel_requested,
+            "b_started": task.started,
+            "b_exit_code": task.exit_code,
+            "b_reason": task.reason.value if task.reason else None,
+        }
+        row.update((f"b_{name}", value) for name, value in extra.items())
+        rows.append(row)
+    if rows:
+        tx.conn.execute(_update_task, rows)
+
+
+def extra_columns(row: sa.Row[Any]) -> dict[str, object]:
+    """The columns of a task's row that `Task` does not hold."""
+    return {
+        "milli": row.milli,
+        "memory_bytes": row.memory_bytes,
+        "detail": row.detail,
+        "placed_ms": row.placed_ms,
+        "started_ms": row.started_ms,
+        "ended_ms": row.ended_ms,
+        "overdue_ms": row.overdue_ms,
+    }
+
+
+def fact_rows(order_id: str, step: Step, now_ms: int) -> list[dict[str, object]]:
+    return [
+        {
+            "order_id": order_id,
+            "lease_id": step.task.lease_id,
+            "epoch": step.task.epoch,
+            "at_ms": now_ms,
+            "kind": kind,
+            "detail": detail,
+        }
+        for kind, detail in step.facts
+    ]
+
+
+def insert_facts(tx: Tx, rows: list[dict[str, object]]) -> None:
+    if rows:
+        tx.conn.execute(store.fact.insert(), rows)

@@ -1,0 +1,228 @@
+"""Orders as the public API shows them."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from yunhe.core.errors import InvalidInput, NotFound
+from yunhe.core.lifecycle import ORDER_ENDED, OrderState, TaskState
+from yunhe.hub.accounts.service import Principal
+from yunhe.hub.orders import store
+from yunhe.hub.orders.model import Lease, LeaseTerms, OrderKey
+from yunhe.hub.orders.tasks import chunks
+from yunhe.wire.api import FactView, OrderDetail, OrderPage, OrderSpec, OrderView, TaskView
+
+MAX_TASKS_SHOWN = 1_000
+MAX_FACTS_SHOWN = 5_000
+
+
+def check_sees(conn: sa.Connection, principal: Principal, order_id: str) -> OrderKey:
+    """The order, if the caller may see it; NotFound otherwise."""
+    found = keys(conn, [order_id]).get(order_id)
+    if found is None:
+        raise NotFound(f"order {order_id} is not known", hint="`yunhe orders` lists yours")
+    principal.check_sees(found.org, f"order {order_id}")
+    return found
+
+
+def keys(conn: sa.Connection, order_ids: Sequence[str]) -> dict[str, OrderKey]:
+    found: dict[str, OrderKey] = {}
+    for ids in chunks(sorted(set(order_ids))):
+        rows = conn.execute(
+            sa.select(store.order.c.id, store.order.c.org, store.order.c.state, store.order.c.settled).where(
+                store.order.c.id.in_(ids)
+            )
+        )
+        found.update((row.id, OrderKey(row.id, row.org, row.state, row.settled)) for row in rows)
+    return found
+
+
+def is_over(conn: sa.Connection, order_id: str) -> bool:
+    """Ended and settled."""
+    row = conn.execute(sa.select(store.order.c.state, store.order.c.settled).where(store.order.c.id == order_id)).one()
+    return row.settled and OrderState(row.state) in ORDER_ENDED
+
+
+def order_views(conn: sa.Connection, order_ids: Sequence[str]) -> list[OrderView]:
+    """In the order of the ids; unknown ids are left out."""
+    rows: dict[str, sa.Row[Any]] = {}
+    for ids in chunks(order_ids):
+        rows.update((row.id, row) for row in conn.execute(sa.select(store.order).where(store.order.c.id.in_(ids))))
+    counts = _task_counts(conn, list(rows))
+    return [_view(rows[i], counts[i]) for i in order_ids if i in rows]
+
+
+def page(conn: sa.Connection, org: str | None, states: Sequence[str], limit: int, cursor: str | None) -> OrderPage:
+    """Newest first; `org` None: of everybody. The cursor is the id of the last order of the page before."""
+    order = store.order
+    statement = sa.select(order.c.id, order.c.submitted_ms).order_by(order.c.submitted_ms.desc(), order.c.id.desc())
+    if org is not None:
+        statement = statement.where(order.c.org == org)
+    if states:
+        statement = statement.where(order.c.state.in_(states))
+    if cursor is not None:
+        last = conn.execute(sa.select(order.c.submitted_ms, order.c.org).where(order.c.id == cursor)).first()
+        if last is None or (org is not None and last.org != org):
+            raise InvalidInput("this cursor is not of this listing", field="cursor")
+        statement = statement.where(
+            sa.or_(
+                order.c.submitted_ms < last.submitted_ms,
+                sa.and_(order.c.submitted_ms == last.submitted_ms, order.c.id < cursor),
+            )
+        )
+    ids = [row.id for row in conn.execute(statement.limit(limit + 1))]
+    shown = ids[:limit]
+    return OrderPage(
+        orders=tuple(order_views(conn, shown)), next_cursor=shown[-1] if len(ids) > limit and shown else None
+    )
+
+
+def detail(conn: sa.Connection, order_id: str) -> OrderDetail:
+    row = conn.execute(sa.select(store.order).where(store.order.c.id == order_id)).one()
+    view = _view(row, _task_counts(conn, [order_id])[order_id])
+    task_rows = conn.execute(
+        sa.select(store.task).where(store.task.c.order_id == order_id).order_by(store.task.c.idx).limit(MAX_TASKS_SHOWN)
+    )
+    return OrderDetail(
+        **view.model_dump(),
+        spec=_spec(conn, row.spec_hash),
+        task_list=tuple(_task_view(task) for task in task_rows),
+        facts=_facts(conn, row),
+    )
+
+
+def _spec(conn: sa.Connection, spec_hash: str) -> OrderSpec:
+    text = conn.scalar(sa.select(store.spec.c.json).where(store.spec.c.hash == spec_hash))
+    return OrderSpec.model_validate_json(text or "")
+
+
+def bundle(conn: sa.Connection, sha256: str) -> str:
+    text = conn.scalar(sa.select(store.bundle.c.json).where(store.bundle.c.sha256 == sha256))
+    if text is None:
+        raise NotFound("this bundle is not known")
+    return str(text)
+
+
+def _view(row: sa.Row[Any], counts: dict[str, int]) -> OrderView:
+    return OrderView(
+        id=row.id,
+        name=row.name,
+        account=row.org,
+        state=OrderState(row.state),
+        submitted_utc_ms=row.submitted_ms,
+        ended_utc_ms=row.ended_ms,
+        array=row.array,
+        tasks=counts,
+        hold_microcny=row.hold_microcny,
+        charged_microcny=row.charged_microcny,
+        settled=row.settled,
+    )
+
+
+def _task_counts(conn: sa.Connection, order_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for ids in chunks(order_ids):
+        rows = conn.execute(
+            sa.select(store.task.c.order_id, store.task.c.state, sa.func.count().label("n"))
+            .where(store.task.c.order_id.in_(ids))
+            .group_by(store.task.c.order_id, store.task.c.state)
+        )
+        for row in rows:
+            counts[row.order_id][row.state] = row.n
+    return counts
+
+
+def _task_view(row: sa.Row[Any]) -> TaskView:
+    return TaskView(
+        lease_id=row.lease_id,
+        index=row.idx,
+        state=TaskState(row.state),
+        epoch=row.epoch,
+        site_id=row.site_id,
+        pool_id=row.pool_id,
+        exit_code=row.exit_code,
+        reason=row.reason,
+        detail=row.detail,
+        placed_utc_ms=row.placed_ms,
+        started_utc_ms=row.started_ms,
+        ended_utc_ms=row.ended_ms,
+    )
+
+
+def _facts(conn: sa.Connection, order: sa.Row[Any]) -> tuple[FactView, ...]:
+    """The order's way: its submission (the order's own row), its leases and its facts, by time."""
+    views = [FactView(utc_ms=order.submitted_ms, lease_id=None, epoch=None, kind="submitted", detail="")]
+    leases = conn.execute(sa.select(store.lease).where(store.lease.c.order_id == order.id).limit(MAX_FACTS_SHOWN))
+    views += [
+        FactView(utc_ms=r.placed_ms, lease_id=r.lease_id, epoch=r.epoch, kind="leased", detail=r.pool_id)
+        for r in leases
+    ]
+    facts = conn.execute(
+        sa.select(store.fact).where(store.fact.c.order_id == order.id).order_by(store.fact.c.id).limit(MAX_FACTS_SHOWN)
+    )
+    views += [FactView(utc_ms=r.at_ms, lease_id=r.lease_id, epoch=r.epoch, kind=r.kind, detail=r.detail) for r in facts]
+    return tuple(sorted(views, key=lambda view: view.utc_ms))
+
+
+def leases(conn: sa.Connection, pairs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Lease]:
+    """Placements by (lease id, epoch); unknown ones are absent."""
+    wanted = set(pairs)
+    found: dict[tuple[str, int], Lease] = {}
+    for ids in chunks(sorted({lease_id for lease_id, _ in wanted})):
+        rows = conn.execute(
+            sa.select(store.lease, store.order.c.org)
+            .join(store.order, store.order.c.id == store.lease.c.order_id)
+            .where(store.lease.c.lease_id.in_(ids))
+        )
+        for r in rows:
+            if (r.lease_id, r.epoch) in wanted:
+                found[r.lease_id, r.epoch] = Lease(
+                    r.lease_id,
+                    r.epoch,
+                    r.order_id,
+                    r.org,
+                    r.site_id,
+                    r.pool_id,
+                    LeaseTerms.from_json(r.terms),
+                    r.end_reason,
+                )
+    return found
+
+
+def count_by_state(conn: sa.Connection) -> dict[str, int]:
+    rows = conn.execute(sa.select(store.order.c.state, sa.func.count().label("n")).group_by(store.order.c.state))
+    return {row.state: row.n for row in rows}
+
+
+def lease_of_task(conn: sa.Connection, order_id: str, index: int) -> tuple[str, int]:
+    """(lease id, latest epoch) of one task; NotFound when the order has no such task."""
+    row = conn.execute(
+        sa.select(store.task.c.lease_id, store.task.c.epoch).where(
+            store.task.c.order_id == order_id, store.task.c.idx == index
+        )
+    ).first()
+    if row is None:
+        raise NotFound(f"order {order_id} has no task {index}", field="task")
+    return row.lease_id, row.epoch
+
+
+def task_over(conn: sa.Connection, lease_id: str) -> bool:
+    """Whether nothing more can come of the task (its logs and outputs are complete)."""
+    state = conn.scalar(sa.select(store.task.c.state).where(store.task.c.lease_id == lease_id))
+    return state not in (TaskState.PENDING, TaskState.LEASED, TaskState.RUNNING, TaskState.UNKNOWN)
+
+
+def epochs_at_site(conn: sa.Connection, site_id: str, pairs: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Which of the (lease id, epoch) pairs were given to this site: a site may speak of no other's leases."""
+    wanted = set(pairs)
+    found: set[tuple[str, int]] = set()
+    for ids in chunks(sorted({lease_id for lease_id, _ in wanted})):
+        rows = conn.execute(
+            sa.select(store.lease.c.lease_id, store.lease.c.epoch).where(
+                store.lease.c.site_id == site_id, store.lease.c.lease_id.in_(ids)
+            )
+        )
+        found.update((r.lease_id, r.epoch) for r in rows)
+    return found & wanted
