@@ -1,7 +1,8 @@
-"""What compute costs: price splits in integer micro-CNY. Pure; every part is rounded up by itself."""
+"""What compute costs: price splits and charges in integer micro-CNY. Pure; every part is rounded up by itself."""
 
 from dataclasses import dataclass
 
+from yunhe.core import energy
 from yunhe.core.rounding import ceil_div
 
 _MILLI_MS_PER_UNIT_HOUR = 1_000 * 3_600_000
@@ -42,4 +43,81 @@ def price(
         energy=ceil_div(energy_mwh * power_price_microcny_per_kwh, _MWH_PER_KWH),
         transfer=ceil_div(data_bytes * transfer_microcny_per_gib, _BYTES_PER_GIB),
         line=0,
+    )
+
+
+# --- rating: from usage to a charge --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RatingInputs:
+    """Everything that a charge is computed from, kept with it so that anyone can compute it again."""
+
+    milli: int  # leased units
+    wall_ms: int  # used, by the contiguous prefix of records
+    cpu_ms: int  # busy unit time of the same records
+    price_microcny_per_unit_hour: int
+    power_price_microcny_per_kwh: int
+    transfer_microcny_per_gib: int
+    data_bytes: int  # moved to the site for this task
+    pue_milli: int
+    watts_per_unit: int
+    carbon_g_per_kwh: int
+    fee_bps: int  # the operator's, of compute and energy
+    hold_microcny: int  # what is left of the hold for this task
+    disputed: bool  # not the customer's doing: charged 0
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """`price.total` is what the customer pays; it equals `fee + provider_amount`. Amounts in micro-CNY."""
+
+    price: Price
+    fee: int
+    provider_amount: int
+    energy_mwh: int
+    carbon_mg: int
+
+
+_BPS = 10_000
+_FREE = Price(0, 0, 0, 0)
+
+
+def capped(full: Price, limit: int) -> Price:
+    """`full` cut to at most `limit` in total.
+
+    Filled in this order, so that costs to third parties are covered before the site's own: transfer, line, energy,
+    compute.  Compute is what gives way first.
+    """
+    transfer = min(full.transfer, max(limit, 0))
+    line = min(full.line, max(limit, 0) - transfer)
+    energy = min(full.energy, max(limit, 0) - transfer - line)
+    compute = min(full.compute, max(limit, 0) - transfer - line - energy)
+    return Price(compute=compute, energy=energy, transfer=transfer, line=line)
+
+
+def rate(inputs: RatingInputs) -> Charge:
+    """The charge for the use in `inputs`: a function of them alone.
+
+    Energy is the busy time at full-load power.  The price is cut to what is left of the hold (see `capped`);
+    disputed use costs nothing, while its energy and carbon are still told.  The fee is rounded down.
+    """
+    energy_mwh = energy.busy_mwh(inputs.pue_milli, inputs.watts_per_unit, inputs.cpu_ms)
+    full = price(
+        price_microcny_per_unit_hour=inputs.price_microcny_per_unit_hour,
+        milli=inputs.milli,
+        wall_ms=inputs.wall_ms,
+        energy_mwh=energy_mwh,
+        power_price_microcny_per_kwh=inputs.power_price_microcny_per_kwh,
+        data_bytes=inputs.data_bytes,
+        transfer_microcny_per_gib=inputs.transfer_microcny_per_gib,
+    )
+    paid = _FREE if inputs.disputed else capped(full, inputs.hold_microcny)
+    fee = (paid.compute + paid.energy) * inputs.fee_bps // _BPS
+    return Charge(
+        price=paid,
+        fee=fee,
+        provider_amount=paid.total - fee,
+        energy_mwh=energy_mwh,
+        carbon_mg=energy.carbon_mg(energy_mwh, inputs.carbon_g_per_kwh),
     )

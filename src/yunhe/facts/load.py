@@ -160,8 +160,7 @@ class Default:
 
 def _rows(table: str) -> Iterator[Row]:
     file = resources.files("yunhe.facts").joinpath("data", f"{table}.csv")
-    with file.open(encoding="utf-8", newline="") as lines:
-        yield from csv.DictReader(lines)
+    yield from csv.DictReader(file.read_text(encoding="utf-8").splitlines())
 
 
 def _weak(confidence: str) -> bool:
