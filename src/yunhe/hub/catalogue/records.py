@@ -1,0 +1,83 @@
+"""What the catalogue keeps, as values that other rooms may read."""
+
+from dataclasses import dataclass
+
+from yunhe.core.supply import PoolKind, Rate, SiteState
+from yunhe.wire.link import BenchmarkResult
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRecord:
+    """A computing centre. Prices in micro-CNY, `pue_milli` 1250 for PUE 1.25, times in ms UTC."""
+
+    id: str
+    name: str
+    provider: str  # organisation id that is paid
+    region: str
+    cluster: str | None
+    lat: float
+    lon: float
+    pue_milli: int
+    carbon_g_per_kwh: int
+    power_price_microcny_per_kwh: int
+    price_core_hour: int  # micro-CNY
+    price_card_hour: int  # micro-CNY
+    assumed: tuple[str, ...]  # names of figures that have no public source and were not set by the operator
+    tier: int
+    isolation: str
+    software: str
+    bandwidth_bps: int
+    state: SiteState
+    accepting: bool  # False: the site's own pause
+    public_key: str  # Ed25519, base64url
+    created_ms: int
+    last_contact_ms: int | None = None
+    certified_ms: int | None = None
+
+    def connected(self, now_ms: int, within_ms: int) -> bool:
+        """Whether the site was heard of at most `within_ms` ago."""
+        return self.last_contact_ms is not None and now_ms - self.last_contact_ms <= within_ms
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRecord:
+    """Equal units at one site: what is certified, and what of it is in use (units in 1/1000, memory in bytes)."""
+
+    id: str  # site_id:name
+    site_id: str
+    name: str
+    kind: PoolKind
+    chip: str
+    chip_name: str
+    stack: str
+    capacity_milli: int
+    memory_bytes: int
+    card_memory_bytes: int
+    max_slot_milli: int
+    rates: tuple[Rate, ...]
+    benchmarks: tuple[BenchmarkResult, ...]
+    watts_per_unit: int
+    watts_source: str
+    used_milli: int = 0  # by the hub's leases
+    used_memory: int = 0
+    foreign_milli: int = 0  # by others at the site, as it reports
+    foreign_memory: int = 0
+    retired: bool = False  # not in the site's latest certificate
+    version: int = 0  # of the certified part
+
+    @property
+    def free_milli(self) -> int:
+        return max(0, self.capacity_milli - self.foreign_milli - self.used_milli)
+
+    @property
+    def free_memory(self) -> int:
+        return max(0, self.memory_bytes - self.foreign_memory - self.used_memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Units (1/1000) and host memory (bytes) of one pool."""
+
+    pool_id: str
+    milli: int
+    memory_bytes: int

@@ -1,0 +1,369 @@
+"""Sites and pools: their states, their certified capacity and who may take of it.
+
+A pool's row is the guard of its capacity: `used <= certified - foreign` for units and memory, changed by conditional
+updates in sorted order.  A certificate may shrink a pool under what is used; then nothing is free until leases end.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
+from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply
+from yunhe.facts.load import place_coordinates
+from yunhe.hub.accounts.service import Principal
+from yunhe.hub.catalogue import store
+from yunhe.hub.catalogue.enrolment import create_token, enrol, terms_changes
+from yunhe.hub.catalogue.records import PoolRecord, Reservation, SiteRecord
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.api import SiteTerms
+from yunhe.wire.link import Certificate, PoolDigest, PoolReport
+
+__all__ = [
+    "PoolRecord",
+    "Reservation",
+    "SiteRecord",
+    "SiteTerms",
+    "approve",
+    "certify",
+    "create_token",
+    "enrol",
+    "leave",
+    "list_pools",
+    "list_sites",
+    "pause",
+    "public_key",
+    "release",
+    "reserve",
+    "reserve_many",
+    "resume",
+    "set_terms",
+    "site",
+    "supply",
+    "touch",
+]
+
+SUPPLY_TOPIC = "supply"  # notified when more may fit than before
+PLACING = (SiteState.APPROVED, SiteState.ACTIVE, SiteState.PAUSED)  # sites that a round sees
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def site(conn: Connection, site_id: str) -> SiteRecord:
+    """Raises NotFound."""
+    found = store.find_site(conn, site_id)
+    if found is None:
+        raise NotFound(f"site {site_id} is not known")
+    return found
+
+
+def public_key(conn: Connection, site_id: str) -> str:
+    """The site's Ed25519 key, base64url. Raises NotFound."""
+    return site(conn, site_id).public_key
+
+
+def list_sites(conn: Connection) -> list[SiteRecord]:
+    """Every site, whatever its state, sorted by id."""
+    return store.list_sites(conn)
+
+
+def list_pools(conn: Connection, site_id: str | None = None) -> list[PoolRecord]:
+    """Certified pools, sorted by id."""
+    return store.list_pools(conn, site_id)
+
+
+def pools_by_id(conn: Connection, pool_ids: Sequence[str]) -> dict[str, PoolRecord]:
+    """Also pools that are certified no more: leases and charges still name them."""
+    return store.find_pools(conn, pool_ids)
+
+
+def supply(conn: Connection, now_ms: int, connected_within_ms: int) -> Supply:
+    """The whole network as a round sees it; the site's own pause looks like the operator's."""
+    sites = {row.id: row for row in store.list_sites(conn, PLACING)}
+    pools: list[Pool] = []
+    free: list[Free] = []
+    for row in store.supply_rows(conn, PLACING):
+        at = sites.get(row.site_id)
+        if at is None:  # approved between the two queries
+            continue
+        kind = PoolKind(row.kind)
+        pools.append(
+            Pool(
+                id=row.id,
+                site_id=row.site_id,
+                kind=kind,
+                chip=row.chip,
+                stack=row.stack,
+                capacity_milli=row.capacity_milli,
+                memory_bytes=row.memory_bytes,
+                card_memory_bytes=row.card_memory_bytes,
+                max_slot_milli=row.max_slot_milli,
+                rates=store.parse_rates(row.rates),
+                price_microcny_per_unit_hour=unit_price(at, kind),
+                watts_per_unit=row.watts_per_unit,
+            )
+        )
+        free.append(
+            Free(
+                max(0, row.capacity_milli - row.foreign_milli - row.used_milli),
+                max(0, row.memory_bytes - row.foreign_memory - row.used_memory),
+            )
+        )
+    return Supply(
+        sites=tuple(_supply_site(at, at.connected(now_ms, connected_within_ms)) for at in sites.values()),
+        pools=tuple(pools),
+        free=tuple(free),
+        places=place_coordinates(),
+    )
+
+
+def unit_price(at: SiteRecord, kind: PoolKind) -> int:
+    """Micro-CNY per core hour or card hour."""
+    return at.price_core_hour if kind is PoolKind.CPU else at.price_card_hour
+
+
+def _supply_site(at: SiteRecord, connected: bool) -> Site:
+    paused = at.state is SiteState.ACTIVE and not at.accepting
+    return Site(
+        id=at.id,
+        name=at.name,
+        provider=at.provider,
+        region=at.region,
+        cluster=at.cluster,
+        lat=at.lat,
+        lon=at.lon,
+        pue_milli=at.pue_milli,
+        carbon_g_per_kwh=at.carbon_g_per_kwh,
+        power_price_microcny_per_kwh=at.power_price_microcny_per_kwh,
+        tier=at.tier,
+        bandwidth_bps=at.bandwidth_bps,
+        state=SiteState.PAUSED if paused else at.state,
+        connected=connected,
+    )
+
+
+# --- the states of a site -----------------------------------------------------------------------------------------
+
+
+def _locked(tx: Tx, site_id: str) -> SiteRecord:
+    found = store.find_site(tx.conn, site_id, lock=True)
+    if found is None:
+        raise NotFound(f"site {site_id} is not known")
+    if found.state is SiteState.LEFT:
+        raise Conflict(f"site {site_id} has left", hint="enrol it again with a new token and a new key")
+    return found
+
+
+def _ready(at: SiteRecord) -> SiteState:
+    """The state of a site that may work: active once it is certified."""
+    return SiteState.APPROVED if at.certified_ms is None else SiteState.ACTIVE
+
+
+def approve(tx: Tx, site_id: str, terms: SiteTerms) -> SiteRecord:
+    """Let a pending site connect; a site that is approved already only gets the terms.
+
+    Raises NotFound, Conflict for a site that left, InvalidInput for terms that are no amount of money.
+    """
+    at = _locked(tx, site_id)
+    changes = terms_changes(at, terms)
+    if at.state is SiteState.PENDING:
+        changes["state"] = _ready(at).value
+    return _changed(tx, at, changes)
+
+
+def set_terms(tx: Tx, site_id: str, terms: SiteTerms) -> SiteRecord:
+    """New prices, for what is ordered from now on. Raises as `approve`."""
+    at = _locked(tx, site_id)
+    return _changed(tx, at, terms_changes(at, terms))
+
+
+def pause(tx: Tx, site_id: str) -> SiteRecord:
+    """No new leases; running ones go on. Raises NotFound, Conflict for a site that is pending or left."""
+    at = _locked(tx, site_id)
+    if at.state is SiteState.PENDING:
+        raise Conflict(f"site {site_id} is not approved yet")
+    return _changed(tx, at, {"state": SiteState.PAUSED.value})
+
+
+def resume(tx: Tx, site_id: str) -> SiteRecord:
+    """Undo a pause. Raises NotFound, Conflict for a site that is pending or left."""
+    at = _locked(tx, site_id)
+    if at.state is SiteState.PENDING:
+        raise Conflict(f"site {site_id} is not approved yet")
+    return _changed(tx, at, {"state": _ready(at).value})
+
+
+def leave(tx: Tx, site_id: str) -> SiteRecord:
+    """The site takes no part any more; leases that run there are reported and paid to their end."""
+    found = store.find_site(tx.conn, site_id, lock=True)
+    if found is None:
+        raise NotFound(f"site {site_id} is not known")
+    return _changed(tx, found, {"state": SiteState.LEFT.value})
+
+
+def _changed(tx: Tx, at: SiteRecord, changes: Mapping[str, object]) -> SiteRecord:
+    if changes:
+        store.change_site(tx.conn, at.id, changes)
+        tx.notify(SUPPLY_TOPIC)
+    return site(tx.conn, at.id)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteChange:
+    """What a caller wants of a site: `action` is approve, terms, pause, resume or leave."""
+
+    principal: Principal
+    site_id: str
+    action: str
+    terms: SiteTerms = SiteTerms()
+
+
+def change_sites(tx: Tx, wanted: Sequence[SiteChange]) -> list[SiteRecord | YunheError]:
+    """Write handler of the five changes. NotFound for another provider's site. A refusal writes nothing."""
+    results: list[SiteRecord | YunheError] = []
+    for item in wanted:
+        try:
+            item.principal.check_owns(site(tx.conn, item.site_id).provider, f"site {item.site_id}")
+            results.append(_apply(tx, item))
+        except YunheError as refusal:
+            results.append(refusal)
+    return results
+
+
+def _apply(tx: Tx, item: SiteChange) -> SiteRecord:
+    match item.action:
+        case "approve":
+            return approve(tx, item.site_id, item.terms)
+        case "terms":
+            return set_terms(tx, item.site_id, item.terms)
+        case "pause":
+            return pause(tx, item.site_id)
+        case "resume":
+            return resume(tx, item.site_id)
+        case "leave":
+            return leave(tx, item.site_id)
+    raise InvalidInput(f"a site cannot {item.action}", field="action")
+
+
+# --- certificates and contact -------------------------------------------------------------------------------------
+
+
+def certify(tx: Tx, site_id: str, certificate: Certificate) -> None:
+    """Replace the site's pools by what was measured; an approved site becomes active by its first certificate.
+
+    Raises NotFound, Conflict for a site that left, InvalidInput for a pool that is named twice.
+    """
+    at = _locked(tx, site_id)
+    names = [report.name for report in certificate.pools]
+    if len(set(names)) != len(names):
+        raise InvalidInput("a pool is named twice", field="pools")
+    records = sorted((_pool(site_id, report) for report in certificate.pools), key=lambda record: record.id)
+    for record in records:
+        store.put_pool(tx.conn, record)
+    store.retire_pools(tx.conn, site_id, [record.id for record in records])
+    certified = replace(at, certified_ms=tx.now_ms)
+    state = _ready(certified) if at.state is SiteState.APPROVED else at.state
+    store.change_site(
+        tx.conn,
+        site_id,
+        {
+            "tier": certificate.tier,
+            "isolation": certificate.isolation,
+            "software": certificate.software,
+            "certified_ms": tx.now_ms,
+            "state": state.value,
+        },
+    )
+    tx.notify(SUPPLY_TOPIC)
+
+
+def _pool(site_id: str, report: PoolReport) -> PoolRecord:
+    return PoolRecord(
+        id=f"{site_id}:{report.name}",
+        site_id=site_id,
+        name=report.name,
+        kind=PoolKind.CPU if report.kind_of_unit == "core" else PoolKind.ACCELERATOR,
+        chip=report.chip,
+        chip_name=report.chip_name,
+        stack=report.stack,
+        capacity_milli=report.capacity_milli,
+        memory_bytes=report.memory_bytes,
+        card_memory_bytes=report.card_memory_bytes,
+        max_slot_milli=report.max_slot_milli,
+        rates=tuple(Rate(r.precision, r.nominal_flops, r.measured_flops) for r in report.rates),
+        benchmarks=report.benchmarks,
+        watts_per_unit=report.watts_per_unit,
+        watts_source=report.watts_source,
+    )
+
+
+def touch(tx: Tx, site_id: str, now_ms: int, accepting: bool, pools: Sequence[PoolDigest]) -> bool:
+    """Note a contact of the site and what others use there. True when anything but the time changed."""
+    changed = store.touch_site(tx.conn, site_id, now_ms, accepting)
+    for digest in sorted(pools, key=lambda item: item.name):
+        changed = store.set_foreign(tx.conn, site_id, digest) or changed
+    if changed:
+        tx.notify(SUPPLY_TOPIC)
+    return changed
+
+
+# --- capacity -----------------------------------------------------------------------------------------------------
+
+
+def reserve(tx: Tx, pool_id: str, milli: int, memory_bytes: int) -> bool:
+    """Take units (1/1000) and bytes of a pool; False, and nothing taken, when they are not free."""
+    return store.reserve(tx.conn, pool_id, milli, memory_bytes)
+
+
+def reserve_many(tx: Tx, wanted: Sequence[Reservation]) -> list[bool]:
+    """One result per item. Per pool one conditional update for the sum; only where that does not fit, in order."""
+    by_pool: defaultdict[str, list[int]] = defaultdict(list)
+    for index, item in enumerate(wanted):
+        by_pool[item.pool_id].append(index)
+    results = [False] * len(wanted)
+    for pool_id, indices in sorted(by_pool.items()):
+        for index in _reserve_in(tx, pool_id, wanted, indices):
+            results[index] = True
+    return results
+
+
+def _reserve_in(tx: Tx, pool_id: str, wanted: Sequence[Reservation], indices: Sequence[int]) -> list[int]:
+    """Those of `indices` that got their place in the pool."""
+    milli = sum(wanted[i].milli for i in indices)
+    memory = sum(wanted[i].memory_bytes for i in indices)
+    if store.reserve(tx.conn, pool_id, milli, memory):
+        return list(indices)
+    if len(indices) == 1:
+        return []
+    free_milli, free_memory = store.lock_open_pool(tx.conn, pool_id)
+    fitting = []
+    taken_milli = taken_memory = 0
+    for index in indices:
+        item = wanted[index]
+        if taken_milli + item.milli <= free_milli and taken_memory + item.memory_bytes <= free_memory:
+            taken_milli += item.milli
+            taken_memory += item.memory_bytes
+            fitting.append(index)
+    if fitting and not store.reserve(tx.conn, pool_id, taken_milli, taken_memory):
+        return []  # the site was paused in between
+    return fitting
+
+
+def release(tx: Tx, pool_id: str, milli: int, memory_bytes: int) -> None:
+    """Give units (1/1000) and bytes back."""
+    release_many(tx, (Reservation(pool_id, milli, memory_bytes),))
+
+
+def release_many(tx: Tx, given: Sequence[Reservation]) -> None:
+    """Give back, one update per pool, in sorted order."""
+    sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for item in given:
+        sums[item.pool_id][0] += item.milli
+        sums[item.pool_id][1] += item.memory_bytes
+    for pool_id, (milli, memory) in sorted(sums.items()):
+        store.release(tx.conn, pool_id, milli, memory)
+    if sums:
+        tx.notify(SUPPLY_TOPIC)

@@ -1,0 +1,333 @@
+"""The tables of the catalogue room and the statements on them. Only this room imports this module."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    false,
+    or_,
+    select,
+    true,
+    update,
+)
+
+from yunhe.core.demand import Precision
+from yunhe.core.supply import PoolKind, Rate, SiteState
+from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.platform.db import insert_ignore, metadata
+from yunhe.wire.link import BenchmarkResult, PoolDigest
+
+enrolment_token = Table(
+    "enrolment_token",
+    metadata,
+    Column("sha256", Text, primary_key=True),  # of the token; the token itself is kept nowhere
+    Column("provider", Text, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("used_by", Text),  # site id
+)
+site = Table(
+    "site",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("cluster", Text),
+    Column("lat", Double, nullable=False),
+    Column("lon", Double, nullable=False),
+    Column("pue_milli", Integer, nullable=False),
+    Column("carbon_g_per_kwh", Integer, nullable=False),
+    Column("power_price_microcny_per_kwh", BigInteger, nullable=False),
+    Column("price_core_hour", BigInteger, nullable=False),
+    Column("price_card_hour", BigInteger, nullable=False),
+    Column("assumed", Text, nullable=False),  # JSON list
+    Column("tier", Integer, nullable=False),
+    Column("isolation", Text, nullable=False),
+    Column("software", Text, nullable=False),
+    Column("bandwidth_bps", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("accepting", Boolean, nullable=False),
+    Column("public_key", Text, nullable=False, unique=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("last_contact_ms", BigInteger),
+    Column("certified_ms", BigInteger),
+)
+pool = Table(
+    "pool",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("site_id", Text, ForeignKey("site.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("chip", Text, nullable=False),
+    Column("chip_name", Text, nullable=False),
+    Column("stack", Text, nullable=False),
+    Column("capacity_milli", BigInteger, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("card_memory_bytes", BigInteger, nullable=False),
+    Column("max_slot_milli", BigInteger, nullable=False),
+    Column("rates", Text, nullable=False),  # JSON list of [precision, nominal, measured]
+    Column("benchmarks", Text, nullable=False),  # JSON list of wire.link.BenchmarkResult
+    Column("watts_per_unit", Integer, nullable=False),
+    Column("watts_source", Text, nullable=False),
+    # The guard of the pool's capacity.
+    Column("used_milli", BigInteger, nullable=False),
+    Column("used_memory", BigInteger, nullable=False),
+    Column("foreign_milli", BigInteger, nullable=False),
+    Column("foreign_memory", BigInteger, nullable=False),
+    Column("retired", Boolean, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("ix_pool_site_id", "site_id"),
+)
+FRESH_GUARD = {"used_milli": 0, "used_memory": 0, "foreign_milli": 0, "foreign_memory": 0}
+
+
+# --- tokens -------------------------------------------------------------------------------------------------------
+
+
+def add_token(conn: Connection, sha256: str, provider: str, expires_ms: int) -> None:
+    conn.execute(enrolment_token.insert(), [{"sha256": sha256, "provider": provider, "expires_ms": expires_ms}])
+
+
+def lock_token(conn: Connection, sha256: str) -> tuple[str, int, str | None] | None:
+    """(provider, expires_ms, used_by), locked until the end of the transaction."""
+    query = select(enrolment_token).where(enrolment_token.c.sha256 == sha256).with_for_update()
+    row = conn.execute(query).one_or_none()
+    return None if row is None else (row.provider, row.expires_ms, row.used_by)
+
+
+def use_token(conn: Connection, sha256: str, site_id: str) -> bool:
+    """False when somebody has used it already."""
+    table = enrolment_token.c
+    statement = update(enrolment_token).where(table.sha256 == sha256, table.used_by.is_(None)).values(used_by=site_id)
+    return conn.execute(statement).rowcount == 1
+
+
+# --- sites --------------------------------------------------------------------------------------------------------
+
+
+def add_site(conn: Connection, record: SiteRecord) -> bool:
+    """False when the id or the key is taken."""
+    values = {column.name: getattr(record, column.name) for column in site.c}
+    values |= {"assumed": names_text(record.assumed), "state": record.state.value}
+    return bool(insert_ignore(site).execute(conn, [values]) == 1)
+
+
+def find_site(conn: Connection, site_id: str, *, lock: bool = False) -> SiteRecord | None:
+    query = select(site).where(site.c.id == site_id)
+    row = conn.execute(query.with_for_update() if lock else query).one_or_none()
+    return None if row is None else _site(row)
+
+
+def find_site_by_key(conn: Connection, public_key: str) -> SiteRecord | None:
+    row = conn.execute(select(site).where(site.c.public_key == public_key)).one_or_none()
+    return None if row is None else _site(row)
+
+
+def list_sites(conn: Connection, states: Sequence[SiteState] | None = None) -> list[SiteRecord]:
+    """Sorted by id. None: whatever their state."""
+    query = select(site).order_by(site.c.id)
+    if states is not None:
+        query = query.where(site.c.state.in_([state.value for state in states]))
+    return [_site(row) for row in conn.execute(query)]
+
+
+def change_site(conn: Connection, site_id: str, values: Mapping[str, object]) -> None:
+    conn.execute(update(site).where(site.c.id == site_id).values(dict(values)))
+
+
+def touch_site(conn: Connection, site_id: str, now_ms: int, accepting: bool) -> bool:
+    """Note a contact; True when `accepting` changed by it."""
+    same = update(site).where(site.c.id == site_id, site.c.accepting.is_(accepting)).values(last_contact_ms=now_ms)
+    if conn.execute(same).rowcount:
+        return False
+    other = update(site).where(site.c.id == site_id).values(last_contact_ms=now_ms, accepting=accepting)
+    return conn.execute(other).rowcount == 1
+
+
+def names_text(names: Sequence[str]) -> str:
+    """How the list of assumed figures is stored."""
+    return json.dumps(list(names))
+
+
+@lru_cache(maxsize=4096)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+def _site(row: Row[Any]) -> SiteRecord:
+    values = dict(row._mapping)
+    values["assumed"] = _names(values["assumed"])
+    values["state"] = SiteState(values["state"])
+    return SiteRecord(**values)
+
+
+# --- pools --------------------------------------------------------------------------------------------------------
+
+
+def put_pool(conn: Connection, record: PoolRecord) -> None:
+    """Insert, or replace the certified part; what is in use stays."""
+    certified = {
+        "site_id": record.site_id,
+        "name": record.name,
+        "kind": record.kind.value,
+        "chip": record.chip,
+        "chip_name": record.chip_name,
+        "stack": record.stack,
+        "capacity_milli": record.capacity_milli,
+        "memory_bytes": record.memory_bytes,
+        "card_memory_bytes": record.card_memory_bytes,
+        "max_slot_milli": record.max_slot_milli,
+        "rates": json.dumps([[r.precision.value, r.nominal_flops, r.measured_flops] for r in record.rates]),
+        "benchmarks": json.dumps([result.model_dump(mode="json") for result in record.benchmarks]),
+        "watts_per_unit": record.watts_per_unit,
+        "watts_source": record.watts_source,
+        "retired": False,
+    }
+    insert_ignore(pool).execute(conn, [{"id": record.id, "version": 0, **FRESH_GUARD, **certified}])
+    conn.execute(update(pool).where(pool.c.id == record.id).values(version=pool.c.version + 1, **certified))
+
+
+def retire_pools(conn: Connection, site_id: str, kept: Sequence[str]) -> None:
+    """Pools that are not in `kept` have no capacity any more; their leases run on."""
+    gone = and_(pool.c.site_id == site_id, pool.c.id.not_in(kept), pool.c.retired.is_(false()))
+    conn.execute(
+        update(pool).where(gone).values(retired=True, capacity_milli=0, memory_bytes=0, version=pool.c.version + 1)
+    )
+
+
+def list_pools(conn: Connection, site_id: str | None = None, *, retired: bool = False) -> list[PoolRecord]:
+    """Sorted by id."""
+    query = select(pool).order_by(pool.c.id)
+    if site_id is not None:
+        query = query.where(pool.c.site_id == site_id)
+    if not retired:
+        query = query.where(pool.c.retired.is_(false()))
+    return [_pool(row) for row in conn.execute(query)]
+
+
+def find_pools(conn: Connection, pool_ids: Sequence[str]) -> dict[str, PoolRecord]:
+    return {row.id: _pool(row) for row in conn.execute(select(pool).where(pool.c.id.in_(pool_ids)))}
+
+
+def supply_rows(conn: Connection, states: Sequence[SiteState]) -> Sequence[Row[Any]]:
+    """What a round needs of the pools at sites in these states, sorted by id."""
+    return conn.execute(_supply_query([state.value for state in states])).all()
+
+
+def _supply_query(states: Sequence[str]) -> Select[Any]:
+    columns = pool.c
+    return (
+        select(
+            columns.id,
+            columns.site_id,
+            columns.kind,
+            columns.chip,
+            columns.stack,
+            columns.capacity_milli,
+            columns.memory_bytes,
+            columns.card_memory_bytes,
+            columns.max_slot_milli,
+            columns.rates,
+            columns.watts_per_unit,
+            columns.used_milli,
+            columns.used_memory,
+            columns.foreign_milli,
+            columns.foreign_memory,
+        )
+        .join(site, site.c.id == columns.site_id)
+        .where(columns.retired.is_(false()), site.c.state.in_(states))
+        .order_by(columns.id)
+    )
+
+
+@lru_cache(maxsize=16_384)
+def parse_rates(text: str) -> tuple[Rate, ...]:
+    """Remembered by their text: a round reads the same rates again and again."""
+    return tuple(Rate(Precision(name), nominal, measured) for name, nominal, measured in json.loads(text))
+
+
+def _pool(row: Row[Any]) -> PoolRecord:
+    values = dict(row._mapping)
+    values["kind"] = PoolKind(values["kind"])
+    values["rates"] = parse_rates(values["rates"])
+    values["benchmarks"] = tuple(BenchmarkResult.model_validate(item) for item in json.loads(values["benchmarks"]))
+    return PoolRecord(**values)
+
+
+# --- the guard ----------------------------------------------------------------------------------------------------
+
+
+def _open_sites() -> ColumnElement[bool]:
+    takes_leases = select(site.c.id).where(site.c.state == SiteState.ACTIVE.value, site.c.accepting.is_(true()))
+    return pool.c.site_id.in_(takes_leases)
+
+
+def reserve(conn: Connection, pool_id: str, milli: int, memory: int) -> bool:
+    """Conditional update; False when it does not fit, or the site takes no leases now."""
+    columns = pool.c
+    statement = (
+        update(pool)
+        .where(
+            columns.id == pool_id,
+            columns.retired.is_(false()),
+            columns.used_milli + milli <= columns.capacity_milli - columns.foreign_milli,
+            columns.used_memory + memory <= columns.memory_bytes - columns.foreign_memory,
+            _open_sites(),
+        )
+        .values(used_milli=columns.used_milli + milli, used_memory=columns.used_memory + memory)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def lock_open_pool(conn: Connection, pool_id: str) -> tuple[int, int]:
+    """(free 1/1000 units, free bytes), the row locked; nothing is free while the site takes no leases."""
+    query = select(pool).where(pool.c.id == pool_id, pool.c.retired.is_(false()), _open_sites())
+    row = conn.execute(query.with_for_update(of=pool)).one_or_none()
+    if row is None:
+        return 0, 0
+    found = _pool(row)
+    return found.free_milli, found.free_memory
+
+
+def release(conn: Connection, pool_id: str, milli: int, memory: int) -> None:
+    """Never under zero."""
+    columns = pool.c
+    less_milli, less_memory = columns.used_milli - milli, columns.used_memory - memory
+    conn.execute(
+        update(pool)
+        .where(columns.id == pool_id)
+        .values(
+            used_milli=case((less_milli > 0, less_milli), else_=0),
+            used_memory=case((less_memory > 0, less_memory), else_=0),
+        )
+    )
+
+
+def set_foreign(conn: Connection, site_id: str, digest: PoolDigest) -> bool:
+    """True when it changed."""
+    columns = pool.c
+    differs = or_(columns.foreign_milli != digest.foreign_milli, columns.foreign_memory != digest.foreign_memory_bytes)
+    statement = (
+        update(pool)
+        .where(columns.id == f"{site_id}:{digest.name}", differs)
+        .values(foreign_milli=digest.foreign_milli, foreign_memory=digest.foreign_memory_bytes)
+    )
+    return conn.execute(statement).rowcount == 1
