@@ -1,0 +1,1 @@
+"""Money: balanced postings, balances, holds."""
