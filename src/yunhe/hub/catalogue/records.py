@@ -72,12 +72,3 @@ class PoolRecord:
     @property
     def free_memory(self) -> int:
         return max(0, self.memory_bytes - self.foreign_memory - self.used_memory)
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Units (1/1000) and host memory (bytes) of one pool."""
-
-    pool_id: str
-    milli: int
-    memory_bytes: int

@@ -4,7 +4,6 @@ A pool's row is the guard of its capacity: `used <= certified - foreign` for uni
 updates in sorted order.  A certificate may shrink a pool under what is used; then nothing is free until leases end.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,14 +15,13 @@ from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.catalogue import store
 from yunhe.hub.catalogue.enrolment import create_token, enrol, terms_changes
-from yunhe.hub.catalogue.records import PoolRecord, Reservation, SiteRecord
+from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import SiteTerms
 from yunhe.wire.link import Certificate, PoolDigest, PoolReport
 
 __all__ = [
     "PoolRecord",
-    "Reservation",
     "SiteRecord",
     "SiteTerms",
     "approve",
@@ -35,7 +33,9 @@ __all__ = [
     "list_sites",
     "pause",
     "public_key",
+    "pools_by_id",
     "release",
+    "release_many",
     "reserve",
     "reserve_many",
     "resume",
@@ -318,52 +318,17 @@ def reserve(tx: Tx, pool_id: str, milli: int, memory_bytes: int) -> bool:
     return store.reserve(tx.conn, pool_id, milli, memory_bytes)
 
 
-def reserve_many(tx: Tx, wanted: Sequence[Reservation]) -> list[bool]:
-    """One result per item. Per pool one conditional update for the sum; only where that does not fit, in order."""
-    by_pool: defaultdict[str, list[int]] = defaultdict(list)
-    for index, item in enumerate(wanted):
-        by_pool[item.pool_id].append(index)
-    results = [False] * len(wanted)
-    for pool_id, indices in sorted(by_pool.items()):
-        for index in _reserve_in(tx, pool_id, wanted, indices):
-            results[index] = True
-    return results
-
-
-def _reserve_in(tx: Tx, pool_id: str, wanted: Sequence[Reservation], indices: Sequence[int]) -> list[int]:
-    """Those of `indices` that got their place in the pool."""
-    milli = sum(wanted[i].milli for i in indices)
-    memory = sum(wanted[i].memory_bytes for i in indices)
-    if store.reserve(tx.conn, pool_id, milli, memory):
-        return list(indices)
-    if len(indices) == 1:
-        return []
-    free_milli, free_memory = store.lock_open_pool(tx.conn, pool_id)
-    fitting = []
-    taken_milli = taken_memory = 0
-    for index in indices:
-        item = wanted[index]
-        if taken_milli + item.milli <= free_milli and taken_memory + item.memory_bytes <= free_memory:
-            taken_milli += item.milli
-            taken_memory += item.memory_bytes
-            fitting.append(index)
-    if fitting and not store.reserve(tx.conn, pool_id, taken_milli, taken_memory):
-        return []  # the site was paused in between
-    return fitting
+def reserve_many(tx: Tx, wanted: Mapping[str, tuple[int, int]]) -> set[str]:
+    """Take (1/1000 units, bytes) of each pool, in sorted order; returns the pools that refused and gave nothing."""
+    return {pool_id for pool_id, (milli, memory) in sorted(wanted.items()) if not reserve(tx, pool_id, milli, memory)}
 
 
 def release(tx: Tx, pool_id: str, milli: int, memory_bytes: int) -> None:
     """Give units (1/1000) and bytes back."""
-    release_many(tx, (Reservation(pool_id, milli, memory_bytes),))
+    store.release(tx.conn, pool_id, milli, memory_bytes)
 
 
-def release_many(tx: Tx, given: Sequence[Reservation]) -> None:
-    """Give back, one update per pool, in sorted order."""
-    sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for item in given:
-        sums[item.pool_id][0] += item.milli
-        sums[item.pool_id][1] += item.memory_bytes
-    for pool_id, (milli, memory) in sorted(sums.items()):
+def release_many(tx: Tx, given: Mapping[str, tuple[int, int]]) -> None:
+    """Give (1/1000 units, bytes) back to each pool, in sorted order."""
+    for pool_id, (milli, memory) in sorted(given.items()):
         store.release(tx.conn, pool_id, milli, memory)
-    if sums:
-        tx.notify(SUPPLY_TOPIC)

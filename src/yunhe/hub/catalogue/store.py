@@ -297,16 +297,6 @@ def reserve(conn: Connection, pool_id: str, milli: int, memory: int) -> bool:
     return conn.execute(statement).rowcount == 1
 
 
-def lock_open_pool(conn: Connection, pool_id: str) -> tuple[int, int]:
-    """(free 1/1000 units, free bytes), the row locked; nothing is free while the site takes no leases."""
-    query = select(pool).where(pool.c.id == pool_id, pool.c.retired.is_(false()), _open_sites())
-    row = conn.execute(query.with_for_update(of=pool)).one_or_none()
-    if row is None:
-        return 0, 0
-    found = _pool(row)
-    return found.free_milli, found.free_memory
-
-
 def release(conn: Connection, pool_id: str, milli: int, memory: int) -> None:
     """Never under zero."""
     columns = pool.c
