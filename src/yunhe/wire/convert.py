@@ -1,0 +1,224 @@
+"""From messages to core values: where the text of an order becomes a `Shape`, with the field named in every error."""
+
+import math
+import re
+from collections.abc import Collection
+from datetime import datetime
+
+from yunhe.core import units
+from yunhe.core.demand import LatencyBound, LatencyKind, Requirement, Shape, Terms
+from yunhe.core.errors import InvalidInput, TooLarge
+from yunhe.wire.api import MAX_FILES_BYTES, DataSpec, LatencySpec, OrderSpec, RequirementSpec, RunSpec
+from yunhe.wire.invalid import field_path, from_errors, from_validation_error
+from yunhe.wire.order_yaml import load_order_yaml
+
+__all__ = ["command_for", "deadline_ms", "from_errors", "from_validation_error", "load_order_yaml", "to_shape"]
+
+MAX_RUN_LIMIT_MS = 30 * 86_400_000
+MAX_SLOTS_PER_ORDER = 100_000  # array x slots: bounds what one order can ask of a round
+
+_MILLI = 1_000
+_SIZES = ("cores", "cards", "compute", "work")
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def to_shape(spec: OrderSpec, now_ms: int, places: Collection[str]) -> Shape:
+    """Everything that placement looks at. `places` are the known place ids; `now_ms` is UTC.
+
+    Raises InvalidInput (TooLarge for files) with the path of the field, such as `requirement.latency[0]`.
+    """
+    stacks = _stacks(spec.run)
+    _check_files(spec.run)
+    if spec.array * spec.requirement.slots > MAX_SLOTS_PER_ORDER:
+        raise InvalidInput(
+            f"array x requirement.slots is {spec.array * spec.requirement.slots}, more than {MAX_SLOTS_PER_ORDER}",
+            field="array",
+            hint="split it into several orders",
+        )
+    terms = _terms(spec, now_ms)
+    if spec.requirement.work is not None and terms.deadline_ms is None:
+        raise InvalidInput(
+            "work needs a deadline: the rate follows from it", field="deadline", hint="for example deadline: 6h"
+        )
+    return Shape(_requirement(spec.requirement, stacks, places), terms)
+
+
+def command_for(spec: OrderSpec, stack: str) -> tuple[str, ...]:
+    """The command to run on a pool of `stack`. Raises InvalidInput (`run.stacks`) when the order has none for it."""
+    command = spec.run.stacks.get(stack) or (spec.run.command if stack == "cpu" else None)
+    if command is None:
+        raise InvalidInput(f"the order has no command for the stack {stack[:40]!r}", field="run.stacks")
+    return command
+
+
+# --- run --------------------------------------------------------------------------------------------------------
+
+
+def _stacks(run: RunSpec) -> frozenset[str]:
+    if run.command is None and not run.stacks:
+        raise InvalidInput(
+            "is required: what shall be run?", field="run.command", hint="for example command: [python3, job.py]"
+        )
+    if run.command is not None and "cpu" in run.stacks:
+        raise InvalidInput("is the same as run.command; give one of them", field="run.stacks.cpu")
+    for stack, command in run.stacks.items():
+        _check_command(command, f"run.stacks.{stack}")
+    if run.command is None:
+        return frozenset(run.stacks)
+    _check_command(run.command, "run.command")
+    return frozenset(run.stacks) | {"cpu"}
+
+
+def _check_command(command: tuple[str, ...], field: str) -> None:
+    if not command[0].strip():
+        raise InvalidInput("the first word, the program, is empty", field=f"{field}[0]")
+    _refuse_nul(command, field)
+
+
+def _refuse_nul(texts: tuple[str, ...], field: str) -> None:
+    for index, text in enumerate(texts):
+        if "\0" in text:
+            raise InvalidInput("has a NUL character", field=f"{field}[{index}]")
+
+
+def _check_files(run: RunSpec) -> None:
+    size = 0
+    for path, text in run.files.items():
+        try:
+            size += len(text.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidInput("is not valid text in UTF-8", field=field_path("run.files", path)) from error
+    if size > MAX_FILES_BYTES:
+        raise TooLarge(
+            f"files are {units.format_bytes(size, 1)} together, more than {units.format_bytes(MAX_FILES_BYTES)}",
+            field="run.files",
+            hint="put large inputs where the job can fetch them",
+        )
+    for name, text in run.env.items():
+        if "\0" in text:
+            raise InvalidInput("has a NUL character", field=f"run.env.{name}")
+
+
+# --- requirement ------------------------------------------------------------------------------------------------
+
+
+def _requirement(spec: RequirementSpec, stacks: frozenset[str], places: Collection[str]) -> Requirement:
+    at = "requirement"
+    stated = [name for name in _SIZES if getattr(spec, name) is not None]
+    if len(stated) > 1:
+        raise InvalidInput(
+            f"states its size by {' and '.join(stated)}; use exactly one of {', '.join(_SIZES)}", field=at
+        )
+    cores_milli = None if spec.cores is None else _milli(spec.cores, f"{at}.cores")
+    cards = spec.cards
+    if not stated:  # one core; one card where a chip is named or no command for a CPU is given
+        if spec.chip is not None or "cpu" not in stacks:
+            cards = 1
+        else:
+            cores_milli = _MILLI
+    return Requirement(
+        cores_milli=cores_milli,
+        cards=cards,
+        compute=None if spec.compute is None else units.parse_compute(spec.compute, f"{at}.compute"),
+        work=None if spec.work is None else units.parse_work(spec.work, f"{at}.work"),
+        chip=spec.chip,
+        slots=spec.slots,
+        memory_bytes=_bytes(spec.memory, f"{at}.memory"),
+        card_memory_bytes=_bytes(spec.card_memory, f"{at}.card_memory"),
+        latency=_latency(spec, places),
+        bandwidth_bps=0 if spec.bandwidth is None else units.parse_bandwidth(spec.bandwidth, f"{at}.bandwidth"),
+        data_at=None if spec.data is None else _place(spec.data.at, f"{at}.data.at", places),
+        data_bytes=_data_bytes(spec.data),
+        residency=frozenset(spec.residency),
+        tier=spec.tier,
+        max_carbon_g_per_kwh=(
+            None if spec.max_carbon is None else units.parse_carbon(spec.max_carbon, f"{at}.max_carbon")
+        ),
+        sites=frozenset(spec.sites),
+        stacks=stacks,
+    )
+
+
+def _milli(cores: float, field: str) -> int:
+    """Cores to thousandths; what is finer is rounded up, and less than one thousandth is refused."""
+    milli = math.ceil(round(cores * _MILLI, 3))
+    if cores < 1 / _MILLI:
+        raise InvalidInput(f"{cores:g} is less than 0.001 of a core", field=field, hint="for example cores: 0.5")
+    return milli
+
+
+def _bytes(text: str | None, field: str) -> int:
+    return 0 if text is None else units.parse_bytes(text, field)
+
+
+def _data_bytes(data: DataSpec | None) -> int:
+    return 0 if data is None else units.parse_bytes(data.size, "requirement.data.size", zero_ok=True)
+
+
+def _place(name: str, field: str, places: Collection[str]) -> str:
+    place = units.place_id(name)
+    if place not in places:
+        near = units.close_match(place, places)
+        hint = f"did you mean {near!r}?" if near else f"known are {', '.join(sorted(places))}"
+        raise InvalidInput(f"unknown place {name[:40]!r}", field=field, hint=hint)
+    return place
+
+
+def _latency(spec: RequirementSpec, places: Collection[str]) -> tuple[LatencyBound, ...]:
+    field = "requirement.latency"
+    if isinstance(spec.latency, tuple):
+        return tuple(_bound(item, f"{field}[{i}]", places) for i, item in enumerate(spec.latency))
+    return (_bound(spec.latency, field, places),)
+
+
+def _bound(item: LatencySpec | str, field: str, places: Collection[str]) -> LatencyBound:
+    if isinstance(item, str):
+        bound = units.parse_latency(item, field)
+        _place(bound.place, field, places)
+        return bound
+    place = _place(item.place, f"{field}.place", places)
+    if item.rtt is not None and item.one_way is None:
+        return LatencyBound(place, units.parse_duration_us(item.rtt, f"{field}.rtt"), LatencyKind.RTT)
+    if item.one_way is not None and item.rtt is None:
+        return LatencyBound(place, units.parse_duration_us(item.one_way, f"{field}.one_way"), LatencyKind.ONE_WAY)
+    raise InvalidInput("needs exactly one of rtt and one_way", field=field, hint="for example rtt: 20ms")
+
+
+# --- terms ------------------------------------------------------------------------------------------------------
+
+
+def _terms(spec: OrderSpec, now_ms: int) -> Terms:
+    run_limit_ms = units.parse_duration(spec.duration, "duration")
+    if run_limit_ms > MAX_RUN_LIMIT_MS:
+        raise InvalidInput(
+            f"{spec.duration} is more than the longest run, {units.format_duration(MAX_RUN_LIMIT_MS)}",
+            field="duration",
+            hint="write checkpoints and split the work into several orders",
+        )
+    return Terms(
+        run_limit_ms=run_limit_ms,
+        deadline_ms=None if spec.deadline is None else deadline_ms(spec.deadline, now_ms),
+        budget_microcny=None if spec.budget is None else units.parse_money(spec.budget, "budget"),
+        preference=spec.preference,
+        array=spec.array,
+    )
+
+
+def deadline_ms(text: str, now_ms: int, field: str = "deadline") -> int:
+    """UTC ms of a deadline: a duration from now (`6h`) or an ISO 8601 time with its zone. Raises InvalidInput."""
+    text = text.strip()
+    if not _ISO_DATE.match(text):
+        return now_ms + units.parse_duration(text, field)
+    example = "for example 2030-01-31T18:00:00+08:00, or 6h from now"
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is not an ISO 8601 time", field=field, hint=example) from error
+    if when.tzinfo is None:
+        raise InvalidInput(f"{text!r} has no time zone", field=field, hint=example)
+    at_ms = round(when.timestamp() * 1000)
+    if at_ms <= now_ms:
+        raise InvalidInput(f"{text!r} is in the past", field=field, hint=example)
+    if at_ms > now_ms + units.MAX_DURATION_MS:
+        raise InvalidInput(f"{text!r} is more than 366 days ahead", field=field, hint=example)
+    return at_ms
