@@ -1,0 +1,105 @@
+"""A hub database of its own for each test: SQLite always, PostgreSQL too when YUNHE_TEST_DATABASE_URL names one."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from yunhe.hub.accounts import store as _accounts  # noqa: F401 - the tables come with their rooms
+from yunhe.hub.catalogue import store as _catalogue  # noqa: F401
+from yunhe.hub.ledger import store as _ledger  # noqa: F401
+from yunhe.hub.platform.context import Platform, open_platform
+from yunhe.hub.platform.db import metadata
+from yunhe.hub.platform.settings import HubSettings
+from yunhe.hub.platform.writer import Tx, no_crash
+
+TEST_DATABASE = "YUNHE_TEST_DATABASE_URL"
+NOW_MS = 1_790_000_000_000
+
+
+class FakeClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now_ms: int = NOW_MS) -> None:
+        self.ms = now_ms
+
+    def now_ms(self) -> int:
+        return self.ms
+
+
+@contextmanager
+def fresh_database(kind: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database that is gone afterwards."""
+    if kind == "sqlite":
+        yield f"sqlite:///{tmp_path}/hub.db"
+        return
+    server = sa.make_url(os.environ[TEST_DATABASE]).set(drivername="postgresql+psycopg")
+    name = f"yunhe_test_{secrets.token_hex(6)}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    with admin.connect() as conn:
+        conn.exec_driver_sql(f"CREATE DATABASE {name}")
+    try:
+        yield server.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with admin.connect() as conn:
+            conn.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "postgresql" and TEST_DATABASE not in os.environ:
+        pytest.skip(f"{TEST_DATABASE} is not set: run this by tools/with-postgresql.sh to test PostgreSQL too")
+    with fresh_database(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def platform(database_url: str, tmp_path: Path, clock: FakeClock) -> Iterator[Platform]:
+    """A running platform on a database with every room's tables."""
+    opened = open_platform(HubSettings(database_url=database_url, data_dir=tmp_path / "data"), clock, no_crash)
+    metadata.create_all(opened.db.write_engine)
+    opened.writer.start()
+    try:
+        yield opened
+    finally:
+        opened.writer.stop()
+        opened.readers.shutdown()
+        opened.db.close()
+
+
+Begin = Callable[[], AbstractContextManager[Tx]]
+
+
+@pytest.fixture
+def begin(platform: Platform, clock: FakeClock) -> Begin:
+    """Opens write transactions, each on a connection of its own: commit at the end, roll back on an exception."""
+
+    @contextmanager
+    def transaction() -> Iterator[Tx]:
+        with platform.db.write_engine.begin() as conn:
+            yield Tx(conn, clock.now_ms())
+
+    return transaction
+
+
+@pytest.fixture
+def tx(begin: Begin) -> Iterator[Tx]:
+    """One write transaction around the test."""
+    with begin() as opened:
+        yield opened
+
+
+@pytest.fixture
+def only_postgresql(platform: Platform) -> None:
+    """For tests with two writers at once: on SQLite there is one writer by design."""
+    if platform.db.is_sqlite:
+        pytest.skip("two writers at once exist on PostgreSQL only")
