@@ -84,6 +84,8 @@ def _refuse_nul(texts: tuple[str, ...], field: str) -> None:
 def _check_files(run: RunSpec) -> None:
     size = 0
     for path, text in run.files.items():
+        if "\0" in text:
+            raise InvalidInput("has a NUL character; files are text", field=field_path("run.files", path))
         try:
             size += len(text.encode())
         except UnicodeEncodeError as error:
