@@ -104,7 +104,7 @@ def insert_ignore(table: sa.Table) -> Any:
 
 
 class _Insert:
-    """Dialect-neutral insert-or-ignore: `execute(conn, rows) -> number of rows inserted` (-1: not told)."""
+    """Dialect-neutral insert-or-ignore: `execute(conn, rows) -> number of rows inserted`."""
 
     def __init__(self, table: sa.Table) -> None:
         self._table = table
@@ -115,7 +115,9 @@ class _Insert:
         insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
         # mypy: the two dialects' inserts have the same method without a shared protocol.
         statement: Any = insert(self._table)
-        return int(conn.execute(statement.on_conflict_do_nothing(), rows).rowcount)
+        # psycopg forgets the count of an INSERT with its cursor, unless it is asked to be kept.
+        options = {"preserve_rowcount": True}
+        return int(conn.execute(statement.on_conflict_do_nothing(), rows, execution_options=options).rowcount)
 
 
 def storage_error(error: sa.exc.DBAPIError) -> YunheError | None:
