@@ -11,9 +11,17 @@ class Policy:
     operator_fee_bps: int = 500
     # Fibre paths are longer than the great circle; see facts for the comparison with published latencies.
     route_factor_percent: int = 140
-    # Energy reserved in a hold: the unit at full load for the whole run limit.
+    # What it costs to bring input data to a site, per GiB; 0 while no line is booked for them.
     transfer_microcny_per_gib: int = 0
-    # Weight of waiting against price in the speed preference; see core.placement.score.
+    # A waiting order does not hold up others that fit; off: nobody passes in the pools that it waits for.
     backfill: bool = True
+    # Starvation: an order that waited this long (ms) goes before the fair share of its priority, and what is free
+    # in the pool where it lacks least is kept for it. Long against a usual run, so that it stays the exception.
+    reserve_after_ms: int = 3_600_000
+    # How many orders a round favours so, one per account at most: each can leave one pool idle while it fills up.
+    max_reservations: int = 4
+    # Only accounts whose use per weight is at most this percentage of the average of those that wait are favoured:
+    # age must not turn the fair share into first come, first served.
+    reserve_share_limit_percent: int = 200
     # Largest number of tasks that one round assigns (bounds the commit's transaction).
     max_assignments: int = 5_000

@@ -1,8 +1,20 @@
-"""The round: one pure decision over a snapshot of the whole network.
+"""The round: one pure decision over a snapshot of the whole network, and the two questions beside it.
 
-`plan_round(snapshot, policy, now_ms, seed) -> Plan` and `quote(...)`, `explain(...)` beside it.
+    plan_round(snapshot, policy, now_ms, seed) -> Plan      who gets which pool now
+    quote(shape, supply, policy, now_ms)       -> Quote     what it would cost, where, and why not elsewhere
+    explain(shape, supply, policy, now_ms)     -> reasons   per site and constraint
+
+All three ask the same constraints (`placement.feasible`).  No clock, no randomness: equal input and seed give an
+equal plan.
 """
 
+import numpy as np
+
+from yunhe.core.demand import Shape
+from yunhe.core.placement.assign import Assigner, Given
+from yunhe.core.placement.explain import explain_shape
+from yunhe.core.placement.feasible import Fit, feasible
+from yunhe.core.placement.offer import best_first, offer_of
 from yunhe.core.placement.values import (
     AccountShare,
     Assignment,
@@ -14,6 +26,8 @@ from yunhe.core.placement.values import (
     SiteReasons,
     Snapshot,
 )
+from yunhe.core.policy import Policy
+from yunhe.core.supply import Supply
 from yunhe.core.tariff import Price
 
 __all__ = [
@@ -27,4 +41,67 @@ __all__ = [
     "Reason",
     "SiteReasons",
     "Snapshot",
+    "explain",
+    "plan_round",
+    "quote",
 ]
+
+
+def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int) -> Plan:
+    """Decide which open orders get which pools now.
+
+    Tasks are all-or-nothing (a gang never splits), arrays are not: their tasks may go to several pools and rounds.
+    At most `policy.max_assignments` tasks are given.  `seed` turns the order of pools that are otherwise equal.
+    """
+    if not snapshot.shapes or not snapshot.queue.ids:
+        return Plan((), 0, 0, seed)
+    # 1. feasible: every shape against every pool, each constraint on its own.
+    fit = feasible(snapshot.shapes, snapshot.supply, policy, now_ms)
+    # 2. score and 3. assign: by priority and fair share, each shape down its own ranking of the pools that fit.
+    given = Assigner(fit, snapshot, policy, now_ms, seed).run()
+    # 4. say it: what was given, and who waits for what.
+    waiting, unplaceable = _left_over(snapshot.queue, fit, given)
+    return Plan(_assignments(snapshot, fit, given), waiting, unplaceable, seed)
+
+
+def quote(shape: Shape, supply: Supply, policy: Policy, now_ms: int, queue_ahead_ms: int = 0) -> Quote:
+    """Ranked offers of all pools that fit (those that are busy too, starting after `queue_ahead_ms`), and the
+    reasons of those that do not."""
+    fit = feasible((shape,), supply, policy, now_ms)
+    fitting = {supply.pools[p].id: p for p in np.flatnonzero(fit.certified[0]).tolist()}
+    offers = [offer_of(fit, 0, p, queue_ahead_ms) for p in fitting.values()]
+    refused = tuple(entry for entry in explain_shape(fit, 0) if entry.pool_id not in fitting)
+    return Quote(best_first(offers, shape.terms.preference), refused)
+
+
+def explain(shape: Shape, supply: Supply, policy: Policy, now_ms: int) -> tuple[SiteReasons, ...]:
+    """For every pool, and every site without one: the constraints that fail, as data. No reasons: it fits now."""
+    return explain_shape(feasible((shape,), supply, policy, now_ms), 0)
+
+
+def _assignments(snapshot: Snapshot, fit: Fit, given: Given) -> tuple[Assignment, ...]:
+    queue, sizes = snapshot.queue, fit.table.sizes
+    shape = queue.shape[given.row]
+    pool_ids = [pool.id for pool in snapshot.supply.pools]
+    return tuple(
+        map(
+            Assignment._make,
+            zip(
+                [queue.ids[row] for row in given.row.tolist()],
+                queue.version[given.row].tolist(),
+                [pool_ids[pool] for pool in given.pool.tolist()],
+                given.tasks.tolist(),
+                (sizes.milli[shape, given.pool] * given.tasks).tolist(),
+                (sizes.memory[shape, given.pool] * given.tasks).tolist(),
+                strict=True,
+            ),
+        )
+    )
+
+
+def _left_over(queue: Queue, fit: Fit, given: Given) -> tuple[int, int]:
+    """Orders with tasks left: those that some pool could take one day, and those that none can."""
+    placed = np.bincount(given.row, weights=given.tasks, minlength=len(queue.ids))
+    left = queue.tasks > placed
+    hopeless = np.all(fit.lasting, axis=1, keepdims=True)[queue.shape, 0]
+    return int(np.count_nonzero(left & ~hopeless)), int(np.count_nonzero(left & hopeless))

@@ -1,0 +1,253 @@
+"""Hands free units to open orders, one priority after the other, until nothing fits or the round is full.
+
+Within a priority:
+
+1. Orders that have waited longer than the policy's age go first, the oldest of an account, oldest first, a few per
+   round; one that does not fit keeps what is free in the pool where it lacks least.  So small orders that come in
+   all the time cannot keep a large one waiting for ever.
+2. All others take turns by weighted fair share between accounts; within an account, by arrival.  Each takes the best
+   pool that it fits, and an order that does not fit waits without holding up others (backfill).
+
+Free units only shrink during a round: what has stopped fitting a shape never fits it again.  So every shape keeps
+one mark in its ranking of pools that only moves on, and shapes that fit nowhere leave the sequence in bulk.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from yunhe.core.placement import order
+from yunhe.core.placement.columns import Bools, Floats, Ints
+from yunhe.core.placement.feasible import Fit
+from yunhe.core.placement.score import ranked
+from yunhe.core.placement.sizing import HUGE
+from yunhe.core.placement.values import Snapshot
+from yunhe.core.policy import Policy
+
+# Turns between two looks at the shares: they are sorted anew only when something ran out in between.
+WINDOW = 1024
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Tasks per row of the queue and pool; equal lengths."""
+
+    row: Ints
+    pool: Ints
+    tasks: Ints
+
+
+class Assigner:
+    """What is left during one round: free units and memory, quotas, and the number of tasks that may be given."""
+
+    def __init__(self, fit: Fit, snapshot: Snapshot, policy: Policy, now_ms: int, seed: int) -> None:
+        self._fit = fit
+        self._queue = snapshot.queue
+        self._policy = policy
+        self._now_ms = now_ms
+        self._seed = seed
+        self._budget = policy.max_assignments
+        self._reservations = policy.max_reservations
+
+        columns, shapes, accounts = fit.table.columns, len(snapshot.shapes), snapshot.accounts
+        self._free: list[int] = columns.free.tolist()
+        self._memory: list[int] = columns.free_memory.tolist()
+        self._weight = order.weights(accounts)
+        self._used = np.array([account.used_milli for account in accounts], dtype=np.float64)
+        self._quota = [HUGE if a.quota_milli is None else max(0, a.quota_milli - a.used_milli) for a in accounts]
+        self._within: list[int] = list(self._quota)  # milli that each account may still take
+        # [shape, account]: True once no pool can take one more task of it in this round.
+        self._closed: Bools = np.zeros((shapes, len(accounts)), dtype=bool)
+        # The least that one task takes: the size by which shares are reckoned.
+        self._least = np.where(fit.certified, fit.table.sizes.milli, HUGE).min(axis=1, initial=HUGE)
+        # Per shape: pools that fit now, best first, with what one task takes there; and the mark among them.
+        self._choices: list[tuple[list[int], list[int], list[int]] | None] = [None] * shapes
+        self._mark = [0] * shapes
+        self._pool = [_NONE] * shapes
+        self._milli = [0] * shapes
+        self._bytes = [0] * shapes
+        self._out: tuple[list[int], list[int], list[int]] = ([], [], [])
+
+    def run(self) -> Given:
+        """Walk all priorities, highest first."""
+        queue = self._queue
+        certified: Bools = np.any(self._fit.certified, axis=1, keepdims=True)
+        startable: Bools = np.any(self._fit.now, axis=1, keepdims=True)
+        self._closed |= ~(startable if self._policy.backfill else certified)
+        hopeful = certified[queue.shape, 0] & (queue.tasks > 0)
+        rows = order.by_arrival(queue, np.flatnonzero(hopeful))
+        priority = queue.priority[rows]
+        for level in np.unique(priority)[::-1]:
+            if self._budget > 0:
+                self._level(rows[priority == level])
+        return self._given()
+
+    def _level(self, rows: order.Rows) -> None:
+        tasks = self._queue.tasks[rows].astype(np.int64)
+        self._oldest_first(rows, tasks)
+        keep = (tasks > 0) & ~self._closed[self._queue.shape[rows], self._queue.account[rows]]
+        rows, tasks = order.split(rows[keep], tasks[keep])
+        while len(rows) and self._budget > 0:
+            rows, tasks = self._turns(rows, tasks)
+
+    # --- orders that have waited too long -----------------------------------------------------------------------
+
+    def _oldest_first(self, rows: order.Rows, tasks: Ints) -> None:
+        """One task of the oldest order of each account that waits too long is placed, or has a pool kept for it."""
+        queue, policy = self._queue, self._policy
+        aged = queue.submitted_ms[rows] <= self._now_ms - policy.reserve_after_ms
+        if not aged.any() or self._reservations <= 0:
+            return
+        waiting = np.zeros(len(self._weight), dtype=bool)
+        waiting[queue.account[rows]] = True
+        taken = self._used + self._taken()
+        eligible = order.not_over_share(taken, self._weight, waiting, policy.reserve_share_limit_percent)
+        within = np.array(self._within)[queue.account[rows]] >= self._least[queue.shape[rows]]
+        old = np.flatnonzero(aged & eligible[queue.account[rows]] & within)
+        first = old[np.sort(np.unique(queue.account[rows[old]], return_index=True)[1])]
+        for i in first[: self._reservations].tolist():
+            self._reservations -= 1
+            row = int(rows[i])
+            shape, account = int(queue.shape[row]), int(queue.account[row])
+            if self._take(row, shape, account, 1):
+                tasks[i] -= 1
+            elif self._current(shape) == _NONE:
+                self._reserve(shape)
+
+    def _reserve(self, shape: int) -> None:
+        """Keep what is free where a task of `shape` lacks the fewest units (then memory) for that task."""
+        sizes = self._fit.table.sizes
+        pools = ranked(self._fit, shape, np.flatnonzero(self._fit.certified[shape]), self._seed)
+        lacks = np.maximum(sizes.milli[shape, pools] - np.array(self._free)[pools], 0)
+        lacks_memory = np.maximum(sizes.memory[shape, pools] - np.array(self._memory)[pools], 0)
+        pool = int(pools[np.lexsort((lacks_memory, lacks))[0]])
+        self._free[pool] -= min(self._free[pool], int(sizes.milli[shape, pool]))
+        self._memory[pool] -= min(self._memory[pool], int(sizes.memory[shape, pool]))
+
+    # --- everybody's turn ---------------------------------------------------------------------------------------
+
+    def _turns(self, rows: order.Rows, tasks: Ints) -> tuple[order.Rows, Ints]:
+        """Walk the fair sequence of `rows` until shares have to be looked at again; returns the turns that are left."""
+        queue = self._queue
+        shape, account = queue.shape[rows].astype(np.int64), queue.account[rows].astype(np.int64)
+        sequence = order.fair(account, self._least[shape] * tasks, self._used + self._taken(), self._weight)
+        for start in range(0, len(sequence), WINDOW):
+            turn = sequence[start : start + WINDOW]
+            closed_before = np.count_nonzero(self._closed)
+            self._walk(rows[turn].tolist(), shape[turn].tolist(), account[turn].tolist(), tasks[turn].tolist())
+            if self._budget <= 0:
+                break
+            if np.count_nonzero(self._closed) > closed_before:
+                rest = np.sort(sequence[start + WINDOW :])  # by arrival again
+                rest = rest[~self._closed[shape[rest], account[rest]]]
+                return rows[rest], tasks[rest]
+        return rows[:0], tasks[:0]
+
+    def _walk(self, rows: list[int], shapes: list[int], accounts: list[int], tasks: list[int]) -> None:
+        """Give each turn its tasks. The body is the hot loop of the round; everything unusual goes to `_take`."""
+        free, memory, within = self._free, self._memory, self._within
+        pool, milli, size = self._pool, self._milli, self._bytes
+        out_row, out_pool, out_tasks = self._out
+        budget = self._budget
+        for row, s, a, k in zip(rows, shapes, accounts, tasks, strict=True):
+            p = pool[s]
+            need, need_memory = milli[s] * k, size[s] * k
+            if p >= 0 and need <= free[p] and need_memory <= memory[p] and need <= within[a] and k <= budget:
+                free[p] -= need
+                memory[p] -= need_memory
+                within[a] -= need
+                budget -= k
+                out_row.append(row)
+                out_pool.append(p)
+                out_tasks.append(k)
+            elif budget > 0:
+                self._budget = budget
+                self._take(row, s, a, k)
+                budget = self._budget
+            else:
+                break
+        self._budget = budget
+
+    def _take(self, row: int, shape: int, account: int, tasks: int) -> int:
+        """Give up to `tasks` tasks their pools; returns how many. Closes the class when no more of it fit."""
+        given = 0
+        while given < tasks and self._budget > 0 and not self._closed[shape, account]:
+            pool = self._current(shape)
+            if pool == _NONE:
+                self._ran_out(shape)
+                break
+            need, need_memory = self._milli[shape], self._bytes[shape]
+            if need > self._within[account]:
+                found = self._smaller(shape, self._within[account])
+                if found is None:
+                    self._closed[shape, account] = True
+                    break
+                pool, need, need_memory = found
+            count = min(tasks - given, self._budget, self._free[pool] // need, self._within[account] // need)
+            if need_memory:
+                count = min(count, self._memory[pool] // need_memory)
+            self._free[pool] -= need * count
+            self._memory[pool] -= need_memory * count
+            self._within[account] -= need * count
+            self._budget -= count
+            for column, value in zip(self._out, (row, pool, count), strict=True):
+                column.append(value)
+            given += count
+        return given
+
+    def _current(self, shape: int) -> int:
+        """The best pool that takes one more task of `shape`, or _NONE; moves the shape's mark."""
+        choices = self._choices[shape]
+        if choices is None:
+            choices = self._choices[shape] = self._open(shape)
+        pools, milli, memory = choices
+        mark = self._mark[shape]
+        while mark < len(pools):
+            pool = pools[mark]
+            if milli[mark] <= self._free[pool] and memory[mark] <= self._memory[pool]:
+                self._pool[shape], self._milli[shape], self._bytes[shape] = pool, milli[mark], memory[mark]
+                break
+            mark += 1
+        else:
+            self._pool[shape] = _NONE
+        self._mark[shape] = mark
+        return self._pool[shape]
+
+    def _open(self, shape: int) -> tuple[list[int], list[int], list[int]]:
+        pools = ranked(self._fit, shape, np.flatnonzero(self._fit.now[shape]), self._seed)
+        sizes = self._fit.table.sizes
+        return pools.tolist(), sizes.milli[shape, pools].tolist(), sizes.memory[shape, pools].tolist()
+
+    def _smaller(self, shape: int, within: int) -> tuple[int, int, int] | None:
+        """The best pool where a task takes no more than `within`: pools with faster units need fewer of them."""
+        choices = self._choices[shape]
+        assert choices is not None
+        for pool, need, need_memory in list(zip(*choices, strict=True))[self._mark[shape] :]:
+            if need <= within and need <= self._free[pool] and need_memory <= self._memory[pool]:
+                return pool, need, need_memory
+        return None
+
+    def _ran_out(self, shape: int) -> None:
+        self._closed[shape] = True
+        if not self._policy.backfill:
+            # Nobody passes in the pools that an earlier order waits for.
+            for pool in np.flatnonzero(self._fit.certified[shape]).tolist():
+                self._free[pool] = 0
+
+    # --- accounts ------------------------------------------------------------------------------------------------
+
+    def _taken(self) -> Floats:
+        """Milli that each account was given in this round."""
+        return np.array(self._quota, dtype=np.float64) - np.array(self._within, dtype=np.float64)
+
+    def _given(self) -> Given:
+        row, pool, tasks = (np.array(column, dtype=np.int64) for column in self._out)
+        pools = len(self._fit.table.columns)
+        key = row * pools + pool
+        distinct, index = np.unique(key, return_inverse=True)
+        if len(distinct) < len(key):
+            # Parts of an array order that met again at one pool.
+            row, pool = np.divmod(distinct, pools)
+            tasks = np.bincount(index, weights=tasks).astype(np.int64)
+        return Given(row, pool, tasks)

@@ -1,0 +1,254 @@
+"""Why a pool does not take a task, in words: what is needed and what is there, per failed constraint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from yunhe.core import units
+from yunhe.core.demand import LatencyBound, LatencyKind, Shape
+from yunhe.core.placement.cost import hold_of
+from yunhe.core.placement.feasible import Fit, Table, remaining_ms
+from yunhe.core.placement.sizing import trusted_rate
+from yunhe.core.placement.values import Reason, SiteReasons
+from yunhe.core.supply import Pool, PoolKind, Site, SiteState
+
+_DIGITS = 2  # decimals in what people read
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One shape at one pool."""
+
+    table: Table
+    shape: int
+    pool: int
+
+    @property
+    def asked(self) -> Shape:
+        return self.table.shapes[self.shape]
+
+    @property
+    def at(self) -> Pool:
+        return self.table.columns.supply.pools[self.pool]
+
+    @property
+    def site(self) -> Site:
+        return self.table.columns.sites[self.pool]
+
+    @property
+    def milli(self) -> int:
+        return int(self.table.sizes.milli[self.shape, self.pool])
+
+    @property
+    def memory(self) -> int:
+        return int(self.table.sizes.memory[self.shape, self.pool])
+
+
+def reasons_of(fit: Fit, shape: int, pool: int) -> tuple[Reason, ...]:
+    """Every constraint that fails for a shape at a pool, in reading order; empty when it fits and is free."""
+    case = Case(fit.table, shape, pool)
+    found = []
+    for constraint, fails in fit.failing:
+        if fails[shape, pool]:
+            need, have = _TEXTS[constraint.code](case)
+            found.append(Reason(constraint.code, need, have, constraint.lasting))
+    return tuple(found)
+
+
+def explain_shape(fit: Fit, shape: int) -> tuple[SiteReasons, ...]:
+    """Reasons of every pool, by site in the order of the supply; a site without pools says so."""
+    supply = fit.table.columns.supply
+    pools_of: dict[str, list[int]] = {site.id: [] for site in supply.sites}
+    for i, pool in enumerate(supply.pools):
+        pools_of[pool.site_id].append(i)
+    found = []
+    for site in supply.sites:
+        if not pools_of[site.id]:
+            found.append(SiteReasons(site.id, None, (_no_pool(site),)))
+        for i in pools_of[site.id]:
+            found.append(SiteReasons(site.id, supply.pools[i].id, reasons_of(fit, shape, i)))
+    return tuple(found)
+
+
+def _no_pool(site: Site) -> Reason:
+    state = _site_state(site)
+    have = "none" if state == SiteState.ACTIVE else f"none, the site is {state}"
+    return Reason("site", "a certified pool", have, site.state is SiteState.LEFT)
+
+
+def _site_state(site: Site) -> str:
+    if site.state is SiteState.ACTIVE and not site.connected:
+        return "disconnected"
+    return site.state.value
+
+
+# --- need and have per code -------------------------------------------------------------------------------------
+
+
+def _units(pool: Pool, milli: int) -> str:
+    one = "core" if pool.kind is PoolKind.CPU else "card"
+    return f"{units.format_milli(milli)} {one}" + ("" if milli == 1000 else "s")
+
+
+def _bytes(count: int) -> str:
+    return units.format_bytes(count, _DIGITS)
+
+
+def _site(case: Case) -> tuple[str, str]:
+    return "an active site", _site_state(case.site)
+
+
+def _sites(case: Case) -> tuple[str, str]:
+    return f"one of the sites {_list(case.asked.requirement.sites)}", case.site.id
+
+
+def _stack(case: Case) -> tuple[str, str]:
+    return f"a command for the {case.at.stack} stack", f"commands for {_list(case.asked.requirement.stacks)}"
+
+
+def _cores(case: Case) -> tuple[str, str]:
+    if case.at.kind is PoolKind.ACCELERATOR:
+        return "cores", "cards only"
+    return _units(case.at, case.milli), f"{_units(case.at, case.at.capacity_milli)} in the pool"
+
+
+def _cards(case: Case) -> tuple[str, str]:
+    if case.at.kind is PoolKind.CPU:
+        return "cards", "cores only"
+    return _units(case.at, case.milli), f"{_units(case.at, case.at.capacity_milli)} in the pool"
+
+
+def _chip(case: Case) -> tuple[str, str]:
+    return case.asked.requirement.chip or "any chip", case.at.chip
+
+
+def _compute(case: Case) -> tuple[str, str]:
+    need = case.asked.requirement
+    if need.compute is not None:
+        precision, text = need.compute.precision, units.format_compute(need.compute, _DIGITS)
+    else:
+        assert need.work is not None
+        limit = max(0, remaining_ms(case.asked, case.table.now_ms))
+        precision, text = need.work.precision, f"{units.format_work(need.work, _DIGITS)} in {_time(limit)}"
+    rate = trusted_rate(case.at, precision, case.table.policy)
+    if rate is None:
+        return text, f"no rate known at {precision.value}"
+    whole = rate * case.at.capacity_milli // 1000
+    return text, f"{units.format_flops(whole, precision, _DIGITS)} in the whole pool"
+
+
+def _slot(case: Case) -> tuple[str, str]:
+    slot = int(case.table.sizes.slot_milli[case.shape, case.pool])
+    return f"{_units(case.at, slot)} in one slot", f"{_units(case.at, case.at.max_slot_milli)} at most"
+
+
+def _gang(case: Case) -> tuple[str, str]:
+    slots = int(case.table.sizes.slots[case.shape, case.pool])
+    slot = int(case.table.sizes.slot_milli[case.shape, case.pool])
+    whole, most = _units(case.at, case.at.capacity_milli), _units(case.at, case.at.max_slot_milli)
+    return f"{slots} slots of {_units(case.at, slot)} together", f"{whole}, {most} to a host"
+
+
+def _memory(case: Case) -> tuple[str, str]:
+    slot = int(case.table.sizes.slot_memory[case.shape, case.pool])
+    host = int(case.table.columns.host_memory[case.pool])
+    if slot > host:
+        return f"{_bytes(slot)} in one slot", f"{_bytes(host)} to a host"
+    return _bytes(case.memory), f"{_bytes(case.at.memory_bytes)} in the pool"
+
+
+def _card_memory(case: Case) -> tuple[str, str]:
+    return f"{_bytes(case.asked.requirement.card_memory_bytes)} per card", _bytes(case.at.card_memory_bytes)
+
+
+def _latency(case: Case) -> tuple[str, str]:
+    need, have = [], []
+    for bound in case.asked.requirement.latency:
+        us = case.table.latency_us(bound, case.pool)
+        if us is None or us > bound.limit_us:
+            need.append(_bound(bound))
+            have.append("unknown" if us is None else units.format_latency(us, _DIGITS))
+    return "; ".join(need), "; ".join(have)
+
+
+def _bound(bound: LatencyBound) -> str:
+    kind = "round trip" if bound.kind is LatencyKind.RTT else "one way"
+    return f"<= {units.format_latency(bound.limit_us, _DIGITS)} {kind} to {bound.place}"
+
+
+def _bandwidth(case: Case) -> tuple[str, str]:
+    need = case.asked.requirement.bandwidth_bps
+    text = f">= {units.format_bandwidth(need, _DIGITS)}" if need else "a network for the input data"
+    return text, units.format_bandwidth(case.site.bandwidth_bps, _DIGITS)
+
+
+def _residency(case: Case) -> tuple[str, str]:
+    return f"in {_list(case.asked.requirement.residency)}", case.site.region
+
+
+def _tier(case: Case) -> tuple[str, str]:
+    return f"security tier >= {case.asked.requirement.tier}", str(case.site.tier)
+
+
+def _carbon(case: Case) -> tuple[str, str]:
+    limit = case.asked.requirement.max_carbon_g_per_kwh or 0
+    return f"<= {units.format_carbon(limit)}", units.format_carbon(case.site.carbon_g_per_kwh)
+
+
+def _deadline(case: Case) -> tuple[str, str]:
+    left = remaining_ms(case.asked, case.table.now_ms)
+    run = int(case.table.sizes.run_ms[case.shape, case.pool])
+    transfer = int(case.table.sizes.transfer_ms[case.shape, case.pool])
+    need = f"to end within {_time(left)}" if left > 0 else "to end before the deadline, which has passed"
+    if transfer >= max(left, 1):
+        return need, f"{_time(transfer)} for the input data alone"
+    return need, f"{_time(run)} of run time"
+
+
+def _budget(case: Case) -> tuple[str, str]:
+    hold = hold_of(case.asked, case.at, case.site, case.milli, case.table.policy)
+    return f"<= {units.format_money(case.asked.terms.budget_microcny or 0)}", units.format_money(hold.total)
+
+
+def _busy(case: Case) -> tuple[str, str]:
+    free = case.table.columns.supply.free[case.pool]
+    need, have = [], []
+    if case.milli > free.milli:
+        need.append(_units(case.at, case.milli))
+        have.append(_units(case.at, free.milli))
+    if case.memory > free.memory_bytes:
+        need.append(_bytes(case.memory))
+        have.append(_bytes(free.memory_bytes))
+    return " and ".join(need), f"{' and '.join(have)} free now"
+
+
+def _list(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _time(ms: int) -> str:
+    """To the second above a minute, and to the minute above a day: nobody reads `3d4h12m7s311ms`."""
+    step = 60_000 if ms >= 86_400_000 else 1_000 if ms >= 60_000 else 1
+    return units.format_duration(ms // step * step)
+
+
+_TEXTS: dict[str, Callable[[Case], tuple[str, str]]] = {
+    "site": _site,
+    "sites": _sites,
+    "stack": _stack,
+    "cores": _cores,
+    "cards": _cards,
+    "chip": _chip,
+    "compute": _compute,
+    "slot": _slot,
+    "gang": _gang,
+    "memory": _memory,
+    "card_memory": _card_memory,
+    "latency": _latency,
+    "bandwidth": _bandwidth,
+    "residency": _residency,
+    "tier": _tier,
+    "carbon": _carbon,
+    "deadline": _deadline,
+    "budget": _budget,
+    "busy": _busy,
+}

@@ -1,0 +1,214 @@
+"""How much of each pool ONE task takes: slots, units, memory, and how long it runs there.
+
+Whatever multiplies rates, times and amounts is done in Python integers (object arrays where it differs by pool):
+10^21 FLOP/s times 10^3 leaves 64 bits, and a float would round a card away.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from yunhe.core.demand import Precision, Requirement, Shape, Terms
+from yunhe.core.placement.columns import Bools, Columns, Exact, Ints
+from yunhe.core.policy import Policy
+from yunhe.core.rounding import ceil_div
+from yunhe.core.supply import Pool, PoolKind
+
+HUGE = 2**60  # stands for "more than any pool has"; sums of two stay within 64 bits
+UNIT = 1000  # milli of one core or card
+_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """One row per shape, one column per pool. `milli` and `memory` are of the whole task (all its slots)."""
+
+    slots: Ints
+    slot_milli: Ints
+    milli: Ints
+    slot_memory: Ints
+    memory: Ints
+    run_ms: Ints  # predicted; the run limit where it cannot be predicted
+    transfer_ms: Ints  # part of run_ms: the input data come first
+    known: Bools  # False: the pool has no trusted rate at the precision asked for
+
+
+class _Row(NamedTuple):
+    slots: Ints
+    slot_milli: Ints
+    milli: Ints
+    slot_memory: Ints
+    memory: Ints
+    run_ms: Ints
+    transfer_ms: Ints
+    known: Bools
+
+
+class _Units(NamedTuple):
+    """Slots and milli per slot: a number where all pools agree, else one Python integer per pool."""
+
+    slots: int | Exact
+    slot_milli: int | Exact
+    known: Bools | None = None  # None: everywhere
+    run_ms: Exact | None = None  # None: not predictable
+
+
+def trusted_rate(pool: Pool, precision: Precision, policy: Policy) -> int | None:
+    """FLOP/s of one unit that placement counts on: measured, else nominal derated by policy, else None (unknown)."""
+    for rate in pool.rates:
+        if rate.precision is precision:
+            if rate.measured_flops:
+                return rate.measured_flops
+            if rate.nominal_flops:
+                return rate.nominal_flops * policy.nominal_derate_percent // 100 or None
+    return None
+
+
+def slots_of(requirement: Requirement, pool: Pool, milli: int) -> tuple[int, int]:
+    """(slots, milli per slot) of a task that was given `milli` of `pool`: equal slots, each within one host.
+
+    A requirement of `compute` or `work` in one slot on an accelerator pool may spread over several hosts; it then
+    takes the fewest hosts that hold it.
+    """
+    slots = requirement.slots
+    if slots == 1 and by_compute(requirement) and pool.kind is PoolKind.ACCELERATOR:
+        slots = max(1, ceil_div(milli, max(UNIT, pool.max_slot_milli // UNIT * UNIT)))
+    return slots, milli // slots
+
+
+def sizes(shapes: tuple[Shape, ...], columns: Columns, policy: Policy, now_ms: int) -> Sizes:
+    """Sizes of every shape at every pool.
+
+    - `cores_milli`, `cards`: as stated, per slot.
+    - `compute`: rate / trusted rate of the pool, in thousandths of a core or in whole cards, spread evenly over the
+      slots (each rounded up).
+    - `work`: the rate that finishes in the time there is: until the deadline, and within the run limit, less the
+      transfer of the input data.  Without a deadline the run limit alone counts.
+    - none of them: one unit, 1 core or the pool's largest slot if that is smaller; a CPU pool unless a chip is named.
+
+    Memory that is not stated is the slot's share of the pool (whole bytes per 1/1000 unit).
+    """
+    sizer = _Sizer(columns, policy, now_ms)
+    numbers: dict[tuple[object, ...], int] = {}
+    rows: list[_Row] = []
+    index: list[int] = []
+    for shape in shapes:
+        key = _key(shape)
+        number = numbers.setdefault(key, len(rows))
+        if number == len(rows):
+            rows.append(sizer.row(shape))
+        index.append(number)
+    stacked = [np.stack(field) for field in zip(*rows, strict=True)]
+    if len(rows) < len(index):
+        stacked = [field[index] for field in stacked]
+    return Sizes(*stacked)
+
+
+def by_compute(requirement: Requirement) -> bool:
+    """Whether the number of units is Yunhe's choice."""
+    return requirement.compute is not None or requirement.work is not None
+
+
+def _key(shape: Shape) -> tuple[object, ...]:
+    """What of a shape its sizes depend on."""
+    need, terms = shape.requirement, shape.terms
+    deadline = terms.deadline_ms if need.work is not None else None
+    data = (need.data_at, need.data_bytes) if need.data_at is not None else None
+    size = (need.cores_milli, need.cards, need.compute, need.work, need.chip is None, need.slots)
+    return (*size, need.memory_bytes, data, terms.run_limit_ms, deadline)
+
+
+class _Sizer:
+    """Sizes shapes against one set of pools; rates per precision are looked up once."""
+
+    def __init__(self, columns: Columns, policy: Policy, now_ms: int) -> None:
+        self._columns = columns
+        self._policy = policy
+        self._now_ms = now_ms
+        self._rates: dict[Precision, tuple[Exact, Bools]] = {}
+
+    def row(self, shape: Shape) -> _Row:
+        need, terms = shape.requirement, shape.terms
+        transfer = self._transfer_ms(need)
+        units = self._units(need, terms, transfer)
+        slots, slot_milli = self._column(units.slots), self._column(units.slot_milli)
+        milli = self._column(units.slots * units.slot_milli)
+        if need.memory_bytes:
+            slot_memory = self._column(need.memory_bytes)
+            memory = self._column(units.slots * need.memory_bytes)
+        else:
+            # A task beyond the pool is refused for its units; clipping it here keeps the product within 64 bits.
+            capacity, share = self._columns.capacity, self._columns.bytes_per_milli
+            slot_memory, memory = np.minimum(slot_milli, capacity) * share, np.minimum(milli, capacity) * share
+        run = self._column(terms.run_limit_ms) if units.run_ms is None else self._column(units.run_ms)
+        known = np.ones(len(self._columns), dtype=bool) if units.known is None else units.known
+        return _Row(slots, slot_milli, milli, slot_memory, memory, run, transfer, known)
+
+    def _units(self, need: Requirement, terms: Terms, transfer: Ints) -> _Units:
+        if need.compute is not None:
+            rate, known = self._rate(need.compute.precision)
+            return self._spread(need, _ceil(need.compute.flops * UNIT, rate), known)
+        if need.work is not None:
+            return self._for_work(need, terms, transfer)
+        if need.cores_milli is not None:
+            return _Units(need.slots, max(1, need.cores_milli))
+        if need.cards is not None:
+            return _Units(need.slots, need.cards * UNIT)
+        one = np.where(self._columns.accelerator, UNIT, np.clip(self._columns.max_slot, 1, UNIT))
+        return _Units(need.slots, one.astype(object))
+
+    def _for_work(self, need: Requirement, terms: Terms, transfer: Ints) -> _Units:
+        assert need.work is not None
+        rate, known = self._rate(need.work.precision)
+        limit = terms.run_limit_ms
+        if terms.deadline_ms is not None:
+            limit = min(limit, terms.deadline_ms - self._now_ms)
+        # A window of nothing is refused for the deadline; 1 ms stands in so that the division is defined.
+        window = np.maximum(limit - transfer, 1).astype(object)
+        flop_milli_ms = need.work.flop * UNIT * _MS
+        units = self._spread(need, _ceil(flop_milli_ms, rate * window), known)
+        milli = cast(Exact, units.slots * units.slot_milli)
+        run = _ceil(flop_milli_ms, rate * milli) + transfer.astype(object)
+        return units._replace(run_ms=run)
+
+    def _spread(self, need: Requirement, milli: Exact, known: Bools) -> _Units:
+        """`milli` of a unit over equal slots: thousandths of cores, whole cards."""
+        milli = np.maximum(milli, 1)
+        slots: Exact = np.full(len(milli), need.slots, dtype=object)
+        cards = _ceil(milli, UNIT)
+        if need.slots == 1:
+            per_host = np.maximum(self._columns.max_slot // UNIT, 1).astype(object)
+            slots = np.where(self._columns.accelerator, _ceil(cards, per_host), slots)
+        per_slot = np.where(self._columns.accelerator, _ceil(cards, slots) * UNIT, _ceil(milli, slots))
+        return _Units(slots, per_slot, known)
+
+    def _rate(self, precision: Precision) -> tuple[Exact, Bools]:
+        """Trusted FLOP/s per unit; 1 where it is unknown, which the second array tells."""
+        if precision not in self._rates:
+            found = [trusted_rate(pool, precision, self._policy) for pool in self._columns.supply.pools]
+            known = np.array([rate is not None for rate in found], dtype=bool)
+            self._rates[precision] = np.array([rate or 1 for rate in found], dtype=object), known
+        return self._rates[precision]
+
+    def _transfer_ms(self, need: Requirement) -> Ints:
+        """Time for the input data to come over the site's network; none where they already lie."""
+        columns = self._columns
+        if need.data_at is None or not need.data_bytes:
+            return np.zeros(len(columns), dtype=np.int64)
+        bandwidth = np.maximum(columns.bandwidth, 1).astype(object)
+        there = np.array([need.data_at in (site.id, site.cluster) for site in columns.sites], dtype=bool)
+        return np.where(there, 0, _within(_ceil(need.data_bytes * 8 * _MS, bandwidth)))
+
+    def _column(self, value: int | Exact) -> Ints:
+        if isinstance(value, int):
+            return np.full(len(self._columns), min(value, HUGE), dtype=np.int64)
+        return _within(value)
+
+
+def _ceil(numerator: int | Exact, denominator: int | Exact) -> Exact:
+    return cast(Exact, -(-numerator // denominator))
+
+
+def _within(value: Exact) -> Ints:
+    return np.minimum(value, HUGE).astype(np.int64)
