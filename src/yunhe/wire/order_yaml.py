@@ -4,7 +4,7 @@ Scalars follow YAML 1.2: `true` and `false` are the only truth values, `010` and
 """
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import yaml
@@ -19,6 +19,8 @@ MAX_YAML_DEPTH = 20
 MAX_YAML_NODES = 20_000
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+ReadFiles = Callable[[list[str]], dict[str, str]]
+
 _EXAMPLE = "for example:\nrun:\n  command: [python3, job.py]"
 
 
@@ -47,8 +49,11 @@ for _tag, _pattern, _first in (
     _PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$", re.ASCII), _first)
 
 
-def load_order_yaml(text: str) -> OrderSpec:
-    """Read an order. Raises TooLarge, or InvalidInput / UnknownField naming the field and its line."""
+def load_order_yaml(text: str, read_files: ReadFiles | None = None) -> OrderSpec:
+    """Read an order. Raises TooLarge, or InvalidInput / UnknownField naming the field and its line.
+
+    `read_files` lets `run.files` be a list of paths: it gives their text (a client has the files, a hub has not).
+    """
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
@@ -70,6 +75,9 @@ def load_order_yaml(text: str) -> OrderSpec:
     if not isinstance(node, yaml.MappingNode) or not isinstance(value, dict):
         raise InvalidInput("the file is not a mapping of fields", hint=_EXAMPLE)
     _refuse_truth_values(node, "")
+    run = value.get("run")
+    if read_files is not None and isinstance(run, dict) and isinstance(run.get("files"), list):
+        value = {**value, "run": {**run, "files": read_files([str(path) for path in run["files"]])}}
     try:
         return OrderSpec.model_validate(value)
     except ValidationError as error:

@@ -1,0 +1,103 @@
+"""Commands about money."""
+
+from typing import Annotated
+
+import typer
+
+from yunhe.cli.connection import connect
+from yunhe.cli.options import AsJson, example
+from yunhe.cli.output import moment, show_json, show_pairs, show_table
+from yunhe.cli.wording import PRICE_COLUMNS, price_cells
+from yunhe.core.units import format_milli, format_money
+from yunhe.wire.api import PostingPage
+
+app = typer.Typer()
+
+CNY_UNIT = "CNY"
+
+
+@app.command(epilog=example("yunhe balance --json"))
+def balance(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show your organisation's balance."""
+    with connect(ctx) as hub:
+        view = hub.balance()
+    if as_json:
+        show_json(view)
+        return
+    show_pairs(
+        (
+            ("account", view.account),
+            ("available", format_money(view.available_microcny)),
+            ("held for orders", format_money(view.held_microcny)),
+            ("credit limit", format_money(view.credit_limit_microcny)),
+            ("earned", format_money(view.earned_microcny)),
+        )
+    )
+
+
+@app.command(epilog=example("yunhe invoice 2026-11"))
+def invoice(
+    ctx: typer.Context,
+    month: Annotated[str, typer.Argument(help="The month (UTC), as 2026-11.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the invoice of a month."""
+    with connect(ctx) as hub:
+        view = hub.invoice(month)
+    if as_json:
+        show_json(view)
+        return
+    rows = ((i.order_id, i.order_name, i.site_id, *price_cells(i.price)) for i in view.lines)
+    show_table(("order", "name", "site", *PRICE_COLUMNS), rows, f"Invoice {view.month} of {view.account}")
+    print(f"total {format_money(view.total_microcny)}")
+
+
+@app.command(epilog=example("yunhe deposit acme 100CNY --reference transfer-2026-118"))
+def deposit(
+    ctx: typer.Context,
+    organisation: Annotated[str, typer.Argument(help="Who paid (organisation id).")],
+    amount: Annotated[str, typer.Argument(help="How much, as 100CNY.")],
+    reference: Annotated[str, typer.Option("--reference", help="The payment's own number: it is booked once.")],
+    as_json: AsJson = False,
+) -> None:
+    """Book money that an organisation has paid (operators)."""
+    with connect(ctx) as hub:
+        view = hub.deposit(organisation, amount, reference)
+    if as_json:
+        show_json(view)
+        return
+    print(f"{view.account} has {format_money(view.available_microcny)} available")
+
+
+@app.command("trial-balance", epilog=example("yunhe ledger trial-balance"))
+def trial_balance(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show every account's balance; each unit sums to zero."""
+    with connect(ctx) as hub:
+        view = hub.trial_balance()
+    if as_json:
+        show_json(view)
+    else:
+        show_table(("account", ">amount"), ((r.account, _amount(r.amount, r.unit)) for r in view.rows))
+        for unit, total in view.sum_by_unit.items():
+            print(f"sum of {unit}: {_amount(total, unit)}")
+        print(f"{view.postings} postings, {'balanced' if view.balanced else 'NOT BALANCED'}")
+    if not view.balanced:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=example("yunhe ledger postings --json"))
+def postings(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List every move of money in the order of booking."""
+    with connect(ctx) as hub:
+        found = tuple(hub.postings())
+    if as_json:
+        show_json(PostingPage(postings=found))
+        return
+    rows = ((moment(p.utc_ms), p.kind, p.set_ref, p.source, p.destination, _amount(p.amount, p.unit)) for p in found)
+    show_table(("time", "kind", "set", "from", "to", ">amount"), rows)
+
+
+def _amount(amount: int, unit: str) -> str:
+    if CNY_UNIT.lower() in unit.lower():
+        return format_money(amount)
+    return f"{format_milli(amount)} {unit}"

@@ -1,0 +1,62 @@
+"""Commands about the files that an order left."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yunhe.cli.connection import connect
+from yunhe.cli.options import AsJson, OrderId, example
+from yunhe.cli.output import clean, show_json, show_table
+from yunhe.core.errors import InvalidInput, NotFound
+from yunhe.core.units import format_bytes
+from yunhe.wire.api import OutputList, OutputView
+
+app = typer.Typer()
+
+
+@app.command("list", epilog=example("yunhe outputs list ORDER"))
+def list_outputs(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None:
+    """List the files that an order left."""
+    with connect(ctx) as hub:
+        found = hub.outputs(order_id)
+    if as_json:
+        show_json(OutputList(outputs=found))
+        return
+    rows = ((o.path, o.lease_id, format_bytes(o.size_bytes, 1), o.sha256[:16]) for o in found)
+    show_table(("path", "lease", ">size", "sha256 begins"), rows)
+
+
+@app.command("get", epilog=example("yunhe outputs get ORDER result.json --to results"))
+def get_outputs(
+    ctx: typer.Context,
+    order_id: OrderId,
+    paths: Annotated[list[str] | None, typer.Argument(help="Only these files; all without.")] = None,
+    to: Annotated[Path, typer.Option("--to", help="The folder that they go into.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+) -> None:
+    """Download the files that an order left.
+
+    Files of an order with several tasks go into one folder per task. Each is checked against its SHA-256.
+    """
+    with connect(ctx) as hub:
+        found = hub.outputs(order_id)
+        wanted = [o for o in found if not paths or o.path in paths]
+        missing = sorted(set(paths or ()) - {o.path for o in wanted})
+        if missing or not wanted:
+            what = f"did not leave {', '.join(map(repr, missing))}" if missing else "left no files"
+            raise NotFound(f"order {order_id} {what}", hint=f"yunhe outputs list {order_id}")
+        several = len({o.lease_id for o in found}) > 1
+        for output in wanted:
+            target = _target(to, output, several)
+            hub.download_output(order_id, output, target, replace=force)
+            print(clean(str(target)))
+
+
+def _target(folder: Path, output: OutputView, several: bool) -> Path:
+    """Where a file goes; a path that would leave the folder is refused, whoever sent it."""
+    base = folder / output.lease_id if several else folder
+    target = base / output.path
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInput(f"{output.path!r} of {output.lease_id!r} would leave {folder}", field="outputs")
+    return target

@@ -1,0 +1,159 @@
+"""Commands about the sites of a network, over the hub's API."""
+
+from typing import Annotated
+
+import typer
+
+from yunhe.cli.catalogue import POOL_COLUMNS, pool_row
+from yunhe.cli.connection import connect
+from yunhe.cli.options import AsJson, SiteId, example
+from yunhe.cli.output import moment, show_json, show_pairs, show_table
+from yunhe.cli.wording import NONE
+from yunhe.core.units import format_latency, format_milli, format_money
+from yunhe.wire.api import SiteList, SiteTerms, SiteView
+
+app = typer.Typer()
+
+NEAREST = 5
+
+
+@app.command(epilog=example("yunhe site token acme"))
+def token(
+    ctx: typer.Context,
+    provider: Annotated[str, typer.Argument(help="The organisation that will be paid for the site.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a one-time token for a site to join (operators)."""
+    with connect(ctx) as hub:
+        made = hub.enrolment_token(provider)
+    if as_json:
+        show_json(made)
+        return
+    show_pairs((("token", made.token), ("good until", moment(made.expires_utc_ms))))
+
+
+@app.command(epilog=example("yunhe site approve zhangjiakou-1 --price-per-core-hour 0.12CNY"))
+def approve(
+    ctx: typer.Context,
+    site_id: SiteId,
+    price_per_core_hour: Annotated[str | None, typer.Option(help="As 0.12CNY.")] = None,
+    price_per_card_hour: Annotated[str | None, typer.Option(help="As 9.50CNY.")] = None,
+    power_price_per_kwh: Annotated[str | None, typer.Option(help="As 0.45CNY.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a joined site take part, at prices (operators).
+
+    Prices that are not given come from the facts of its place. Again for a site that takes part: new prices.
+    """
+    terms = SiteTerms(
+        price_per_core_hour=price_per_core_hour,
+        price_per_card_hour=price_per_card_hour,
+        power_price_per_kwh=power_price_per_kwh,
+    )
+    with connect(ctx) as hub:
+        waits = hub.site(site_id).state == "pending"
+        view = hub.approve(site_id, terms) if waits else hub.set_terms(site_id, terms)
+    _tell(view, as_json)
+
+
+@app.command("list", epilog=example("yunhe site list --json"))
+def list_sites(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List sites."""
+    with connect(ctx) as hub:
+        found = hub.sites()
+    if as_json:
+        show_json(SiteList(sites=found))
+        return
+    rows = (
+        (
+            s.id,
+            s.name,
+            s.provider,
+            _state(s),
+            s.cluster or s.region,
+            format_milli(s.pue_milli),
+            str(s.carbon_g_per_kwh),
+            str(s.tier),
+            moment(s.last_contact_utc_ms),
+        )
+        for s in found
+    )
+    columns = ("site", "name", "provider", "state", "place", ">PUE", ">gCO2/kWh", ">tier", "last contact")
+    show_table(columns, rows)
+
+
+@app.command(epilog=example("yunhe site show zhangjiakou-1"))
+def show(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
+    """Show one site: place, grid, pools, measured speed."""
+    with connect(ctx) as hub:
+        site = hub.site(site_id)
+    if as_json:
+        show_json(site)
+        return
+    nearest = sorted(site.latency_us.items(), key=lambda item: item[1])[:NEAREST]
+    show_pairs(
+        (
+            ("site", site.id),
+            ("name", site.name),
+            ("provider", site.provider),
+            ("state", _state(site)),
+            ("place", f"{site.cluster or NONE}, {site.region} ({site.lat}, {site.lon})"),
+            ("PUE", format_milli(site.pue_milli)),
+            ("grid", f"{site.carbon_g_per_kwh} gCO2/kWh"),
+            ("power price", f"{format_money(site.power_price_microcny_per_kwh)} per kWh"),
+            ("assumed figures", ", ".join(site.assumed) or "none"),
+            ("isolation", f"tier {site.tier}: {site.isolation}"),
+            ("certified", moment(site.certified_utc_ms)),
+            ("last contact", moment(site.last_contact_utc_ms)),
+            ("nearest, one way", ", ".join(f"{place} {format_latency(us, 1)}" for place, us in nearest) or NONE),
+        )
+    )
+    print()
+    show_table(POOL_COLUMNS, [pool_row(pool) for pool in site.pools])
+    benchmarks = [
+        (pool.id, b.name, f"{b.value:.4g} {b.unit}", str(b.repeats), f"{b.spread_percent:.1f}%")
+        for pool in site.pools
+        for b in pool.benchmarks
+    ]
+    if benchmarks:
+        print()
+        show_table(("pool", "measured", ">median", ">runs", ">spread"), benchmarks)
+
+
+@app.command(epilog=example("yunhe site pause zhangjiakou-1"))
+def pause(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
+    """Give a site no new work; what runs there goes on."""
+    with connect(ctx) as hub:
+        view = hub.pause(site_id)
+    _tell(view, as_json)
+
+
+@app.command(epilog=example("yunhe site resume zhangjiakou-1"))
+def resume(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
+    """Give a paused site work again."""
+    with connect(ctx) as hub:
+        view = hub.resume(site_id)
+    _tell(view, as_json)
+
+
+@app.command(epilog=example("yunhe site leave zhangjiakou-1"))
+def leave(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
+    """Take a site out of the network for good."""
+    with connect(ctx) as hub:
+        view = hub.leave(site_id)
+    _tell(view, as_json)
+
+
+def _state(site: SiteView) -> str:
+    if site.state != "active":
+        return site.state
+    if not site.connected:
+        return "active, silent"
+    return site.state if site.accepting else "active, takes no work"
+
+
+def _tell(site: SiteView, as_json: bool) -> None:
+    if as_json:
+        show_json(site)
+    else:
+        print(f"{site.id} {_state(site)}")

@@ -1,0 +1,93 @@
+"""All commands by name: where each one lives, and its one line in the help.
+
+The line is repeated here from the command so that `--help` imports no command; a test holds the two together.
+"""
+
+from yunhe.cli.lazy import Branch, Leaf, Tree
+
+_WORK = "Place and follow work"
+_LOOK = "Look at the network"
+_MONEY = "Money"
+_RUN = "Run the network"
+_SETUP = "Set up"
+
+TREE: Tree = {
+    "quote": Leaf("yunhe.cli.submit", "Show what an order would cost, where it fits and where not.", _WORK),
+    "submit": Leaf("yunhe.cli.submit", "Place orders, from files or written as options.", _WORK),
+    "orders": Leaf("yunhe.cli.orders", "List your orders, newest first.", _WORK),
+    "show": Leaf("yunhe.cli.orders", "Show one order, its tasks and what happened to it.", _WORK),
+    "why": Leaf("yunhe.cli.orders", "Say why an order is where it is, or why it waits.", _WORK),
+    "logs": Leaf("yunhe.cli.orders", "Print what an order's program wrote.", _WORK),
+    "wait": Leaf("yunhe.cli.orders", "Wait until orders have ended and are settled.", _WORK),
+    "cancel": Leaf("yunhe.cli.orders", "Stop orders, or withdraw them while they wait.", _WORK),
+    "outputs": Branch(
+        "Files that an order left.",
+        {
+            "list": Leaf("yunhe.cli.outputs", "List the files that an order left."),
+            "get": Leaf("yunhe.cli.outputs", "Download the files that an order left."),
+        },
+        _WORK,
+    ),
+    "usage": Leaf("yunhe.cli.orders", "Show what an order used and what was charged for it.", _WORK),
+    "pools": Leaf("yunhe.cli.catalogue", "List pools: what is free, measured speed and price.", _LOOK),
+    "chips": Leaf("yunhe.cli.catalogue", "List known chips with their public figures and sources.", _LOOK),
+    "clusters": Leaf("yunhe.cli.catalogue", "List the national hub clusters with their figures.", _LOOK),
+    "factors": Leaf("yunhe.cli.catalogue", "List emission factors of the grids.", _LOOK),
+    "places": Leaf("yunhe.cli.catalogue", "List places that a latency can be asked to.", _LOOK),
+    "status": Leaf("yunhe.cli.setup", "Show whether the hub answers and what it is doing.", _LOOK),
+    "balance": Leaf("yunhe.cli.money", "Show your organisation's balance.", _MONEY),
+    "invoice": Leaf("yunhe.cli.money", "Show the invoice of a month.", _MONEY),
+    "deposit": Leaf("yunhe.cli.money", "Book money that an organisation has paid (operators).", _MONEY),
+    "ledger": Branch(
+        "The books (operators and auditors).",
+        {
+            "trial-balance": Leaf("yunhe.cli.money", "Show every account's balance; each unit sums to zero."),
+            "postings": Leaf("yunhe.cli.money", "List every move of money in the order of booking."),
+        },
+        _MONEY,
+    ),
+    "up": Leaf("yunhe.cli.serving", "Start a small network of your own on this machine.", _RUN),
+    "demo": Leaf("yunhe.cli.serving", "Start three sites and run the example orders on them.", _RUN),
+    "hub": Branch(
+        "Run a hub.",
+        {
+            "init": Leaf("yunhe.cli.serving:hub", "Make the database and the operator's key."),
+            "serve": Leaf("yunhe.cli.serving:hub", "Run the hub until it is stopped."),
+        },
+        _RUN,
+    ),
+    "site": Branch(
+        "Run a site, or look after the sites of a network.",
+        {
+            "token": Leaf("yunhe.cli.sites", "Make a one-time token for a site to join (operators)."),
+            "join": Leaf("yunhe.cli.serving:site", "Enrol this machine as a site, with a one-time token."),
+            "serve": Leaf("yunhe.cli.serving:site", "Run the agent of a site that has joined."),
+            "approve": Leaf("yunhe.cli.sites", "Let a joined site take part, at prices (operators)."),
+            "list": Leaf("yunhe.cli.sites", "List sites."),
+            "show": Leaf("yunhe.cli.sites", "Show one site: place, grid, pools, measured speed."),
+            "pause": Leaf("yunhe.cli.sites", "Give a site no new work; what runs there goes on."),
+            "resume": Leaf("yunhe.cli.sites", "Give a paused site work again."),
+            "leave": Leaf("yunhe.cli.sites", "Take a site out of the network for good."),
+        },
+        _RUN,
+    ),
+    "org": Branch(
+        "Organisations (operators).",
+        {
+            "create": Leaf("yunhe.cli.accounts:org", "Add an organisation."),
+            "list": Leaf("yunhe.cli.accounts:org", "List organisations."),
+        },
+        _RUN,
+    ),
+    "key": Branch(
+        "API keys.",
+        {
+            "create": Leaf("yunhe.cli.accounts:key", "Make an API key; it is shown once."),
+            "list": Leaf("yunhe.cli.accounts:key", "List API keys, without their secrets."),
+            "revoke": Leaf("yunhe.cli.accounts:key", "Make an API key worthless."),
+        },
+        _RUN,
+    ),
+    "login": Leaf("yunhe.cli.setup", "Store a hub's address and your key for it.", _SETUP),
+    "config": Leaf("yunhe.cli.setup", "Show which hub is used, and where its address comes from.", _SETUP),
+}

@@ -1,0 +1,86 @@
+"""Values as people read them."""
+
+from yunhe.core.demand import Precision, Work
+from yunhe.core.lifecycle import EndReason
+from yunhe.core.units import format_duration, format_money, format_work
+from yunhe.wire.api import OrderView, PriceView, ReasonView, TaskView
+
+NONE = "-"
+
+PRICE_COLUMNS = (">compute", ">energy", ">transfer", ">line", ">total")
+
+_ENDS = {
+    EndReason.MEMORY_LIMIT: "killed at its memory limit",
+    EndReason.TIME_LIMIT: "stopped at its time limit",
+    EndReason.CANCELLED: "cancelled",
+    EndReason.WITHDRAWN: "withdrawn before it was placed",
+    EndReason.DEADLINE_MISSED: "no place was free before its deadline",
+    EndReason.SPAWN_FAILED: "the site could not start it",
+    EndReason.DISK_FULL: "the site's disk was full",
+    EndReason.SITE_REFUSED: "the site refused it",
+    EndReason.DISCONNECTED: "stopped by a site that had lost its hub",
+    EndReason.SUPERVISOR_LOST: "lost with its host",
+    EndReason.LOST: "lost with its site",
+}
+
+
+def span(ms: int) -> str:
+    """A length of time, no finer than people care for: 217ms, 3.2s, 1h5m10s."""
+    if ms < 1_000:
+        return f"{ms}ms"
+    if ms < 60_000:
+        return f"{ms / 1000:.1f}s"
+    return format_duration(round(ms, -3))
+
+
+def price_cells(price: PriceView) -> tuple[str, ...]:
+    amounts = (
+        price.compute_microcny,
+        price.energy_microcny,
+        price.transfer_microcny,
+        price.line_microcny,
+        price.total_microcny,
+    )
+    return tuple(format_money(amount) for amount in amounts)
+
+
+def price_sentence(price: PriceView) -> str:
+    """`0.05CNY (compute 0.04CNY, energy 0.01CNY)`; parts of nothing are left out."""
+    compute, energy, transfer, line, total = price_cells(price)
+    parts = {
+        f"compute {compute}": price.compute_microcny,
+        f"energy {energy}": price.energy_microcny,
+        f"transfer {transfer}": price.transfer_microcny,
+        f"line {line}": price.line_microcny,
+    }
+    split = ", ".join(text for text, amount in parts.items() if amount)
+    return f"{total} ({split})" if split else total
+
+
+def end_of(task: TaskView) -> str:
+    """Why a task's latest attempt ended, in words."""
+    if task.reason is None:
+        return NONE
+    words = f"exit code {task.exit_code}"
+    if task.reason != EndReason.EXITED:
+        known = task.reason in EndReason._value2member_map_
+        words = _ENDS[EndReason(task.reason)] if known else task.reason
+    return f"{words}: {task.detail}" if task.detail else words
+
+
+def counts(view: OrderView) -> str:
+    """`3 succeeded, 17 running`, or the one task's state."""
+    return ", ".join(f"{n} {state}" for state, n in view.tasks.items() if n)
+
+
+def reason(view: ReasonView) -> str:
+    """`latency: needs <= 20ms rtt to shanghai, has 27.1ms`."""
+    later = "" if view.lasting else " (may pass)"
+    return f"{view.code}: needs {view.need}, has {view.have}{later}"
+
+
+def delivered(flop_by_precision: dict[str, int]) -> str:
+    """Compute that was delivered, each precision by itself: they are never added."""
+    known = set(Precision)
+    parts = [format_work(Work(n, Precision(p)), 3) for p, n in flop_by_precision.items() if p in known and n]
+    return ", ".join(parts) or NONE

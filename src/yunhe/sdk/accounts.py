@@ -1,0 +1,77 @@
+"""Calls about who may do what, and about money."""
+
+from collections.abc import Iterator
+
+from yunhe.sdk.checked import checked
+from yunhe.sdk.orders import escaped
+from yunhe.sdk.transport import Transport
+from yunhe.wire.api import (
+    BalanceView,
+    DepositRequest,
+    InvoiceView,
+    KeyCreated,
+    KeyList,
+    KeyRequest,
+    KeyView,
+    OrganisationList,
+    OrganisationRequest,
+    OrganisationView,
+    PostingPage,
+    PostingView,
+    Role,
+    TrialBalance,
+    WhoAmI,
+)
+
+
+class AccountCalls:
+    _transport: Transport
+
+    def whoami(self) -> WhoAmI:
+        return self._transport.get(WhoAmI, "/v1/whoami")
+
+    def balance(self) -> BalanceView:
+        return self._transport.get(BalanceView, "/v1/balance")
+
+    def invoice(self, month: str) -> InvoiceView:
+        """The invoice of one month, written as "2026-11" (UTC)."""
+        return self._transport.get(InvoiceView, f"/v1/invoices/{escaped(month)}")
+
+    def trial_balance(self) -> TrialBalance:
+        """Every ledger account and the sum per unit, which is zero. For operators and auditors."""
+        return self._transport.get(TrialBalance, "/v1/trial-balance")
+
+    def postings(self) -> Iterator[PostingView]:
+        """Every move of money in the order of booking, page by page. For operators and auditors."""
+        cursor: str | None = None
+        while True:
+            page = self._transport.get(PostingPage, "/v1/postings", {} if cursor is None else {"cursor": cursor})
+            yield from page.postings
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def deposit(self, organisation: str, amount: str, reference: str) -> BalanceView:
+        """Book money that came in, "100CNY"; the same `reference` is booked once. For operators."""
+        values = {"organisation": organisation, "amount": amount, "reference": reference}
+        body = checked(DepositRequest, values)
+        return self._transport.post(BalanceView, "/v1/deposits", body, again=True)
+
+    def organisations(self) -> tuple[OrganisationView, ...]:
+        return self._transport.get(OrganisationList, "/v1/organisations").organisations
+
+    def create_organisation(self, organisation: OrganisationRequest) -> OrganisationView:
+        return self._transport.post(OrganisationView, "/v1/organisations", organisation)
+
+    def create_key(self, organisation: str, member: str, role: Role | str) -> KeyCreated:
+        """A new API key; the answer is the only place where it is ever shown. Raises InvalidInput."""
+        body = checked(KeyRequest, {"organisation": organisation, "member": member, "role": role})
+        return self._transport.post(KeyCreated, "/v1/keys", body)
+
+    def keys(self) -> tuple[KeyView, ...]:
+        """Keys without their secrets, revoked ones too."""
+        return self._transport.get(KeyList, "/v1/keys").keys
+
+    def revoke_key(self, key_id: str) -> KeyView:
+        response = self._transport.change("DELETE", f"/v1/keys/{escaped(key_id)}", again=True)
+        return self._transport.read(KeyView, response)

@@ -1,0 +1,92 @@
+"""Orders as YAML files.
+
+Beside what the API takes, `run.files` may be a list of paths relative to the YAML file: their text is read in.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from yunhe.core.errors import InvalidInput, TooLarge, YunheError
+from yunhe.wire.api import MAX_FILES_BYTES, OrderSpec
+from yunhe.wire.convert import load_order_yaml
+from yunhe.wire.order_yaml import MAX_YAML_BYTES
+
+_TOO_BIG_HINT = "files sent with an order are programs and parameters; let the job fetch its data where it runs"
+
+
+def load_order(path: Path) -> OrderSpec:
+    """Read one order. Raises InvalidInput with the field's path, UnknownField, or TooLarge; the file is named."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_YAML_BYTES + 1)
+        return parse_order(raw.decode("utf-8"), path.parent)
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", field=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput("is not text (UTF-8)", field=str(path)) from error
+    except YunheError as error:
+        where = f"{path}: {error.field}" if error.field else str(path)
+        raise type(error)(error.message, field=where, hint=error.hint) from error
+
+
+def parse_order(text: str, folder: Path) -> OrderSpec:
+    """An order from YAML text; paths in `run.files` are relative to `folder`. Raises as `load_order`."""
+    return load_order_yaml(text, lambda paths: read_files(paths, folder))
+
+
+def dump_order(order: OrderSpec) -> str:
+    """An order as YAML that `load_order` reads back; what has its default value is left out."""
+    return yaml.dump(
+        order.model_dump(mode="json", exclude_defaults=True),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=110,
+    )
+
+
+def read_files(paths: Iterable[str], folder: Path) -> dict[str, str]:
+    """Text of small files by their path inside `folder`.
+
+    Raises InvalidInput when one is missing, outside of the folder or not text, TooLarge when they are together.
+    """
+    files: dict[str, str] = {}
+    total = 0
+    for path in paths:
+        name = Path(path).as_posix()
+        source = folder / name
+        if not source.resolve().is_relative_to(folder.resolve()):
+            raise InvalidInput(f"{path} is not inside {folder}", field="run.files")
+        try:
+            total += source.stat().st_size
+            if total > MAX_FILES_BYTES:
+                raise TooLarge(f"with {path} the files are more than 1 MiB", field="run.files", hint=_TOO_BIG_HINT)
+            raw = source.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror}", field="run.files") from error
+        files[name] = _text(raw, path)
+    return files
+
+
+def _text(raw: bytes, path: str) -> str:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not text (UTF-8)", field="run.files", hint=_TOO_BIG_HINT) from error
+    if "\0" in text:
+        raise InvalidInput(f"{path} is not text: it has NUL bytes", field="run.files", hint=_TOO_BIG_HINT)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Programs are written as blocks, so that they can be read and edited."""
+
+
+def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent)

@@ -1,0 +1,253 @@
+"""Calls about orders: quote, submit, watch, wait, logs, outputs, usage."""
+
+import hashlib
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote as url_quote
+
+from yunhe.core import errors
+from yunhe.core.lifecycle import ORDER_ENDED, OrderState
+from yunhe.sdk.transport import Transport
+from yunhe.wire.api import (
+    BatchAccepted,
+    OrderBatch,
+    OrderDetail,
+    OrderPage,
+    OrderSpec,
+    OrderView,
+    OutputList,
+    OutputView,
+    QuoteView,
+    RequirementSpec,
+    RunSpec,
+    UsageList,
+    WhyView,
+)
+
+PAGE = 200
+# One long poll; shorter than the idle limit of common proxies.
+HOLD_S = 20.0
+# While somebody looks on, a changed state should show within a second.
+WATCH_HOLD_S = 1.0
+# How long a watch, a wait or a followed log outlives a hub that does not answer (a restart, a failover).
+OUTAGE_S = 30.0
+
+
+def escaped(part: str) -> str:
+    """One segment of a path: an id cannot reach another address."""
+    return url_quote(part, safe="")
+
+
+class Patience:
+    """Bounds how long failing repeats are tried: OUTAGE_S since the last answer."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def answered(self) -> None:
+        self._since = time.monotonic()
+
+    def outage(self, error: errors.Unavailable) -> None:
+        """Sleep and return when another try is due; raise `error` when the outage has lasted too long."""
+        if time.monotonic() - self._since > OUTAGE_S:
+            raise error
+        time.sleep(1.0)
+
+
+class OrderCalls:
+    _transport: Transport
+
+    def quote(self, wanted: RequirementSpec | OrderSpec, *, duration: str = "10m") -> QuoteView:
+        """Offers for an order, best first, and for each pool that does not fit what fails.
+
+        A bare requirement is priced for one task of `duration`.
+        """
+        if isinstance(wanted, RequirementSpec):
+            wanted = OrderSpec(run=RunSpec(command=("true",)), requirement=wanted, duration=duration)
+        return self._transport.post(QuoteView, "/v1/quotes", wanted, again=True)
+
+    def submit(self, order: OrderSpec, idempotency_key: str | None = None) -> OrderView:
+        """Place an order. Safe against lost answers: all tries of one call carry the same key.
+
+        Raises OverBudget, InsufficientFunds or QuotaExceeded when it is refused, InvalidInput with the field's
+        path when it is wrong, IdempotencyConflict when the key was used for another order.
+        """
+        key = idempotency_key or new_key()
+        return self._transport.post(OrderView, "/v1/orders", order, key=key)
+
+    def submit_batch(self, orders: Sequence[OrderSpec], idempotency_key: str | None = None) -> tuple[str, ...]:
+        """Place many orders in one call, all or none; their ids in the given order."""
+        key = idempotency_key or new_key()
+        batch = OrderBatch(orders=tuple(orders))
+        return self._transport.post(BatchAccepted, "/v1/orders:batch", batch, key=key).ids
+
+    def orders(self, state: OrderState | str | None = None, limit: int | None = None) -> Iterator[OrderView]:
+        """Own orders, newest first, page by page; at most `limit`."""
+        cursor: str | None = None
+        left = limit
+        while left is None or left > 0:
+            query: dict[str, str | int] = {"limit": PAGE if left is None else min(PAGE, left)}
+            if state is not None:
+                query["state"] = str(state)
+            if cursor is not None:
+                query["cursor"] = cursor
+            page = self._transport.get(OrderPage, "/v1/orders", query)
+            yield from page.orders
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+            if left is not None:
+                left -= len(page.orders)
+
+    def order(self, order_id: str) -> OrderDetail:
+        return self._transport.get(OrderDetail, _path(order_id))
+
+    def why(self, order_id: str) -> WhyView:
+        """Why the order is where it is, or per site what keeps it waiting."""
+        return self._transport.get(WhyView, _path(order_id, "/why"))
+
+    def cancel(self, order_id: str) -> OrderView:
+        """Ask for the end of an order; cancelling one that has ended changes nothing."""
+        return self._transport.post(OrderView, _path(order_id, "/cancel"), again=True)
+
+    def usage(self, order_id: str) -> UsageList:
+        """Measured use and the charges computed from it, each with its inputs."""
+        return self._transport.get(UsageList, _path(order_id, "/usage"))
+
+    def watch(self, order_id: str, timeout: float | None = None) -> Iterator[OrderView]:
+        """The order now and after every change until it has ended and is settled, or `timeout` seconds have passed.
+
+        Survives a hub that is away for up to OUTAGE_S seconds. The last view tells whether it is `settled`.
+        """
+        yield from self._views(order_id, timeout, WATCH_HOLD_S)
+
+    def wait(self, order_id: str, timeout: float | None = None) -> OrderView:
+        """Wait until the order has ended and is settled. Raises TimeoutError after `timeout` seconds."""
+        latest: OrderView | None = None
+        for view in self._views(order_id, timeout, HOLD_S):
+            latest = view
+        if latest is None or not done(latest):
+            state = "not known" if latest is None else latest.state
+            raise TimeoutError(f"order {order_id} is {state} after {timeout} s")
+        return latest
+
+    def _views(self, order_id: str, timeout: float | None, hold: float) -> Iterator[OrderView]:
+        end = None if timeout is None else time.monotonic() + timeout
+        patience = Patience()
+        before: OrderView | None = None
+        hold_now = 0.0  # the first answer comes at once
+        while True:
+            if end is not None:
+                hold_now = max(0.0, min(hold_now, end - time.monotonic()))
+            try:
+                query = {"timeout_ms": int(hold_now * 1000)}
+                view = self._transport.get(OrderView, _path(order_id, "/wait"), query, hold=hold_now)
+            except errors.Unavailable as error:
+                patience.outage(error)
+            else:
+                patience.answered()
+                if view != before:
+                    yield view
+                    before = view
+                if done(view):
+                    return
+            if end is not None and time.monotonic() >= end:
+                return
+            hold_now = hold
+
+    def log_chunks(
+        self, order_id: str, *, task: int = 0, follow: bool = True, offset: int = 0
+    ) -> Iterator[tuple[int, bytes]]:
+        """The log of one task as raw bytes, each piece with the offset behind it.
+
+        With `follow` until the log is complete, else what is there now. A repeat from a known offset goes on there.
+        """
+        patience = Patience()
+        while True:
+            hold = HOLD_S if follow else 0.0
+            query = {"task": task, "offset": offset, "follow_ms": int(hold * 1000)}
+            try:
+                response = self._transport.fetch(_path(order_id, "/logs"), query, hold=hold)
+            except errors.Unavailable as error:
+                if not follow:
+                    raise
+                patience.outage(error)
+                continue
+            patience.answered()
+            before, offset = offset, int(response.headers.get("Yunhe-Next-Offset", offset + len(response.content)))
+            if response.content:
+                yield offset, response.content
+            complete = response.headers.get("Yunhe-Complete") == "true"
+            # A page may be cut by the hub's limit: what is there is read to its end even without following.
+            if complete if follow else offset == before:
+                return
+
+    def logs(self, order_id: str, *, task: int = 0, follow: bool = True) -> Iterator[str]:
+        """The log of one task, line by line without line ends; bytes that are not UTF-8 become U+FFFD."""
+        rest = b""
+        for _, chunk in self.log_chunks(order_id, task=task, follow=follow):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8", errors="replace")
+        if rest:
+            yield rest.decode("utf-8", errors="replace")
+
+    def outputs(self, order_id: str) -> tuple[OutputView, ...]:
+        """Files that the order's tasks left, with size and SHA-256."""
+        return self._transport.get(OutputList, _path(order_id, "/outputs")).outputs
+
+    def download(self, order_id: str, path: str, to: Path | None = None, *, lease_id: str | None = None) -> Path:
+        """Fetch one output file into `to` (default: its own name, here), checked against its SHA-256.
+
+        Raises NotFound when there is none, InvalidInput when several tasks have one and `lease_id` does not say
+        which, Conflict when `to` exists, Unavailable when what came is not what the site had stored.
+        """
+        found = [o for o in self.outputs(order_id) if o.path == path and lease_id in (None, o.lease_id)]
+        if not found:
+            raise errors.NotFound(f"order {order_id} has no output {path!r}", hint=f"yunhe outputs list {order_id}")
+        if len(found) > 1:
+            raise errors.InvalidInput(f"{len(found)} tasks have an output {path!r}: name one", field="lease_id")
+        target = to or Path(PurePosixPath(path).name)
+        self.download_output(order_id, found[0], target)
+        return target
+
+    def download_output(self, order_id: str, output: OutputView, target: Path, *, replace: bool = False) -> None:
+        """Fetch `output` into `target`; the file appears whole or not at all. Raises as `download`."""
+        if target.exists() and not replace:
+            raise errors.Conflict(f"{target} exists already", hint="choose another folder, or replace it (--force)")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            digest = hashlib.sha256()
+            query = {"lease_id": output.lease_id, "path": output.path}
+            with (
+                os.fdopen(descriptor, "wb") as file,
+                self._transport.stream(_path(order_id, "/outputs/content"), query) as chunks,
+            ):
+                for chunk in chunks:
+                    digest.update(chunk)
+                    file.write(chunk)
+            if digest.hexdigest() != output.sha256:
+                raise errors.Unavailable(f"{output.path}: what came is not what the site stored", hint="try again")
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def done(view: OrderView) -> bool:
+    """Whether nothing will change any more: ended, and the bill is final."""
+    return view.state in ORDER_ENDED and view.settled
+
+
+def new_key() -> str:
+    """A key that makes repeats of one submit the same order."""
+    return uuid.uuid4().hex
+
+
+def _path(order_id: str, rest: str = "") -> str:
+    return f"/v1/orders/{escaped(order_id)}{rest}"
