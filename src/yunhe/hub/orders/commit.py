@@ -22,6 +22,7 @@ from yunhe.core.round import Assignment
 from yunhe.core.supply import Pool, Site, Supply
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.catalogue.records import Reservation
 from yunhe.hub.orders import outbox, store, tasks
 from yunhe.hub.orders.model import LeaseTerms
 from yunhe.hub.orders.shapes import Shapes
@@ -64,22 +65,12 @@ class Committer:
     def _commit(self, tx: Tx, plan: PlanCommit) -> int:
         orders = tasks.lock_orders(tx, (a.order_id for a in plan.assignments))
         fresh = list(_fresh(plan.assignments, orders))
-        kept = self._reserved(tx, fresh, orders)
+        kept = _reserve(tx, fresh, orders)
         placements = list(_pick_tasks(tx, kept, orders, plan))
         pools = {pool.id: pool for pool in plan.supply.pools}
         sites = {site.id: site for site in plan.supply.sites}
         self._write(tx, placements, pools, sites)
         return len(placements)
-
-    def _reserved(self, tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]]) -> list[Assignment]:
-        """Reserve the sums; where a sum does not fit any more, one by one."""
-        kept = _reserve_all(tx, assignments, orders)
-        if kept is not None:
-            return kept
-        result: list[Assignment] = []
-        for assignment in assignments:
-            result += _reserve_all(tx, [assignment], orders) or []
-        return result
 
     def _write(self, tx: Tx, placements: list[_Placement], pools: dict[str, Pool], sites: dict[str, Site]) -> None:
         changed: list[tuple[Task, dict[str, object]]] = []
@@ -178,22 +169,25 @@ def _fresh(assignments: Iterable[Assignment], orders: dict[str, sa.Row[Any]]) ->
             yield assignment
 
 
-def _reserve_all(tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]]) -> list[Assignment] | None:
-    """Reserve pools and quotas for all of them, or nothing and None."""
-    need: dict[str, tuple[int, int]] = {}
+def _reserve(tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]]) -> list[Assignment]:
+    """Those whose units and quota were free; both guards are taken for them."""
+    wanted = [Reservation(a.pool_id, a.milli * a.tasks, a.memory_bytes * a.tasks) for a in assignments]
+    got = catalogue.reserve_many(tx, wanted)
+    placed = [(a, r) for a, r, ok in zip(assignments, wanted, got, strict=True) if ok]
     quota: dict[str, int] = defaultdict(int)
-    for a in assignments:
-        milli, memory = need.get(a.pool_id, (0, 0))
-        need[a.pool_id] = (milli + a.milli * a.tasks, memory + a.memory_bytes * a.tasks)
-        quota[orders[a.order_id].org] += a.milli * a.tasks
-    refused_orgs = accounts.reserve_quota(tx, quota)
-    refused_pools = set() if refused_orgs else catalogue.reserve_many(tx, need)
-    if not refused_orgs and not refused_pools:
-        return assignments
-    accounts.release_quota(tx, {org: n for org, n in quota.items() if org not in refused_orgs})
-    if not refused_orgs:
-        catalogue.release_many(tx, {pool: n for pool, n in need.items() if pool not in refused_pools})
-    return None
+    for a, r in placed:
+        quota[orders[a.order_id].org] += r.milli
+    refused = accounts.reserve_quota(tx, quota)
+    kept, back = [], []
+    for a, r in placed:
+        org = orders[a.order_id].org
+        # The sum of this organisation did not fit: perhaps a part of it does.
+        if org in refused and accounts.reserve_quota(tx, {org: r.milli}):
+            back.append(r)
+        else:
+            kept.append(a)
+    catalogue.release_many(tx, back)
+    return kept
 
 
 def _pick_tasks(

@@ -8,6 +8,7 @@ from yunhe.core.errors import IdempotencyConflict
 from yunhe.core.lifecycle import OrderState, TaskState
 from yunhe.hub.orders import store
 from yunhe.hub.orders.model import NewOrder
+from yunhe.hub.orders.tasks import chunks
 from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.writer import Tx
 
@@ -20,23 +21,36 @@ def known_keys(tx: Tx, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, 
     if not keys:
         return known
     shas = {(org, key): sha for org, key, sha in keys}
-    rows = tx.conn.execute(
-        sa.select(store.order.c.id, store.order.c.org, store.order.c.idem_key, store.order.c.idem_sha).where(
-            store.order.c.idem_key.in_([key for _, key, _ in keys])
-        )
-    )
-    for row in rows:
-        wanted = shas.get((row.org, row.idem_key))
-        if wanted is not None:
-            same = wanted == row.idem_sha
-            known[row.org, row.idem_key] = (
-                row.id
-                if same
-                else IdempotencyConflict(
-                    f"this Idempotency-Key was used for order {row.id} with another body", field="Idempotency-Key"
-                )
-            )
+    columns = (store.order.c.id, store.order.c.org, store.order.c.idem_key, store.order.c.idem_sha)
+    for part in chunks(sorted({key for _, key, _ in keys})):
+        for row in tx.conn.execute(sa.select(*columns).where(store.order.c.idem_key.in_(part))):
+            wanted = shas.get((row.org, row.idem_key))
+            if wanted is not None:
+                known[row.org, row.idem_key] = row.id if wanted == row.idem_sha else _other_body(row.id)
     return known
+
+
+def ids_of_keys(tx: Tx, org: str, keys: Sequence[str]) -> tuple[str, ...]:
+    """The orders that the idempotency keys made, in the order of the keys."""
+    found: dict[str, str] = {}
+    for part in chunks(keys):
+        statement = sa.select(store.order.c.idem_key, store.order.c.id)
+        found.update(
+            (row.idem_key, row.id)
+            for row in tx.conn.execute(statement.where(store.order.c.org == org, store.order.c.idem_key.in_(part)))
+        )
+    return tuple(found[key] for key in keys)
+
+
+def same_body(first: NewOrder, second: NewOrder) -> IdempotencyConflict | None:
+    """Two submissions with one key in one transaction: None when they say the same."""
+    return None if first.idem_sha == second.idem_sha else _other_body(first.id)
+
+
+def _other_body(order_id: str) -> IdempotencyConflict:
+    return IdempotencyConflict(
+        f"this Idempotency-Key was used for order {order_id} with another body", field="Idempotency-Key"
+    )
 
 
 def insert(tx: Tx, orders: Sequence[NewOrder]) -> None:

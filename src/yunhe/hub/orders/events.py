@@ -29,6 +29,7 @@ from yunhe.core.lifecycle import (
 )
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.catalogue.records import Reservation
 from yunhe.hub.orders import outbox, store, tasks
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.model import SETTLEMENT, attempt_key, order_end_key, order_of
@@ -55,7 +56,7 @@ class _Changes:
     columns: dict[str, dict[str, object]] = field(default_factory=dict)
     facts: list[dict[str, object]] = field(default_factory=list)
     instructions: dict[str, list[CancelLease]] = field(default_factory=lambda: defaultdict(list))
-    pools: dict[str, tuple[int, int]] = field(default_factory=dict)
+    pools: list[Reservation] = field(default_factory=list)
     quotas: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     ended_attempts: list[tuple[str, int, str]] = field(default_factory=list)
     order_ids: set[str] = field(default_factory=set)
@@ -104,8 +105,7 @@ def _note(
         columns["detail"] = item.detail
         columns["overdue_ms"] = None
     if step.released and before.pool_id is not None:
-        milli, memory = changes.pools.get(before.pool_id, (0, 0))
-        changes.pools[before.pool_id] = (milli + row.milli, memory + row.memory_bytes)
+        changes.pools.append(Reservation(before.pool_id, row.milli, row.memory_bytes))
         changes.quotas[order.org] += row.milli
         reason = task.reason.value if task.reason else ""
         changes.ended_attempts.append((task.lease_id, before.epoch, reason))

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 
 from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import OrderState
-from yunhe.hub.accounts.service import Principal, require
+from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.orders import events, views
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.api import OrderDetail, OrderPage, OrderView
@@ -15,16 +15,14 @@ from yunhe.wire.api import OrderDetail, OrderPage, OrderView
 MAX_WAIT_MS = 60_000
 RECHECK_S = 5.0  # a hint may be lost
 
-Reader = Annotated[Principal, Depends(require("customer", "operator", "auditor"))]
-Owner = Annotated[Principal, Depends(require("customer", "operator"))]
 
-
-def router(platform: Platform) -> APIRouter:
+def router(platform: Platform, accounts: Accounts) -> APIRouter:
     api = APIRouter(tags=["orders"])
+    Customer = Annotated[Principal, Depends(accounts.require("customer"))]
 
     @api.get("/v1/orders")
     async def list_orders(
-        who: Reader,
+        who: Customer,
         state: Annotated[list[str] | None, Query(max_length=10)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(max_length=80)] = None,
@@ -38,7 +36,7 @@ def router(platform: Platform) -> APIRouter:
         return await platform.read(lambda conn: views.page(conn, org, state or [], limit, cursor))
 
     @api.get("/v1/orders/{order_id}")
-    async def show_order(order_id: str, who: Reader) -> OrderDetail:
+    async def show_order(order_id: str, who: Customer) -> OrderDetail:
         def read(conn: views.sa.Connection) -> OrderDetail:
             views.check_sees(conn, who, order_id)
             return views.detail(conn, order_id)
@@ -47,7 +45,7 @@ def router(platform: Platform) -> APIRouter:
 
     @api.get("/v1/orders/{order_id}/wait")
     async def wait_order(
-        order_id: str, who: Reader, timeout_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS)] = 30_000
+        order_id: str, who: Customer, timeout_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS)] = 30_000
     ) -> OrderView:
         """The order when it has ended and is settled, or as it is after the time-out."""
         await platform.read(lambda conn: views.check_sees(conn, who, order_id))
@@ -62,8 +60,9 @@ def router(platform: Platform) -> APIRouter:
                 await waiter.wait(min(left, RECHECK_S))
 
     @api.post("/v1/orders/{order_id}/cancel")
-    async def cancel_order(order_id: str, who: Owner) -> OrderView:
-        await platform.read(lambda conn: views.check_sees(conn, who, order_id))
+    async def cancel_order(order_id: str, who: Customer) -> OrderView:
+        order = await platform.read(lambda conn: views.check_sees(conn, who, order_id))
+        who.check_owns(order.org, f"order {order_id}")
         await platform.write(events.cancel_orders, order_id)
         return (await platform.read(lambda conn: views.order_views(conn, [order_id])))[0]
 

@@ -228,9 +228,9 @@ class Writer:
 
 
 def _transient(error: Exception) -> bool:
-    """Worth running again: deadlock, serialisation, lock time-out, lost connection. Not: a full disk."""
+    """Worth running again: deadlock, serialisation, lock time-out, lost connection, a room's own "not now"."""
     if not isinstance(error, sa.exc.DBAPIError):
-        return False
+        return type(error) is Unavailable
     known = storage_error(error)
     state = getattr(error.orig, "sqlstate", None) or ""
     return state in ("40001", "40P01", "55P03") or (known is not None and type(known) is Unavailable)

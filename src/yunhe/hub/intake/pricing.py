@@ -1,0 +1,129 @@
+"""From a spec to its shape, its quote and the hold it needs."""
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+
+from yunhe.core.demand import Shape
+from yunhe.core.errors import OverBudget, Refused
+from yunhe.core.round import Offer, Quote, quote
+from yunhe.core.supply import Supply
+from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.platform.context import Platform
+from yunhe.wire.api import OrderSpec
+from yunhe.wire.convert import to_shape
+
+SUPPLY_TTL_MS = 250  # a quote may be this old; the round decides on a fresh view
+CACHED_QUOTES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A checked order. `hold_microcny` is the most it can cost at the places it may go to, retries included."""
+
+    shape: Shape
+    hold_microcny: int
+    best: Offer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Canonical:
+    """A spec as it is stored: its files by content."""
+
+    hash: str
+    json: str
+    bundle_sha256: str | None
+    bundle_json: str | None
+    body_sha: str
+
+
+def canonical(spec: OrderSpec) -> Canonical:
+    text = spec.model_dump_json(exclude_defaults=True, exclude={"run": {"files"}})
+    bundle = json.dumps(spec.run.files, sort_keys=True, separators=(",", ":")) if spec.run.files else None
+    bundle_sha = hashlib.sha256(bundle.encode()).hexdigest() if bundle is not None else None
+    digest = hashlib.sha256(f"{text}\n{bundle_sha}".encode()).hexdigest()
+    return Canonical(digest, text, bundle_sha, bundle, digest)
+
+
+class Pricer:
+    """One per process. Keeps the supply for a moment, and the price of specs that come again."""
+
+    def __init__(self, platform: Platform, places: frozenset[str]) -> None:
+        self._platform = platform
+        self._places = places
+        self._supply: Supply | None = None
+        self._supply_ms = 0
+        self._priced: OrderedDict[str, Priced] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def supply(self, conn: sa.Connection) -> Supply:
+        """The network as it was at most a quarter of a second ago."""
+        now_ms = self._platform.clock.now_ms()
+        with self._lock:
+            if self._supply is not None and 0 <= now_ms - self._supply_ms < SUPPLY_TTL_MS:
+                return self._supply
+        supply = catalogue.supply(conn, now_ms, self._platform.settings.silent_after_ms)
+        with self._lock:
+            self._supply, self._supply_ms = supply, now_ms
+            self._priced.clear()
+        return supply
+
+    def known(self, spec_hash: str) -> Priced | None:
+        """The price of a spec that came a moment ago; None when it must be computed (see `price`)."""
+        with self._lock:
+            if self._platform.clock.now_ms() - self._supply_ms >= SUPPLY_TTL_MS:
+                return None
+            return self._priced.get(spec_hash)
+
+    def quote(self, conn: sa.Connection, spec: OrderSpec) -> tuple[Shape, Quote, Supply]:
+        now_ms = self._platform.clock.now_ms()
+        shape = to_shape(spec, now_ms, self._places)
+        supply = self.supply(conn)
+        return shape, quote(shape, supply, self._platform.settings.policy, now_ms), supply
+
+    def price(self, conn: sa.Connection, spec: OrderSpec, spec_hash: str) -> Priced:
+        """Raises OverBudget when places fit but for the budget, Refused when none fits and no budget is stated."""
+        now_ms = self._platform.clock.now_ms()
+        shape = to_shape(spec, now_ms, self._places)
+        attempts = 1 + spec.retries
+        budget = shape.terms.budget_microcny
+        if budget is not None and attempts > 1:
+            shape = replace(shape, terms=replace(shape.terms, budget_microcny=budget // attempts))
+        found = quote(shape, self.supply(conn), self._platform.settings.policy, now_ms)
+        priced = Priced(shape, _hold(found, budget, attempts), found.offers[0] if found.offers else None)
+        if shape.terms.deadline_ms is None:  # with a deadline, the price of the same text changes with time
+            with self._lock:
+                self._priced[spec_hash] = priced
+                while len(self._priced) > CACHED_QUOTES:
+                    self._priced.popitem(last=False)
+        return priced
+
+
+def _hold(found: Quote, budget_microcny: int | None, attempts: int) -> int:
+    if found.offers:
+        return max(offer.hold.total for offer in found.offers) * attempts
+    dear = [
+        reason
+        for site in found.refused
+        if all(r.code == "budget" or not r.lasting for r in site.reasons)
+        for reason in site.reasons
+        if reason.code == "budget"
+    ]
+    if dear:
+        times = f" for {attempts} attempts" if attempts > 1 else ""
+        raise OverBudget(
+            f"the cheapest place needs {min(dear, key=lambda r: (len(r.have), r.have)).have}{times}",
+            field="budget",
+            hint="raise the budget, or lower `duration` (the hold covers the whole run limit)",
+        )
+    if budget_microcny is None:
+        raise Refused(
+            "no site of the network can meet this requirement now",
+            field="requirement",
+            hint="`yunhe quote` says why; state a budget to leave the order open until a site can",
+        )
+    return budget_microcny

@@ -1,0 +1,126 @@
+"""The round, live: one snapshot, one plan in a worker process, one commit. The leader runs it.
+
+A submit or freed units trigger it (debounced); there is no tick to wait for.  A plan's assignments are rechecked at
+commit; what became stale waits for the next round, which its cause triggers.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import sqlalchemy as sa
+
+from yunhe.core.errors import Unavailable, YunheError
+from yunhe.core.round import Plan, plan_round
+from yunhe.hub.accounts import service as accounts
+from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.catalogue.service import SUPPLY_TOPIC
+from yunhe.hub.orders import snapshot
+from yunhe.hub.orders.commit import Committer, PlanCommit
+from yunhe.hub.orders.create import ROUND
+from yunhe.hub.orders.shapes import Shapes
+from yunhe.hub.orders.snapshot import View
+from yunhe.hub.platform import leader
+from yunhe.hub.platform.context import Platform
+from yunhe.hub.platform.leader import Leader
+from yunhe.hub.platform.writer import CrashPoint
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 1.0  # hints may be lost, retry delays run out
+FAILURE_S = 1.0
+
+
+class Matching:
+    def __init__(
+        self, platform: Platform, lead: Leader, shapes: Shapes, crash_point: CrashPoint
+    ) -> None:
+        self._platform = platform
+        self._leader = lead
+        self._shapes = shapes
+        self._committer = Committer(platform.settings, shapes)
+        self._crash_point = crash_point
+        self._pool: ProcessPoolExecutor | None = None
+        self.rounds = 0
+        self.last_round_ms = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        topics = (ROUND, SUPPLY_TOPIC, leader.TOPIC)
+        self._start_worker()
+        try:
+            with self._platform.signals.waiting(*topics) as waiter:
+                while True:
+                    waiter.rearm()
+                    placed = 0
+                    if self._leader.leading:
+                        placed = await self._guarded_round()
+                    if not placed:
+                        await waiter.wait(IDLE_S)
+                    # Debounce, and never spend more than half of the time in rounds.
+                    pause_ms = max(self._platform.settings.round_debounce_ms, min(self.last_round_ms, 1_000))
+                    await asyncio.sleep(pause_ms / 1000 if self.rounds else 0)
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start_worker(self) -> None:
+        # spawn: a fork would carry the hub's sockets and database connections into the worker.
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        self._pool.submit(_warm)
+
+    async def _guarded_round(self) -> int:
+        try:
+            return await self._round()
+        except BrokenProcessPool:
+            log.warning("the round's worker process ended; starting another")
+            self._start_worker()
+        except (YunheError, TimeoutError) as error:
+            log.warning("no round right now: %s", error)
+        await asyncio.sleep(FAILURE_S)
+        return 0
+
+    async def _round(self) -> int:
+        """One round. Returns the number of tasks that were placed."""
+        platform = self._platform
+        started = time.perf_counter()
+        view = await platform.read(self._take)
+        if not view.snapshot.queue.ids:
+            return 0
+        plan = await self._plan(view)
+        placed = 0
+        if plan.assignments:
+            self._crash_point("matching.before_commit")
+            commit = PlanCommit(plan.assignments, view.open_orders, view.snapshot.supply)
+            placed = await platform.write(self._committer.commit_plans, commit)
+        self.rounds += 1
+        self.last_round_ms = (time.perf_counter() - started) * 1000
+        log.debug("round: %d open, %d placed, %.1f ms", len(view.snapshot.queue.ids), placed, self.last_round_ms)
+        return placed
+
+    def _take(self, conn: sa.Connection) -> View:
+        settings, now_ms = self._platform.settings, self._platform.clock.now_ms()
+        return snapshot.take(
+            conn,
+            catalogue.supply(conn, now_ms, settings.silent_after_ms),
+            accounts.shares(conn),
+            self._shapes,
+            now_ms,
+            settings.round_orders,
+        )
+
+    async def _plan(self, view: View) -> Plan:
+        settings = self._platform.settings
+        if self._pool is None:
+            raise Unavailable("the round's worker is not running")
+        planning = asyncio.get_running_loop().run_in_executor(
+            self._pool, plan_round, view.snapshot, settings.policy, self._platform.clock.now_ms(), settings.round_seed
+        )
+        return await asyncio.wait_for(planning, settings.round_timeout_ms / 1000)
+
+
+def _warm() -> None:
+    """Load numpy and the round in the worker before the first order comes."""

@@ -1,0 +1,182 @@
+"""Accept cumulative usage once. Late, doubled and missing intervals are detected, never guessed."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from yunhe.core import usage as rules
+from yunhe.core.lifecycle import SITE_FAULTS, EndReason
+from yunhe.core.usage import Interval, Prefix, Totals
+from yunhe.hub.metering import store
+from yunhe.hub.orders import views
+from yunhe.hub.orders.model import SETTLEMENT, attempt_key
+from yunhe.hub.orders.tasks import chunks
+from yunhe.hub.platform import work
+from yunhe.hub.platform.db import insert_ignore
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.api import UsageView
+from yunhe.wire.link import UsageReport
+
+log = logging.getLogger(__name__)
+
+
+Key = tuple[str, int]
+
+
+def accept(tx: Tx, site_id: str, records: Sequence[tuple[UsageReport, str]]) -> None:
+    """Store what is new and sound; each record comes with its evidence, the name of the signed batch.
+
+    Only for leases that this site was given; others are counted as refused."""
+    if not records:
+        return
+    own = views.epochs_at_site(tx.conn, site_id, [(report.lease_id, report.epoch) for report, _ in records])
+    stored = _stored(tx.conn, {lease_id for lease_id, _ in own})
+    counts: dict[str, int] = defaultdict(int)
+    rows: list[dict[str, object]] = []
+    touched: set[Key] = set()
+    for report, evidence in records:
+        key = (report.lease_id, report.epoch)
+        if key not in own:
+            counts["foreign"] += 1
+            continue
+        known = stored[key]
+        interval = _interval(report)
+        verdict = rules.accept(_prefix(known.values()), interval, known.get(report.n))
+        counts[type(verdict).__name__.lower()] += 1
+        if isinstance(verdict, rules.Conflict):
+            log.warning("usage of %s epoch %d refused: %s", report.lease_id, report.epoch, verdict.reason)
+        elif isinstance(verdict, rules.Accepted | rules.Gap):
+            known[report.n] = interval
+            rows.append(_row(tx, site_id, report, evidence))
+            touched.add(key)
+    if rows:
+        tx.conn.execute(store.usage.insert(), rows)
+    _count(tx, {name: n for name, n in counts.items() if name != "accepted"})
+    _leave_late(tx, touched)
+
+
+def _leave_late(tx: Tx, touched: set[Key]) -> None:
+    """Usage of an epoch that has ended already at the hub (fenced, lost): settlement looks at it again."""
+    leases = views.leases(tx.conn, sorted(touched))
+    late = [key for key, lease in leases.items() if lease.end_reason is not None]
+    if late:
+        work.put(tx, SETTLEMENT, [attempt_key(lease_id, epoch) for lease_id, epoch in sorted(late)], tx.now_ms)
+
+
+def _stored(conn: sa.Connection, lease_ids: Iterable[str]) -> dict[Key, dict[int, Interval]]:
+    found: dict[Key, dict[int, Interval]] = defaultdict(dict)
+    for ids in chunks(sorted(lease_ids)):
+        for row in conn.execute(sa.select(store.usage).where(store.usage.c.lease_id.in_(ids))):
+            found[row.lease_id, row.epoch][row.n] = _from_row(row)
+    return found
+
+
+def _from_row(row: sa.Row[Any]) -> Interval:
+    totals = Totals(row.wall_ms, row.cpu_ms, row.peak_memory_bytes, row.sampled)
+    return Interval(row.n, row.from_ms, row.to_ms, totals, row.final)
+
+
+def _interval(report: UsageReport) -> Interval:
+    t = report.totals
+    totals = Totals(t.wall_ms, t.cpu_ms, t.peak_memory_bytes, t.sampled)
+    return Interval(report.n, report.from_ms, report.to_ms, totals, report.final)
+
+
+def _prefix(intervals: Iterable[Interval]) -> Prefix:
+    prefix, _ = rules.extend(Prefix(), intervals)
+    return prefix
+
+
+def _row(tx: Tx, site_id: str, report: UsageReport, evidence: str) -> dict[str, object]:
+    return {
+        "lease_id": report.lease_id,
+        "epoch": report.epoch,
+        "n": report.n,
+        "site_id": site_id,
+        "from_ms": report.from_ms,
+        "to_ms": report.to_ms,
+        "wall_ms": report.totals.wall_ms,
+        "cpu_ms": report.totals.cpu_ms,
+        "peak_memory_bytes": report.totals.peak_memory_bytes,
+        "sampled": report.totals.sampled,
+        "final": report.final,
+        "evidence": evidence,
+        "at_ms": tx.now_ms,
+    }
+
+
+def _count(tx: Tx, counts: dict[str, int]) -> None:
+    counter = store.counter
+    for name, n in sorted(counts.items()):
+        insert_ignore(counter).execute(tx.conn, [{"name": name, "n": 0}])
+        tx.conn.execute(sa.update(counter).where(counter.c.name == name).values(n=counter.c.n + n))
+
+
+# --- what others read ---------------------------------------------------------------------------------------------
+
+
+def prefixes(conn: sa.Connection, keys: Sequence[Key]) -> dict[Key, Prefix]:
+    """The contiguous prefix of each (lease id, epoch); an empty prefix where nothing was reported."""
+    stored = _stored(conn, {lease_id for lease_id, _ in keys})
+    return {key: _prefix(stored[key].values()) for key in keys}
+
+
+def of_order(conn: sa.Connection, order_id: str) -> tuple[UsageView, ...]:
+    """All records of an order's leases; `disputed` when the attempt ended by the site's doing."""
+    rows = conn.execute(
+        sa.select(store.usage)
+        .where(store.usage.c.lease_id >= order_id + ".", store.usage.c.lease_id < order_id + "/")
+        .order_by(store.usage.c.lease_id, store.usage.c.epoch, store.usage.c.n)
+    ).all()
+    leases = views.leases(conn, [(row.lease_id, row.epoch) for row in rows])
+    return tuple(
+        UsageView(
+            lease_id=row.lease_id,
+            epoch=row.epoch,
+            n=row.n,
+            from_ms=row.from_ms,
+            to_ms=row.to_ms,
+            wall_ms=row.wall_ms,
+            cpu_ms=row.cpu_ms,
+            peak_memory_bytes=row.peak_memory_bytes,
+            sampled=row.sampled,
+            final=row.final,
+            disputed=is_disputed(leases[row.lease_id, row.epoch].end_reason),
+        )
+        for row in rows
+    )
+
+
+def is_disputed(end_reason: str | None) -> bool:
+    """The attempt ended by the site's doing or was fenced: recorded, charged 0."""
+    return end_reason is not None and EndReason(end_reason) in SITE_FAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class Totalled:
+    records: int
+    gaps: int  # records that are known to be missing
+    duplicates: int
+    refused: int
+
+
+def totals(conn: sa.Connection) -> Totalled:
+    """Over everything. A gap is a number below the highest of its lease epoch that never came."""
+    per_lease = (
+        sa.select(sa.func.count().label("n"), sa.func.max(store.usage.c.n).label("last"))
+        .group_by(store.usage.c.lease_id, store.usage.c.epoch)
+        .subquery()
+    )
+    row = conn.execute(
+        sa.select(
+            sa.func.coalesce(sa.func.sum(per_lease.c.n), 0),
+            sa.func.coalesce(sa.func.sum(per_lease.c.last + 1 - per_lease.c.n), 0),
+        )
+    ).one()
+    counts: dict[str, int] = {r.name: r.n for r in conn.execute(sa.select(store.counter))}
+    refused = counts.get("conflict", 0) + counts.get("foreign", 0)
+    return Totalled(int(row[0]), int(row[1]), counts.get("duplicate", 0), refused)
