@@ -1,0 +1,187 @@
+"""Sites, pools, enrolment, and the public facts."""
+
+from collections import defaultdict
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, status
+from sqlalchemy import Connection
+
+from yunhe.core.errors import NotFound, RateLimited
+from yunhe.core.supply import SiteState
+from yunhe.facts import load
+from yunhe.hub.accounts.service import Accounts, Principal
+from yunhe.hub.catalogue import enrolment, service, views
+from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.catalogue.service import SiteChange
+from yunhe.hub.platform.context import Platform
+from yunhe.wire.api import EnrolmentToken, EnrolmentTokenRequest, FactTable, PoolList, SiteList, SiteTerms, SiteView
+from yunhe.wire.link import Enrol, Enrolled
+
+# Sites that every user of the network may know of; the others only their provider, operators and auditors.
+LISTED = frozenset({SiteState.APPROVED, SiteState.ACTIVE, SiteState.PAUSED})
+# Enrolling is open to callers without a key, so guesses at tokens are slowed down. A token has 256 random bits.
+ENROL_CALLS = 30
+ENROL_WINDOW_MS = 60_000
+ENROL_ADDRESSES = 10_000
+
+
+def router(platform: Platform, accounts: Accounts) -> APIRouter:
+    """Paths under /v1 of this room."""
+    routes = APIRouter(prefix="/v1")
+    routes.include_router(_sites(platform, accounts))
+    routes.include_router(_changes(platform, accounts))
+    routes.include_router(_enrolment(platform, accounts))
+    routes.include_router(_facts())
+    return routes
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _sites(platform: Platform, accounts: Accounts) -> APIRouter:
+    routes = APIRouter(tags=["catalogue"])
+    Anyone = Annotated[Principal, Depends(accounts.require("customer", "provider"))]
+
+    @routes.get("/sites")
+    async def list_sites(principal: Anyone) -> SiteList:
+        sites, pools = await platform.read(_everything)
+        by_site = defaultdict(list)
+        for pool in pools:
+            by_site[pool.site_id].append(pool)
+        shown = [site for site in sites if visible(site, principal)]
+        return SiteList(sites=tuple(_view(platform, site, by_site[site.id]) for site in shown))
+
+    @routes.get("/sites/{site_id}")
+    async def show_site(site_id: str, principal: Anyone) -> SiteView:
+        def read(conn: Connection) -> tuple[SiteRecord, list[PoolRecord]]:
+            return service.site(conn, site_id), service.list_pools(conn, site_id)
+
+        site, pools = await platform.read(read)
+        if not visible(site, principal):
+            raise NotFound(f"site {site_id} is not known")
+        return _view(platform, site, pools)
+
+    @routes.get("/pools")
+    async def list_pools(principal: Anyone) -> PoolList:
+        sites, pools = await platform.read(_everything)
+        by_id = {site.id: site for site in sites if visible(site, principal)}
+        found = (views.pool_view(pool, by_id[pool.site_id]) for pool in pools if pool.site_id in by_id)
+        return PoolList(pools=tuple(found))
+
+    return routes
+
+
+def _everything(conn: Connection) -> tuple[list[SiteRecord], list[PoolRecord]]:
+    return service.list_sites(conn), service.list_pools(conn)
+
+
+def visible(site: SiteRecord, principal: Principal) -> bool:
+    """Whether the caller may know of the site."""
+    return site.state in LISTED or principal.sees(site.provider)
+
+
+def _view(platform: Platform, site: SiteRecord, pools: list[PoolRecord]) -> SiteView:
+    settings = platform.settings
+    connected = site.connected(platform.clock.now_ms(), settings.silent_after_ms)
+    return views.site_view(site, pools, connected, settings.policy.route_factor_percent)
+
+
+# --- changing -----------------------------------------------------------------------------------------------------
+
+
+def _changes(platform: Platform, accounts: Accounts) -> APIRouter:
+    routes = APIRouter(prefix="/sites/{site_id}", tags=["catalogue"])
+    Operator = Annotated[Principal, Depends(accounts.require("operator"))]
+    Provider = Annotated[Principal, Depends(accounts.require("provider"))]
+
+    async def change(wanted: SiteChange) -> SiteView:
+        site = await platform.write(service.change_sites, wanted)
+        pools = await platform.read(lambda conn: service.list_pools(conn, site.id))
+        return _view(platform, site, pools)
+
+    @routes.post("/approve")
+    async def approve(site_id: str, principal: Operator, body: SiteTerms | None = None) -> SiteView:
+        return await change(SiteChange(principal, site_id, "approve", body or SiteTerms()))
+
+    @routes.put("/terms")
+    async def set_terms(site_id: str, principal: Operator, body: SiteTerms) -> SiteView:
+        return await change(SiteChange(principal, site_id, "terms", body))
+
+    @routes.post("/pause")
+    async def pause(site_id: str, principal: Provider) -> SiteView:
+        return await change(SiteChange(principal, site_id, "pause"))
+
+    @routes.post("/resume")
+    async def resume(site_id: str, principal: Provider) -> SiteView:
+        return await change(SiteChange(principal, site_id, "resume"))
+
+    @routes.post("/leave")
+    async def leave(site_id: str, principal: Provider) -> SiteView:
+        return await change(SiteChange(principal, site_id, "leave"))
+
+    return routes
+
+
+# --- enrolment ----------------------------------------------------------------------------------------------------
+
+
+class Throttle:
+    """At most `ENROL_CALLS` calls of one address in a window; kept in this process alone."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, int] = {}
+        self._window = 0
+
+    def check(self, address: str, now_ms: int) -> None:
+        """Raises RateLimited."""
+        window = now_ms // ENROL_WINDOW_MS
+        if window != self._window or len(self._calls) >= ENROL_ADDRESSES:
+            self._calls, self._window = {}, window
+        self._calls[address] = self._calls.get(address, 0) + 1
+        if self._calls[address] > ENROL_CALLS:
+            raise RateLimited("too many attempts to enrol", hint="try again in a minute")
+
+
+def _enrolment(platform: Platform, accounts: Accounts) -> APIRouter:
+    routes = APIRouter(tags=["catalogue"])
+    Operator = Annotated[Principal, Depends(accounts.require("operator"))]
+    throttle = Throttle()
+
+    @routes.post("/enrolment-tokens", status_code=status.HTTP_201_CREATED)
+    async def create_token(body: EnrolmentTokenRequest, principal: Operator) -> EnrolmentToken:
+        made = await platform.write(enrolment.create_tokens, body.provider)
+        return EnrolmentToken(token=made.secret, expires_utc_ms=made.expires_ms)
+
+    @routes.post("/agent/enrol")
+    async def enrol(body: Enrol, request: Request) -> Enrolled:
+        """Open to callers without a key: the token is the proof."""
+        throttle.check(request.client.host if request.client else "", platform.clock.now_ms())
+        return await platform.write(enrolment.enrol_many, body)
+
+    return routes
+
+
+# --- facts --------------------------------------------------------------------------------------------------------
+
+
+def _facts() -> APIRouter:
+    routes = APIRouter(tags=["facts"])
+
+    @routes.get("/chips")
+    async def chips() -> FactTable:
+        return FactTable(rows=load.table("chips"))
+
+    @routes.get("/clusters")
+    async def clusters() -> FactTable:
+        return FactTable(rows=load.table("clusters"))
+
+    @routes.get("/factors")
+    async def factors() -> FactTable:
+        """Emission factors of the grids."""
+        return FactTable(rows=load.table("carbon_factors"))
+
+    @routes.get("/places")
+    async def places() -> FactTable:
+        return FactTable(rows=load.table("places"))
+
+    return routes

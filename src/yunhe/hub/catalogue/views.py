@@ -1,0 +1,65 @@
+"""Sites and pools as the public API shows them."""
+
+from collections.abc import Sequence
+
+from yunhe.core import lines
+from yunhe.facts.load import place_coordinates
+from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.catalogue.service import unit_price
+from yunhe.wire.api import BenchmarkView, PoolView, RateView, SiteView
+
+
+def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
+    """What is free is free for the hub's leases: certified minus leases minus foreign use."""
+    return PoolView(
+        id=pool.id,
+        site_id=pool.site_id,
+        chip=pool.chip,
+        chip_name=pool.chip_name,
+        unit="core" if pool.kind == "cpu" else "card",
+        stack=pool.stack,
+        capacity_milli=pool.capacity_milli,
+        free_milli=pool.free_milli,
+        memory_bytes=pool.memory_bytes,
+        free_memory_bytes=pool.free_memory,
+        rates=tuple(
+            RateView(precision=r.precision.value, nominal_flops=r.nominal_flops, measured_flops=r.measured_flops)
+            for r in pool.rates
+        ),
+        benchmarks=tuple(
+            BenchmarkView(name=b.name, value=b.value, unit=b.unit, repeats=b.repeats, spread_percent=b.spread_percent)
+            for b in pool.benchmarks
+        ),
+        price_microcny_per_unit_hour=unit_price(site, pool.kind),
+        watts_per_unit=pool.watts_per_unit,
+        watts_source=pool.watts_source,
+    )
+
+
+def site_view(site: SiteRecord, pools: Sequence[PoolRecord], connected: bool, route_factor_percent: int) -> SiteView:
+    """`latency_us` is the computed one-way delay to every place of the facts."""
+    return SiteView(
+        id=site.id,
+        name=site.name,
+        provider=site.provider,
+        state=site.state.value,
+        connected=connected,
+        accepting=site.accepting,
+        cluster=site.cluster,
+        region=site.region,
+        lat=site.lat,
+        lon=site.lon,
+        pue_milli=site.pue_milli,
+        carbon_g_per_kwh=site.carbon_g_per_kwh,
+        power_price_microcny_per_kwh=site.power_price_microcny_per_kwh,
+        assumed=site.assumed,
+        tier=site.tier,
+        isolation=site.isolation,
+        last_contact_utc_ms=site.last_contact_ms,
+        certified_utc_ms=site.certified_ms,
+        pools=tuple(pool_view(pool, site) for pool in pools),
+        latency_us={
+            place: lines.one_way_us(site.lat, site.lon, lat, lon, route_factor_percent)
+            for place, (lat, lon) in place_coordinates().items()
+        },
+    )
