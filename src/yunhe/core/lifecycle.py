@@ -186,7 +186,7 @@ def step(task: Task, event: Event, now_ms: int) -> Step:
                 back = TaskState.RUNNING if task.started else TaskState.LEASED
                 return Step(replace(task, state=back), (("reconnected", ""),))
         case GivenUp():
-            if task.state in PLACED:
+            if task.state is TaskState.UNKNOWN:  # a site that has spoken since is not given up
                 # The cancel also reaches a site that never got the start: a start then a cancel runs nothing.
                 fence = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.LOST)
                 end = _attempt_over(task, EndReason.LOST, None, now_ms)
