@@ -1,0 +1,133 @@
+"""What the agent asks of an engine, whichever it is.
+
+A lease is known by (lease_id, epoch). A driver never reports what it does not know: an engine that cannot be
+asked is UNKNOWN, one that has no trace of the lease is ABSENT, and neither means that the job failed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from yunhe.core.errors import YunheError
+from yunhe.core.lifecycle import EndReason
+from yunhe.wire.link import PoolReport, StartLease, UsageTotals
+
+
+class SpawnFailed(YunheError):
+    """The engine did not take the job; the lease ends with this text as its detail."""
+
+    code = "spawn_failed"
+
+
+class LeaseKey(NamedTuple):
+    lease_id: str
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.lease_id}.{self.epoch}"
+
+    @classmethod
+    def parse(cls, text: str) -> "LeaseKey | None":
+        lease_id, _, epoch = text.rpartition(".")
+        return cls(lease_id, int(epoch)) if lease_id and epoch.isdecimal() else None
+
+
+class Phase(StrEnum):
+    ABSENT = "absent"  # the engine has no trace of it
+    ACCEPTED = "accepted"  # taken, not running yet
+    STARTED = "started"
+    ENDED = "ended"
+    UNKNOWN = "unknown"  # the engine cannot say now
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`started` says whether the job ever ran: a lease that ended without has no usage."""
+
+    phase: Phase
+    started: bool = False
+    started_utc_ms: int = 0
+    totals: UsageTotals | None = None  # cumulative, as fresh as the engine has it
+    reason: EndReason | None = None  # ENDED only, like the two below
+    exit_code: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A lease with all that it needs. `contact_ms`: CLOCK_BOOTTIME at which the poll that brought it was sent."""
+
+    lease: StartLease
+    contact_ms: int
+    files: Mapping[str, str] = field(default_factory=dict)  # path in the job's directory -> text
+
+    @property
+    def key(self) -> LeaseKey:
+        return LeaseKey(self.lease.lease_id, self.lease.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that the job left at one of its stated paths. `missing`: there is none, and why."""
+
+    path: str
+    size_bytes: int = 0
+    sha256: str = ""
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What really holds a job here: `tier` 2 sandbox and limits by the kernel, 1 sandbox only, 0 neither."""
+
+    tier: int
+    text: str
+
+
+class Driver(Protocol):
+    """One engine. Constructors do no I/O; `open` comes first, `close` last. Jobs go on after `close`."""
+
+    async def open(self) -> Isolation:
+        """Look at the engine and take up what runs there already."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def discover(self) -> tuple[PoolReport, ...]:
+        """What is there, with nominal rates."""
+        ...
+
+    async def certify(self) -> tuple[PoolReport, ...]:
+        """What is there, with rates measured under the limits that a job would have; takes seconds."""
+        ...
+
+    async def submit(self, job: Job) -> None:
+        """Start it, at most once by (lease id, epoch) however often this is called. Raises SpawnFailed."""
+        ...
+
+    async def observe(self, keys: Sequence[LeaseKey]) -> dict[LeaseKey, Status]:
+        """All of them in one call that ends within seconds."""
+        ...
+
+    async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
+        """Wait for news; which leases to observe again. Empty after the timeout. Hints only, some may be lost."""
+        ...
+
+    async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
+        """Stop it, or see to it that it never starts. The end shows in `observe`. Unknown leases: nothing."""
+        ...
+
+    async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
+        """Bytes of its log from `offset`; empty when there are no more yet."""
+        ...
+
+    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
+        """Of an ended lease: the wanted files (and all files of wanted folders) that fit the cap together."""
+        ...
+
+    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes: ...
+
+    async def forget(self, key: LeaseKey) -> None:
+        """Remove every trace; only after the hub has acknowledged the end."""
+        ...

@@ -1,0 +1,222 @@
+"""One lease's folder, as the supervisor leaves it (see `yunhe.site.supervisor` for the files)."""
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from yunhe.core.lifecycle import EndReason
+from yunhe.site.drivers.contract import Output, Phase, Status
+from yunhe.site.supervisor.records import Spec, write_record
+from yunhe.wire.link import UsageTotals
+
+MAX_OUTPUT_FILES = 10_000
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+# Not following links, and not waiting for the other end of a pipe that the job left in place of a file.
+REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class LeaseDir:
+    """Reads and writes; everything here may wait for the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def prepare(self, spec: Spec, env_text: str, files: Mapping[str, str], uid: int | None) -> None:
+        """Fill the folder; `spec.json` last, so that a folder without it was never handed to a supervisor."""
+        if self.path.exists():
+            remove_tree(self.path)
+        job = self.path / "job"
+        job.mkdir(parents=True)
+        (self.path / "tmp").mkdir()
+        for name, text in files.items():
+            target = job / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+        if uid is not None:
+            for folder, _, names in os.walk(job):
+                for path in (folder, *(os.path.join(folder, name) for name in names)):
+                    os.chown(path, uid, uid)
+            os.chown(self.path / "tmp", uid, uid)
+        (self.path / "env").write_text(env_text, encoding="utf-8")
+        (self.path / "env").chmod(0o444)
+        write_record(str(self.path / "spec.json"), dict(spec), sync=False)
+
+    @property
+    def prepared(self) -> bool:
+        return (self.path / "spec.json").exists()
+
+    @property
+    def claimed(self) -> bool:
+        return (self.path / "claim").exists()
+
+    def record(self, name: str) -> dict[str, object] | None:
+        """A record that the supervisor wrote, None when it is not there."""
+        try:
+            text = (self.path / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        value: dict[str, object] = json.loads(text)
+        return value
+
+    def supervisor_alive(self) -> bool:
+        """The claim is locked for as long as the supervisor lives."""
+        with open(self.path / "claim", "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def status(self) -> Status:
+        """What the files say. ACCEPTED also covers a claim whose supervisor is gone: see `supervisor_alive`."""
+        if (end := self.record("exit.json")) is not None:
+            return self._ended(end)
+        if (started := self.record("started.json")) is not None:
+            totals = self.record("usage.json")
+            return Status(
+                Phase.STARTED,
+                started=True,
+                started_utc_ms=_number(started, "utc_ms"),
+                totals=_totals(totals) if totals else None,
+            )
+        return Status(Phase.ACCEPTED if self.prepared else Phase.ABSENT)
+
+    def _ended(self, end: dict[str, object]) -> Status:
+        began = bool(end["started"])
+        code = end["exit_code"]
+        started = self.record("started.json") or {}
+        return Status(
+            Phase.ENDED,
+            started=began,
+            started_utc_ms=_number(started, "utc_ms"),
+            totals=_totals(end) if began else None,
+            reason=EndReason(str(end["reason"])),
+            exit_code=code if isinstance(code, int) else None,
+            detail=str(end["detail"]),
+        )
+
+    def record_loss(self) -> None:
+        """The supervisor is gone without an exit record: write one in its name, with the last totals known."""
+        started = self.record("started.json")
+        totals = self.record("usage.json") or {"wall_ms": 0, "cpu_ms": 0, "peak_memory_bytes": 0, "sampled": True}
+        try:
+            said = (self.path / "supervisor.err").read_text(errors="replace").strip()[-300:]
+        except FileNotFoundError:
+            said = ""
+        detail = f"the job's supervisor was killed; {said}" if said else "the job's supervisor was killed"
+        end = {"started": started is not None, "exit_code": None, "reason": EndReason.SUPERVISOR_LOST.value}
+        write_record(str(self.path / "exit.json"), {**totals, **end, "detail": detail})
+
+    def cancel(self, reason: EndReason) -> None:
+        """Leave the reason as a link: that is atomic, and a full disk still has room for it."""
+        try:
+            os.symlink(reason.value, self.path / "cancel")
+        except FileExistsError:
+            return
+        try:
+            # Ignored by default, so that a process which got the number of a dead supervisor is not harmed.
+            os.kill(int((self.path / "claim").read_text()), signal.SIGURG)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+
+    def log(self, offset: int, limit: int) -> bytes:
+        try:
+            fd = os.open(self.path / "log", os.O_RDONLY)
+        except FileNotFoundError:
+            return b""
+        try:
+            return os.pread(fd, limit, offset)
+        finally:
+            os.close(fd)
+
+    # --- outputs: the job owned this folder, so no link is followed and nothing but plain files is read ---------
+
+    def outputs(self, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
+        """Each wanted file, or all files of a wanted folder, as long as they fit the cap together."""
+        found: list[Output] = []
+        left = cap_bytes
+        for path in wanted:
+            names = list(self._files(path))
+            if not names:
+                found.append(Output(path, missing="not there"))
+            for name in names[:MAX_OUTPUT_FILES]:
+                output = self._measure(name, left)
+                left -= output.size_bytes
+                found.append(output)
+        return tuple(found)
+
+    def _files(self, path: str) -> Iterator[str]:
+        try:
+            fd = self._open(path, DIRECTORY)
+        except NotADirectoryError:
+            yield path
+            return
+        except OSError:
+            return
+        try:
+            # A file that cannot be listed cannot be sent either; `fwalk` leaves it out.
+            for folder, _, names, _ in os.fwalk(".", dir_fd=fd):
+                for name in sorted(names):
+                    yield os.path.normpath(os.path.join(path, folder, name))
+        finally:
+            os.close(fd)
+
+    def _measure(self, path: str, room: int) -> Output:
+        try:
+            fd = self._open(path, REGULAR)
+        except OSError as error:
+            return Output(path, missing=error.strerror or "cannot be read")
+        with open(fd, "rb") as file:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                return Output(path, missing="not a plain file")
+            if info.st_size > room:
+                return Output(path, missing=f"{info.st_size} bytes are over the output cap")
+            return Output(path, info.st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+    def read_output(self, path: str, offset: int, limit: int) -> bytes:
+        fd = self._open(path, REGULAR)
+        try:
+            return os.pread(fd, limit, offset)
+        finally:
+            os.close(fd)
+
+    def _open(self, path: str, flags: int) -> int:
+        *folders, name = path.split("/")
+        fd = os.open(self.path / "job", DIRECTORY)
+        try:
+            for folder in folders:
+                inner = os.open(folder, DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+            return os.open(name, flags, dir_fd=fd)
+        finally:
+            os.close(fd)
+
+
+def remove_tree(path: Path) -> None:
+    """`rm` copes with any depth and with thousands of files; the job may have taken its own rights away."""
+    done = subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=False)
+    if done.returncode:
+        subprocess.run(["chmod", "-R", "u+rwX", "--", str(path)], capture_output=True, check=False)
+        subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=True)
+
+
+def _number(record: Mapping[str, object], name: str) -> int:
+    value = record.get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def _totals(record: Mapping[str, object]) -> UsageTotals:
+    return UsageTotals(
+        wall_ms=_number(record, "wall_ms"),
+        cpu_ms=_number(record, "cpu_ms"),
+        peak_memory_bytes=_number(record, "peak_memory_bytes"),
+        sampled=bool(record.get("sampled")),
+    )

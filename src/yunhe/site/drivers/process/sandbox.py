@@ -1,0 +1,89 @@
+"""The bubblewrap command line of a job, and the words in front of the job's own command inside it."""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ENV_INSIDE = "/run/yunhe/env"
+GANG_INSIDE = "/run/yunhe/gang.py"
+JOB_INSIDE = "/job"
+GANG = Path(__file__).with_name("gang.py")
+# Without these programs of Debian and others do not find their libraries or the time zone.
+ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
+
+
+def prefixes(extra: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Folders outside /usr that jobs can read: the interpreter with its packages, and what the site adds."""
+    wanted = [Path(sys.prefix), Path(sys.base_prefix), *extra]
+    found: list[Path] = []
+    for path in [spelled for one in wanted for spelled in (one.absolute(), one.resolve())]:
+        if path.is_dir() and not path.is_relative_to("/usr") and path not in found:
+            found.append(path)
+    return tuple(found)
+
+
+def argv(bwrap: str, lease_dir: Path, expose: Sequence[Path], tmp_bytes: int, hide: Path) -> list[str]:
+    """Everything up to bubblewrap's `--`. `hide` (the agent's own folder) is covered where `expose` would show it."""
+    words = [bwrap, "--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    words += ["--hostname", "job", "--cap-drop", "ALL"]
+    if os.geteuid() == 0:  # `inside` gives these up together with the user id
+        words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
+    else:
+        words += ["--unshare-user", "--uid", "1000", "--gid", "1000"]
+    words += ["--ro-bind", "/usr", "/usr"]
+    for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
+        if os.path.islink(name):
+            words += ["--symlink", os.readlink(name), name]
+        elif os.path.isdir(name):
+            words += ["--ro-bind", name, name]
+    for name in ETC:
+        words += ["--ro-bind-try", name, name]
+    words += _parents([*expose, Path(ENV_INSIDE)])
+    for path in expose:
+        words += ["--ro-bind", str(path), str(path)]
+    if any(hide.is_relative_to(path) for path in (*expose, Path("/usr"))):
+        words += ["--tmpfs", str(hide)]
+    words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(tmp_bytes), "--tmpfs", "/tmp"]
+    words += ["--ro-bind", str(lease_dir / "env"), ENV_INSIDE, "--ro-bind", str(GANG), GANG_INSIDE]
+    return [*words, "--bind", str(lease_dir / "job"), JOB_INSIDE, "--chdir", JOB_INSIDE]
+
+
+def _parents(paths: Sequence[Path]) -> list[str]:
+    """Folders above mounts, readable for the job's user: made on the way they would be closed to it."""
+    wanted = {parent for path in paths for parent in path.parents if parent != Path("/")}
+    return [word for path in sorted(wanted) for word in ("--perms", "0755", "--dir", str(path))]
+
+
+def inside(command: Sequence[str], uid: int | None, pids_limit: int) -> list[str]:
+    """The job's command with what goes before it in the sandbox: real user id dropped, environment read.
+
+    The environment comes from a file: in the arguments every user of the host could read it, and in
+    bubblewrap's own environment an LD_PRELOAD of the job would run with the agent's rights.
+    """
+    if uid is not None:
+        words = [
+            "setpriv",
+            f"--reuid={uid}",
+            f"--regid={uid}",
+            "--clear-groups",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+        ]
+    else:
+        words = ["prlimit", f"--nproc={pids_limit}"]
+    return [*words, "--", "/bin/sh", "-c", f'. {ENV_INSIDE}; exec "$@"', "sh", *command]
+
+
+def env_file(env: Mapping[str, str]) -> str:
+    """As a shell reads it. Names are identifiers (the API checks them)."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
+
+
+def gang(command: Sequence[str], slots: int, sandboxed: bool) -> list[str]:
+    """The command of a whole lease: with several slots the gang runner in front."""
+    if slots == 1:
+        return list(command)
+    program = GANG_INSIDE if sandboxed else str(GANG)
+    return [sys.executable, "-I", "-S", program, str(slots), "--", *command]

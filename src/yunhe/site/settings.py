@@ -1,0 +1,73 @@
+"""Every setting of a site: unit in the name, default, and why that default."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MIB = 1024 * 1024
+
+
+class DriverSettings(BaseModel):
+    """What the site offers and how its jobs are held; the process driver reads it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool: str = Field(default="cpu", pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=24)
+    # The site's share of this machine; several sites can divide one machine. None: all that this process may use.
+    cores_milli: int | None = Field(default=None, gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
+    # None: by the chip's data sheet where it is known, else assumed.
+    watts_per_core: int | None = Field(default=None, ge=0, le=100_000)
+    # Never more than the host really gives; "processes" leaves the sandbox out where it would work (tests).
+    isolation: Literal["auto", "sandbox", "processes"] = "auto"
+    # Folders that jobs may read besides /usr; the interpreter's own are added.
+    expose: tuple[Path, ...] = ()
+    # A fork bomb hits this; large enough for a build or an MPI rank per core.
+    pids_limit: int = Field(default=512, ge=8)
+    # Largest single file of a job: keeps one job from filling the disk of all.
+    file_limit_bytes: int = Field(default=16 * 1024 * MIB, ge=MIB)
+    # Time between SIGTERM and SIGKILL: enough to write a checkpoint's last block, short against a run limit.
+    term_grace_ms: int = Field(default=2_000, ge=0)
+    # Memory sampling without cgroups; a job can be over its limit for so long.
+    sample_ms: int = Field(default=100, ge=10)
+    # How fresh a supervisor keeps its totals for the next usage report.
+    usage_write_ms: int = Field(default=5_000, ge=50)
+    # A supervisor that was asked for and did not claim its lease in this time is asked for again.
+    claim_wait_ms: int = Field(default=5_000, ge=100)
+
+
+class SiteSettings(BaseModel):
+    """All settings of one site agent, read once in `yunhe.apps.site`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hub_url: str
+    site_id: str
+    name: str
+    data_dir: Path
+    driver: DriverSettings = DriverSettings()
+    # "fake" ends leases after `fake_run_ms` without starting anything: throughput benchmarks.
+    engine: Literal["process", "fake"] = "process"
+    fake_run_ms: int = Field(default=0, ge=0)
+    # Longest poll that this site asks for; proxies between often cut at 60 s.
+    poll_wait_ms: int = Field(default=50_000, ge=0, le=60_000)
+    # Time for an answer beyond the poll's own wait.
+    request_timeout_ms: int = Field(default=10_000, ge=100)
+    backoff_first_ms: int = Field(default=100, ge=1)
+    # Short, so that a hub that was restarted has its sites back at once.
+    backoff_cap_ms: int = Field(default=5_000, ge=10)
+    # The engine is asked about all leases so often even when nothing was announced.
+    sweep_ms: int = Field(default=2_000, ge=20)
+    usage_interval_ms: int = Field(default=60_000, ge=100)
+    snapshot_interval_ms: int = Field(default=600_000, ge=1_000)
+    # New log text travels at most so often per job: fresh enough for eyes.
+    log_interval_ms: int = Field(default=500, ge=20)
+    # A hub that takes no logs or outputs delays the report of a job's end at most so long.
+    flush_limit_ms: int = Field(default=30_000, ge=0)
+    # Below this the site takes no new work.
+    min_free_bytes: int = Field(default=64 * MIB, ge=0)
+    # Patterns of the first word of commands that this site runs; empty: any.
+    allow_programs: tuple[str, ...] = ()
+    # The embedded network ends its jobs with itself; a real site's jobs outlive the agent.
+    stop_jobs_on_exit: bool = False

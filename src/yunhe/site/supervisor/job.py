@@ -1,0 +1,226 @@
+"""The processes of one job: started, measured, ended."""
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import time
+from typing import NoReturn
+
+from yunhe.site.supervisor.kernel import PAGE, TICKS, counter, send, tree
+from yunhe.site.supervisor.log import Log
+from yunhe.site.supervisor.records import Spec, Totals, complain, monotonic_ms, read_text
+
+DRAIN_LIMIT_MS = 30_000  # how long to wait for killed processes to be gone
+PR_SET_PDEATHSIG = 1
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class SpawnFailed(Exception):
+    """The site could not start the job."""
+
+
+class Job:
+    """The job's processes, and what the kernel says about them."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.cgroup = spec["cgroup"]
+        self.pid = 0
+        self.start_ms = 0
+        self.status: int | None = None  # exit code once it was reaped
+        self.peak = 0
+        self.cpu_ms = 0
+        self.too_many = False
+        self.sandbox_pid = 0
+        self.log: Log | None = None
+        self.status_pipe = -1
+        self.report: dict[str, object] = {}
+        self.last_sample = 0
+
+    # --- start ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Raises SpawnFailed when the site cannot start it (not when the command does not exist: exit 127)."""
+        try:
+            self.make_cgroup()
+            log_read, log_write = os.pipe()
+            self.status_pipe, status_write = os.pipe()
+            fcntl.fcntl(log_read, fcntl.F_SETPIPE_SZ, 1 << 20)
+        except OSError as error:
+            raise SpawnFailed(str(error)) from error
+        self.log = Log(log_read, self.spec["log_cap_bytes"])
+        self.start_ms = monotonic_ms()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.become_job(log_write, status_write)
+        os.close(log_write)
+        os.close(status_write)
+        os.set_blocking(self.status_pipe, False)
+
+    def make_cgroup(self) -> None:
+        if self.cgroup:
+            for path in self.cgroup["dirs"]:
+                os.makedirs(path, exist_ok=True)
+            for path, value in self.cgroup["limits"]:
+                with open(path, "w", encoding="ascii") as file:
+                    file.write(value)
+
+    def become_job(self, log_write: int, status_write: int) -> NoReturn:
+        """In the child: never returns."""
+        spec, step = self.spec, "cgroup"
+        try:
+            for path in self.cgroup["dirs"] if self.cgroup else ():
+                with open(f"{path}/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write("0")
+            step = "session"
+            os.setsid()
+            for number in (signal.SIGURG, signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_DFL)
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(log_write, 1)
+            os.dup2(log_write, 2)
+            step = "limits"
+            for name, value in spec["rlimits"]:
+                hard = resource.getrlimit(getattr(resource, name))[1]
+                value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(getattr(resource, name), (value, value))
+            os.chdir(spec["cwd"])
+            if spec["uid"] is not None:
+                os.setgroups([])
+                os.setgid(spec["uid"])
+                os.setuid(spec["uid"])
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            step = "sandbox" if spec["sandbox"] else "command"
+            argv = spec["argv"]
+            if spec["sandbox"]:
+                os.set_inheritable(status_write, True)
+                argv = [*spec["sandbox"], "--json-status-fd", str(status_write), "--", *argv]
+            os.execvpe(argv[0], argv, spec["env"])
+        except BaseException as error:  # noqa: BLE001 - a forked child must not return
+            if step == "command":
+                os.write(2, f"{spec['argv'][0]}: {error}\n".encode("utf-8", "replace"))
+                os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+            os.write(status_write, json.dumps({"spawn-error": f"{step}: {error}"}).encode())
+        finally:
+            os._exit(125)
+
+    # --- end --------------------------------------------------------------------------------------------------
+
+    def reap(self) -> None:
+        """Collect ended children; the job's own first process sets `status`."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                code = os.waitstatus_to_exitcode(status)
+                self.status = code if code >= 0 else 128 - code
+
+    def sandbox_report(self) -> dict[str, object]:
+        """What bubblewrap said: its process inside, and whether the command was started at all."""
+        try:
+            lines = os.read(self.status_pipe, 1 << 16).decode(errors="replace").splitlines()
+        except BlockingIOError:
+            lines = []
+        for line in lines:
+            if line.startswith("{"):
+                self.report.update(json.loads(line))
+        pid = self.report.get("child-pid")
+        self.sandbox_pid = pid if isinstance(pid, int) else 0
+        return self.report
+
+    def members(self) -> set[int]:
+        """The job's processes, without those of the sandbox itself."""
+        pids = set(tree(os.getpid()))
+        if self.cgroup:
+            pids.update(int(pid) for pid in (read_text(self.cgroup["procs"]) or "").split())
+        if self.spec["sandbox"]:
+            self.sandbox_report()
+            pids -= {self.pid, self.sandbox_pid}
+        return pids
+
+    def terminate(self) -> None:
+        for pid in self.members():
+            send(pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to everything the job started."""
+        if self.cgroup and self.cgroup["kill"]:
+            try:
+                with open(self.cgroup["kill"], "w", encoding="ascii") as file:
+                    file.write("1")
+            except OSError as error:
+                complain(f"cgroup.kill: {error}")
+        self.sandbox_report()
+        for pid in (self.sandbox_pid, self.pid, *self.members()):
+            if pid and not (pid == self.pid and self.status is not None):
+                send(pid, signal.SIGKILL)
+
+    def clear(self) -> bool:
+        """Kill until nothing is left; False when something does not go away."""
+        until = monotonic_ms() + DRAIN_LIMIT_MS
+        pause = 0.0005
+        while True:
+            self.kill()
+            self.reap()
+            if self.status is not None and not self.members():
+                return True
+            if monotonic_ms() > until:
+                return False
+            if self.log:
+                self.log.pump(64)
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    # --- figures ----------------------------------------------------------------------------------------------
+
+    def out_of_memory(self) -> bool:
+        """The kernel killed a part of it for memory, or the sampled tree is over its limit."""
+        if self.cgroup:
+            return bool(counter(*self.cgroup["oom"]))
+        return self.peak > self.spec["memory_limit_bytes"]
+
+    def sample(self) -> None:
+        """Without cgroups: memory and CPU of the process tree. Over the limit, pages shared are counted once."""
+        now = monotonic_ms()
+        if self.cgroup or now - self.last_sample < self.spec["sample_ms"]:
+            return
+        self.last_sample = now
+        pids = tree(os.getpid())
+        self.too_many = len(pids) > self.spec["pids_limit"]
+        memory = ticks = 0
+        for pid in pids:
+            stat = (read_text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
+            if len(stat) > 21:
+                memory += int(stat[21]) * PAGE
+                ticks += sum(int(value) for value in stat[11:15])
+        if memory > self.spec["memory_limit_bytes"]:
+            shares = [counter(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids]
+            if None not in shares:
+                memory = min(memory, sum(share * 1024 for share in shares if share is not None))
+        self.peak = max(self.peak, memory)
+        self.cpu_ms = max(self.cpu_ms, ticks * 1000 // TICKS)
+
+    def totals(self) -> Totals:
+        """Cumulative use since the start, by the kernel's own counters where they are."""
+        sampled = True
+        if self.cgroup:
+            path, prefix, per_ms = self.cgroup["cpu"]
+            value = counter(path, prefix)
+            self.cpu_ms = max(self.cpu_ms, 0 if value is None else value // per_ms)
+            peak = next((v for v in (counter(path, "") for path in self.cgroup["peak"]) if v is not None), None)
+            sampled = peak is None
+            self.peak = max(self.peak, peak or 0)
+        else:
+            reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self.cpu_ms = max(self.cpu_ms, int((reaped.ru_utime + reaped.ru_stime) * 1000))
+            self.peak = max(self.peak, 0 if self.status is None else reaped.ru_maxrss * 1024)
+        wall = monotonic_ms() - self.start_ms
+        return {"wall_ms": wall, "cpu_ms": self.cpu_ms, "peak_memory_bytes": self.peak, "sampled": sampled}

@@ -1,0 +1,198 @@
+"""One job from its claim to its exit record."""
+
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import time
+
+from yunhe.site.supervisor.job import Job, SpawnFailed
+from yunhe.site.supervisor.records import (
+    RECORD_BYTES,
+    Spec,
+    boottime_ms,
+    cancel_reason,
+    complain,
+    monotonic_ms,
+    read_text,
+    write_record,
+)
+
+TICK_MS = 500  # the longest sleep: cancel files are also noticed without a signal
+
+
+class Supervisor:
+    """The life of one job: start, watch, stop, record."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.job = Job(spec)
+        self.reason = ""  # why it was stopped; empty: not stopped
+        self.detail = ""
+        self.kill_at = 0
+        self.next_usage = 0
+        self.wake, wake_write = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGURG, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self.stop("supervisor_lost", "the host is shutting down"))
+
+    def run(self) -> None:
+        record = os.open("exit.json.tmp", os.O_CREAT | os.O_WRONLY, 0o600)
+        os.write(record, b" " * RECORD_BYTES)
+        self.check_limits()
+        if self.reason:
+            self.finish(record, started=False)
+            return
+        try:
+            self.job.start()
+        except SpawnFailed as error:
+            self.reason, self.detail = "spawn_failed", str(error)
+            self.finish(record, started=False)
+            return
+        self.announce()
+        self.watch()
+        self.finish(record, started=True)
+
+    def announce(self) -> None:
+        started = {"pid": self.job.pid, "supervisor": os.getpid(), "utc_ms": time.time_ns() // 1_000_000}
+        try:
+            write_record("started.json", started)
+        except OSError as error:  # a full disk: the exit record has its reserved place and says it all
+            complain(f"started.json: {error}")
+        self.notify()
+
+    def notify(self) -> None:
+        """Wake the agent if there is one; it finds the files without this too."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+            try:
+                sock.sendto(self.spec["key"].encode(), "\0" + self.spec["notify"])
+            except OSError as error:
+                if error.errno not in (errno.ECONNREFUSED, errno.ENOENT, errno.EAGAIN):
+                    raise
+
+    def watch(self) -> None:
+        """Until the job's first process has ended."""
+        job, poll = self.job, select.poll()
+        assert job.log is not None
+        poll.register(self.wake, select.POLLIN)
+        poll.register(job.log.pipe, select.POLLIN)
+        while job.status is None:
+            for fd, _ in poll.poll(self.pause_ms()):
+                if fd == self.wake:
+                    os.read(self.wake, 4096)
+                elif not job.log.pump(16):
+                    poll.unregister(fd)
+            job.reap()
+            job.sample()
+            self.check_limits()
+            self.write_usage()
+            if self.reason and monotonic_ms() >= self.kill_at and job.status is None:
+                job.kill()
+
+    def pause_ms(self) -> int:
+        """How long nothing needs to be looked at."""
+        now = monotonic_ms()
+        until = now + (TICK_MS if self.spec["cgroup"] else min(TICK_MS, self.spec["sample_ms"]))
+        if self.reason:
+            until = min(until, max(self.kill_at, now + 20))
+        else:
+            until = min(until, self.job.start_ms + self.spec["run_limit_ms"])
+            until = min(until, now + max(1, self.disconnected_in_ms()))
+        return max(1, until - now)
+
+    def disconnected_in_ms(self) -> int:
+        """Time left without a word of the hub, by the clock of the site."""
+        text = read_text(self.spec["contact_path"]) or ""
+        contact = max(self.spec["contact_ms"], int(text) if text.strip().isdigit() else 0)
+        return contact + self.spec["disconnect_limit_ms"] - boottime_ms()
+
+    def check_limits(self) -> None:
+        """Stop the job when a limit is reached or somebody asks for it."""
+        if self.reason:
+            return
+        grace = self.spec["term_grace_ms"]
+        # Dead when the limit is reached, not only asked to end: the hub may start another copy then.
+        early = min(grace, self.spec["disconnect_limit_ms"] // 5)
+        cancel = cancel_reason()
+        if cancel:
+            self.stop(cancel, "", grace)
+        elif (left := self.disconnected_in_ms() - early) <= 0:
+            self.stop("disconnected", "no word of the hub for the disconnect limit", max(0, early + left))
+        elif self.job.pid == 0:
+            return
+        elif self.job.out_of_memory():
+            self.stop("memory_limit", self.memory_text())
+        elif self.job.too_many:
+            self.stop("exited", f"killed: more than {self.spec['pids_limit']} processes")
+        elif monotonic_ms() - self.job.start_ms >= self.spec["run_limit_ms"]:
+            self.stop("time_limit", f"longer than {self.spec['run_limit_ms']} ms", grace)
+
+    def memory_text(self) -> str:
+        how = "by the kernel" if self.spec["cgroup"] else "after sampling"
+        return f"killed {how}: more than {self.spec['memory_limit_bytes']} bytes of memory"
+
+    def stop(self, reason: str, detail: str, grace_ms: int = 0) -> None:
+        """SIGTERM now when there is a grace, SIGKILL after it."""
+        if self.reason:
+            return
+        self.reason, self.detail = reason, detail
+        self.kill_at = monotonic_ms() + grace_ms
+        if grace_ms and self.job.pid:
+            self.job.terminate()
+
+    def write_usage(self) -> None:
+        now = monotonic_ms()
+        if now >= self.next_usage:
+            self.next_usage = now + self.spec["usage_write_ms"]
+            try:
+                write_record("usage.json", self.job.totals(), sync=False)
+            except OSError as error:  # a full disk; the totals go into the exit record
+                complain(f"usage.json: {error}")
+
+    def finish(self, record: int, started: bool) -> None:
+        """Write the exit record into its reserved place, then let the agent know."""
+        exit_record: dict[str, object] = {"started": started, "exit_code": None}
+        if started:
+            exit_record.update(self.job.totals())
+            cleared = self.job.clear()
+            self.judge(cleared)
+            exit_record.update(self.job.totals(), wall_ms=exit_record["wall_ms"], exit_code=self.job.status)
+        exit_record.update(reason=self.reason, detail=self.detail[:400])
+        data = json.dumps(exit_record).encode()
+        os.pwrite(record, data.ljust(RECORD_BYTES), 0)
+        os.fsync(record)
+        os.rename("exit.json.tmp", "exit.json")
+        self.notify()
+        self.remove_cgroup()
+
+    def judge(self, cleared: bool) -> None:
+        """Name the reason of the end, from what is known."""
+        job = self.job
+        assert job.log is not None
+        job.log.pump(1 << 12)
+        report = job.sandbox_report()
+        if "spawn-error" in report:
+            self.reason, self.detail = "spawn_failed", str(report["spawn-error"])
+        elif not self.reason and self.spec["sandbox"] and "exit-code" not in report:
+            tail = (read_text("log") or "").strip()[-300:]
+            self.reason, self.detail = "spawn_failed", f"the sandbox did not start: {tail}"
+        elif self.reason in ("", "exited") and job.out_of_memory():
+            self.reason, self.detail = "memory_limit", self.memory_text()
+        elif not self.reason:
+            disk = os.statvfs(".")
+            full = job.status != 0 and disk.f_bavail * disk.f_frsize < (1 << 20)
+            self.reason = "disk_full" if full else "exited"
+        notes = [self.detail, job.log.note, "" if cleared else "some of its processes did not end"]
+        self.detail = "; ".join(note for note in notes if note)
+
+    def remove_cgroup(self) -> None:
+        for path in self.spec["cgroup"]["dirs"] if self.spec["cgroup"] else ():
+            try:
+                os.rmdir(path)
+            except OSError as error:  # the driver tries again when it forgets the lease
+                complain(f"{path}: {error}")
