@@ -73,6 +73,8 @@ def from_errors(errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | No
     read = [(_Path(model, detail["loc"]), detail) for detail in errors]
     path, detail = min(read, key=lambda entry: _rank(*entry))
     kind, said = str(detail["type"]), detail.get("input")
+    if kind == "json_invalid":
+        return InvalidInput(f"not valid JSON: {(detail.get('ctx') or {}).get('error', detail['msg'])}")
     if kind == "extra_forbidden":
         name = str(detail["loc"][-1])
         return UnknownField(f"unknown field {name[:_SHOWN_CHARS]!r}", field=path.text[:200], hint=path.meant(name))
