@@ -1,8 +1,10 @@
 """Orders as YAML files.
 
-Beside what the API takes, `run.files` may be a list of paths relative to the YAML file: their text is read in.
+Beside what the API takes, `run.files` may be a list of paths relative to the YAML file: their text is read in. The
+job finds a file under the same path, or under its name alone where the path leads out of the YAML file's folder.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def load_order(path: Path) -> OrderSpec:
 
 def parse_order(text: str, folder: Path) -> OrderSpec:
     """An order from YAML text; paths in `run.files` are relative to `folder`. Raises as `load_order`."""
-    return load_order_yaml(text, lambda paths: read_files(paths, folder))
+    return load_order_yaml(text, lambda paths: read_files(paths, folder, outside=True))
 
 
 def dump_order(order: OrderSpec) -> str:
@@ -48,27 +50,37 @@ def dump_order(order: OrderSpec) -> str:
     )
 
 
-def read_files(paths: Iterable[str], folder: Path) -> dict[str, str]:
-    """Text of small files by their path inside `folder`.
+def read_files(paths: Iterable[str], folder: Path, *, outside: bool = False) -> dict[str, str]:
+    """Text of small files, by the path that the job finds them under.
 
-    Raises InvalidInput when one is missing, outside of the folder or not text, TooLarge when they are together.
+    A file inside `folder` keeps its path there; with `outside`, one that lies elsewhere comes under its own name.
+    Raises InvalidInput when one is missing, not text or not inside, TooLarge when they are together.
     """
     files: dict[str, str] = {}
     total = 0
     for path in paths:
-        name = Path(path).as_posix()
-        source = folder / name
-        if not source.resolve().is_relative_to(folder.resolve()):
-            raise InvalidInput(f"{path} is not inside {folder}", field="run.files")
+        name = _name_in_job(path, folder, outside)
+        if name in files:
+            raise InvalidInput(f"two files would be {name!r} in the job's directory", field="run.files")
         try:
-            total += source.stat().st_size
+            total += (folder / path).stat().st_size
             if total > MAX_FILES_BYTES:
                 raise TooLarge(f"with {path} the files are more than 1 MiB", field="run.files", hint=_TOO_BIG_HINT)
-            raw = source.read_bytes()
+            raw = (folder / path).read_bytes()
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read: {error.strerror}", field="run.files") from error
         files[name] = _text(raw, path)
     return files
+
+
+def _name_in_job(path: str, folder: Path, outside: bool) -> str:
+    if Path(path).is_absolute():
+        raise InvalidInput(f"{path} is an absolute path", field="run.files", hint="write it relative to the order file")
+    if (folder / path).resolve().is_relative_to(folder.resolve()):
+        return Path(os.path.normpath(path)).as_posix()
+    if not outside:
+        raise InvalidInput(f"{path} is not inside {folder}", field="run.files", hint="copy it here")
+    return Path(path).name
 
 
 def _text(raw: bytes, path: str) -> str:
