@@ -26,7 +26,8 @@ from yunhe.core.policy import Policy
 
 # Turns between two looks at the shares: they are sorted anew only when something ran out in between.
 WINDOW = 1024
-_NONE = -1
+_NONE = -1  # not looked up yet
+_CLOSED = -2  # no pool takes one more task
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,11 @@ class Assigner:
         # The least that one task takes: the size by which shares are reckoned.
         self._least = np.where(fit.certified, fit.table.sizes.milli, HUGE).min(axis=1, initial=HUGE)
         # Per shape: pools that fit now, best first, with what one task takes there; and the mark among them.
-        self._choices: list[tuple[list[int], list[int], list[int]] | None] = [None] * shapes
+        self._choices: list[list[tuple[int, int, int]] | None] = [None] * shapes
         self._mark = [0] * shapes
-        self._pool = [_NONE] * shapes
-        self._milli = [0] * shapes
-        self._bytes = [0] * shapes
-        self._out: tuple[list[int], list[int], list[int]] = ([], [], [])
+        self._current = [(_NONE, 0, 0)] * shapes  # pool at the mark (or why none), milli and memory of one task there
+        self._single: list[tuple[int, int, int]] = []  # (row, pool, tasks) given one by one
+        self._bulk: list[Given] = []  # given by whole windows
 
     def run(self) -> Given:
         """Walk all priorities, highest first."""
@@ -76,11 +76,11 @@ class Assigner:
         startable: Bools = np.any(self._fit.now, axis=1, keepdims=True)
         self._closed |= ~(startable if self._policy.backfill else certified)
         hopeful = certified[queue.shape, 0] & (queue.tasks > 0)
-        rows = order.by_arrival(queue, np.flatnonzero(hopeful))
+        rows = np.flatnonzero(hopeful)
         priority = queue.priority[rows]
         for level in np.unique(priority)[::-1]:
             if self._budget > 0:
-                self._level(rows[priority == level])
+                self._level(order.by_arrival(queue, rows[priority == level]))
         return self._given()
 
     def _level(self, rows: order.Rows) -> None:
@@ -112,7 +112,7 @@ class Assigner:
             shape, account = int(queue.shape[row]), int(queue.account[row])
             if self._take(row, shape, account, 1):
                 tasks[i] -= 1
-            elif self._current(shape) == _NONE:
+            elif self._look(shape)[0] == _CLOSED:
                 self._reserve(shape)
 
     def _reserve(self, shape: int) -> None:
@@ -135,7 +135,7 @@ class Assigner:
         for start in range(0, len(sequence), WINDOW):
             turn = sequence[start : start + WINDOW]
             closed_before = np.count_nonzero(self._closed)
-            self._walk(rows[turn].tolist(), shape[turn].tolist(), account[turn].tolist(), tasks[turn].tolist())
+            self._walk(rows[turn], shape[turn], account[turn], tasks[turn])
             if self._budget <= 0:
                 break
             if np.count_nonzero(self._closed) > closed_before:
@@ -144,40 +144,44 @@ class Assigner:
                 return rows[rest], tasks[rest]
         return rows[:0], tasks[:0]
 
-    def _walk(self, rows: list[int], shapes: list[int], accounts: list[int], tasks: list[int]) -> None:
+    def _walk(self, rows: order.Rows, shapes: Ints, accounts: Ints, tasks: Ints) -> None:
         """Give each turn its tasks. The body is the hot loop of the round; everything unusual goes to `_take`."""
-        free, memory, within = self._free, self._memory, self._within
-        pool, milli, size = self._pool, self._milli, self._bytes
-        out_row, out_pool, out_tasks = self._out
-        budget = self._budget
-        for row, s, a, k in zip(rows, shapes, accounts, tasks, strict=True):
-            p = pool[s]
-            need, need_memory = milli[s] * k, size[s] * k
-            if p >= 0 and need <= free[p] and need_memory <= memory[p] and need <= within[a] and k <= budget:
+        # Turns up to here cannot exceed what the round may still give, so the loop need not count.
+        safe = int(np.searchsorted(np.cumsum(tasks), self._budget, side="right"))
+        free, memory, within, current = self._free, self._memory, self._within, self._current
+        went: list[int] = []
+        columns = (shapes[:safe].tolist(), accounts[:safe].tolist(), tasks[:safe].tolist())
+        for s, a, k in zip(*columns, strict=True):
+            p, need, need_memory = current[s]
+            if k > 1:
+                need *= k
+                need_memory *= k
+            if p >= 0 and need <= free[p] and need_memory <= memory[p] and need <= within[a]:
                 free[p] -= need
                 memory[p] -= need_memory
                 within[a] -= need
-                budget -= k
-                out_row.append(row)
-                out_pool.append(p)
-                out_tasks.append(k)
-            elif budget > 0:
-                self._budget = budget
-                self._take(row, s, a, k)
-                budget = self._budget
+                went.append(p)
+            elif p == _CLOSED:
+                went.append(_CLOSED)
             else:
+                self._take(int(rows[len(went)]), s, a, k)
+                went.append(_NONE)
+        pools = np.array(went, dtype=np.int64)
+        straight = np.flatnonzero(pools >= 0)
+        self._give(rows[straight], pools[straight], tasks[straight])
+        for i in range(safe, len(rows)):
+            if self._budget <= 0:
                 break
-        self._budget = budget
+            self._take(int(rows[i]), int(shapes[i]), int(accounts[i]), int(tasks[i]))
 
     def _take(self, row: int, shape: int, account: int, tasks: int) -> int:
         """Give up to `tasks` tasks their pools; returns how many. Closes the class when no more of it fit."""
         given = 0
         while given < tasks and self._budget > 0 and not self._closed[shape, account]:
-            pool = self._current(shape)
-            if pool == _NONE:
+            pool, need, need_memory = self._look(shape)
+            if pool == _CLOSED:
                 self._ran_out(shape)
                 break
-            need, need_memory = self._milli[shape], self._bytes[shape]
             if need > self._within[account]:
                 found = self._smaller(shape, self._within[account])
                 if found is None:
@@ -191,39 +195,36 @@ class Assigner:
             self._memory[pool] -= need_memory * count
             self._within[account] -= need * count
             self._budget -= count
-            for column, value in zip(self._out, (row, pool, count), strict=True):
-                column.append(value)
+            self._single.append((row, pool, count))
             given += count
         return given
 
-    def _current(self, shape: int) -> int:
-        """The best pool that takes one more task of `shape`, or _NONE; moves the shape's mark."""
+    def _look(self, shape: int) -> tuple[int, int, int]:
+        """The best pool that takes one more task of `shape` with what it takes there, or _CLOSED; moves the mark."""
         choices = self._choices[shape]
         if choices is None:
             choices = self._choices[shape] = self._open(shape)
-        pools, milli, memory = choices
         mark = self._mark[shape]
-        while mark < len(pools):
-            pool = pools[mark]
-            if milli[mark] <= self._free[pool] and memory[mark] <= self._memory[pool]:
-                self._pool[shape], self._milli[shape], self._bytes[shape] = pool, milli[mark], memory[mark]
+        while mark < len(choices):
+            pool, milli, memory = choices[mark]
+            if milli <= self._free[pool] and memory <= self._memory[pool]:
                 break
             mark += 1
-        else:
-            self._pool[shape] = _NONE
         self._mark[shape] = mark
-        return self._pool[shape]
+        self._current[shape] = choices[mark] if mark < len(choices) else (_CLOSED, 0, 0)
+        return self._current[shape]
 
-    def _open(self, shape: int) -> tuple[list[int], list[int], list[int]]:
+    def _open(self, shape: int) -> list[tuple[int, int, int]]:
         pools = ranked(self._fit, shape, np.flatnonzero(self._fit.now[shape]), self._seed)
         sizes = self._fit.table.sizes
-        return pools.tolist(), sizes.milli[shape, pools].tolist(), sizes.memory[shape, pools].tolist()
+        columns = (pools.tolist(), sizes.milli[shape, pools].tolist(), sizes.memory[shape, pools].tolist())
+        return list(zip(*columns, strict=True))
 
     def _smaller(self, shape: int, within: int) -> tuple[int, int, int] | None:
         """The best pool where a task takes no more than `within`: pools with faster units need fewer of them."""
         choices = self._choices[shape]
         assert choices is not None
-        for pool, need, need_memory in list(zip(*choices, strict=True))[self._mark[shape] :]:
+        for pool, need, need_memory in choices[self._mark[shape] :]:
             if need <= within and need <= self._free[pool] and need_memory <= self._memory[pool]:
                 return pool, need, need_memory
         return None
@@ -241,13 +242,17 @@ class Assigner:
         """Milli that each account was given in this round."""
         return np.array(self._quota, dtype=np.float64) - np.array(self._within, dtype=np.float64)
 
+    def _give(self, rows: order.Rows, pools: Ints, tasks: Ints) -> None:
+        self._budget -= int(tasks.sum())
+        self._bulk.append(Given(rows, pools, tasks))
+
     def _given(self) -> Given:
-        row, pool, tasks = (np.array(column, dtype=np.int64) for column in self._out)
+        single = np.array(self._single, dtype=np.int64).reshape(-1, 3)
+        row = np.concatenate([single[:, 0], *(given.row for given in self._bulk)])
+        pool = np.concatenate([single[:, 1], *(given.pool for given in self._bulk)])
+        tasks = np.concatenate([single[:, 2], *(given.tasks for given in self._bulk)])
+        # Parts of an array order that met again at one pool become one.
         pools = len(self._fit.table.columns)
-        key = row * pools + pool
-        distinct, index = np.unique(key, return_inverse=True)
-        if len(distinct) < len(key):
-            # Parts of an array order that met again at one pool.
-            row, pool = np.divmod(distinct, pools)
-            tasks = np.bincount(index, weights=tasks).astype(np.int64)
-        return Given(row, pool, tasks)
+        distinct, index = np.unique(row * pools + pool, return_inverse=True)
+        row, pool = np.divmod(distinct, max(pools, 1))
+        return Given(row, pool, np.bincount(index, weights=tasks, minlength=len(distinct)).astype(np.int64))

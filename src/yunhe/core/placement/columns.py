@@ -12,7 +12,6 @@ from yunhe.core.supply import PoolKind, Site, SiteState, Supply
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Exact = npt.NDArray[np.object_]  # Python integers, for products that leave 64 bits
 
 Key = TypeVar("Key", bound=Hashable)
 

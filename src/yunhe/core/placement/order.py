@@ -13,17 +13,16 @@ Rows = npt.NDArray[np.int64]
 
 
 def by_arrival(queue: Queue, rows: Rows) -> Rows:
-    """`rows` in the order of (submitted_ms, id)."""
-    submitted = queue.submitted_ms[rows]
-    found = rows[np.argsort(submitted, kind="stable")]
+    """`rows` in the order of (submitted_ms, id). Cheapest where they already come so, as they do from a hub."""
+    ids = queue.ids
+    found = rows[np.argsort(queue.submitted_ms[rows], kind="stable")]
     times = queue.submitted_ms[found]
     tied = np.flatnonzero(times[1:] == times[:-1])
-    if len(tied):
-        ids = queue.ids
-        pairs = zip(found[tied].tolist(), found[tied + 1].tolist(), strict=True)
-        if any(ids[a] > ids[b] for a, b in pairs):
-            ranks = sorted(range(len(rows)), key=lambda i: (submitted[i], ids[rows[i]]))
-            return rows[ranks]
+    pairs = zip(found[tied].tolist(), found[tied + 1].tolist(), strict=True)
+    if any(ids[a] > ids[b] for a, b in pairs):
+        place = np.union1d(tied, tied + 1)
+        by_id = np.array(sorted(found[place].tolist(), key=ids.__getitem__), dtype=np.int64)
+        found[place] = by_id[np.argsort(queue.submitted_ms[by_id], kind="stable")]
     return found
 
 
@@ -48,7 +47,8 @@ def fair(account: Ints, milli: Ints, used: Floats, weight: Floats) -> Ints:
     share that its account has when the turn comes: used, plus what its earlier turns take, over the weight.  So one
     sort over all turns is the same sequence.  Equal shares go by arrival.
     """
-    by_account = np.argsort(account, kind="stable")
+    # 16-bit keys are sorted by radix, several times as fast.
+    by_account = np.argsort(account.astype(np.int16) if len(weight) < 2**15 else account, kind="stable")
     grouped, taken = account[by_account], milli[by_account].astype(np.float64)
     before = np.cumsum(taken) - taken
     first = np.flatnonzero(np.concatenate(([True], grouped[1:] != grouped[:-1])))

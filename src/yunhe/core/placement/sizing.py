@@ -1,16 +1,16 @@
 """How much of each pool ONE task takes: slots, units, memory, and how long it runs there.
 
-Whatever multiplies rates, times and amounts is done in Python integers (object arrays where it differs by pool):
-10^21 FLOP/s times 10^3 leaves 64 bits, and a float would round a card away.
+Whatever multiplies rates, times and amounts is done in Python integers: 10^21 FLOP/s times 10^3 leaves 64 bits, and
+a float would round a card away.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
 from yunhe.core.demand import Precision, Requirement, Shape, Terms
-from yunhe.core.placement.columns import Bools, Columns, Exact, Ints
+from yunhe.core.placement.columns import Bools, Columns, Ints
 from yunhe.core.policy import Policy
 from yunhe.core.rounding import ceil_div
 from yunhe.core.supply import Pool, PoolKind
@@ -46,12 +46,17 @@ class _Row(NamedTuple):
 
 
 class _Units(NamedTuple):
-    """Slots and milli per slot: a number where all pools agree, else one Python integer per pool."""
-
-    slots: int | Exact
-    slot_milli: int | Exact
+    slots: Ints
+    slot_milli: Ints
     known: Bools | None = None  # None: everywhere
-    run_ms: Exact | None = None  # None: not predictable
+    run_ms: Ints | None = None  # None: not predictable
+
+
+class _Rates(NamedTuple):
+    """Trusted FLOP/s of one unit per pool; 1 where it is unknown, which `known` tells."""
+
+    flops: list[int]
+    known: Bools
 
 
 def trusted_rate(pool: Pool, precision: Precision, policy: Policy) -> int | None:
@@ -126,89 +131,88 @@ class _Sizer:
         self._columns = columns
         self._policy = policy
         self._now_ms = now_ms
-        self._rates: dict[Precision, tuple[Exact, Bools]] = {}
+        self._rates: dict[Precision, _Rates] = {}
+        self._everywhere = np.ones(len(columns), dtype=bool)
+        self._nothing = np.zeros(len(columns), dtype=np.int64)
 
     def row(self, shape: Shape) -> _Row:
         need, terms = shape.requirement, shape.terms
         transfer = self._transfer_ms(need)
         units = self._units(need, terms, transfer)
-        slots, slot_milli = self._column(units.slots), self._column(units.slot_milli)
-        milli = self._column(units.slots * units.slot_milli)
+        milli = np.minimum(units.slots * units.slot_milli, HUGE)
         if need.memory_bytes:
+            # Of a stated amount every slot takes as much, so the product is made before it is clipped to 64 bits.
             slot_memory = self._column(need.memory_bytes)
-            memory = self._column(units.slots * need.memory_bytes)
+            by_slots = {slots: min(slots * need.memory_bytes, HUGE) for slots in set(units.slots.tolist())}
+            memory = np.array([by_slots[slots] for slots in units.slots.tolist()], dtype=np.int64)
         else:
             # A task beyond the pool is refused for its units; clipping it here keeps the product within 64 bits.
             capacity, share = self._columns.capacity, self._columns.bytes_per_milli
-            slot_memory, memory = np.minimum(slot_milli, capacity) * share, np.minimum(milli, capacity) * share
-        run = self._column(terms.run_limit_ms) if units.run_ms is None else self._column(units.run_ms)
-        known = np.ones(len(self._columns), dtype=bool) if units.known is None else units.known
-        return _Row(slots, slot_milli, milli, slot_memory, memory, run, transfer, known)
+            slot_memory = np.minimum(units.slot_milli, capacity) * share
+            memory = np.minimum(milli, capacity) * share
+        run = self._column(terms.run_limit_ms) if units.run_ms is None else units.run_ms
+        known = self._everywhere if units.known is None else units.known
+        return _Row(units.slots, units.slot_milli, milli, slot_memory, memory, run, transfer, known)
 
     def _units(self, need: Requirement, terms: Terms, transfer: Ints) -> _Units:
         if need.compute is not None:
-            rate, known = self._rate(need.compute.precision)
-            return self._spread(need, _ceil(need.compute.flops * UNIT, rate), known)
+            rate = self._rate(need.compute.precision)
+            return self._spread(need, _ceil(need.compute.flops * UNIT, rate.flops), rate.known)
         if need.work is not None:
             return self._for_work(need, terms, transfer)
+        slots = self._column(need.slots)
         if need.cores_milli is not None:
-            return _Units(need.slots, max(1, need.cores_milli))
+            return _Units(slots, self._column(max(1, need.cores_milli), HUGE // need.slots))
         if need.cards is not None:
-            return _Units(need.slots, need.cards * UNIT)
-        one = np.where(self._columns.accelerator, UNIT, np.clip(self._columns.max_slot, 1, UNIT))
-        return _Units(need.slots, one.astype(object))
+            return _Units(slots, self._column(need.cards * UNIT, HUGE // need.slots))
+        return _Units(slots, np.where(self._columns.accelerator, UNIT, np.clip(self._columns.max_slot, 1, UNIT)))
 
     def _for_work(self, need: Requirement, terms: Terms, transfer: Ints) -> _Units:
         assert need.work is not None
-        rate, known = self._rate(need.work.precision)
+        rate = self._rate(need.work.precision)
         limit = terms.run_limit_ms
         if terms.deadline_ms is not None:
             limit = min(limit, terms.deadline_ms - self._now_ms)
         # A window of nothing is refused for the deadline; 1 ms stands in so that the division is defined.
-        window = np.maximum(limit - transfer, 1).astype(object)
+        window = np.maximum(limit - transfer, 1).tolist()
         flop_milli_ms = need.work.flop * UNIT * _MS
-        units = self._spread(need, _ceil(flop_milli_ms, rate * window), known)
-        milli = cast(Exact, units.slots * units.slot_milli)
-        run = _ceil(flop_milli_ms, rate * milli) + transfer.astype(object)
-        return units._replace(run_ms=run)
+        needed = _ceil(flop_milli_ms, [flops * ms for flops, ms in zip(rate.flops, window, strict=True)])
+        units = self._spread(need, needed, rate.known)
+        milli = (units.slots * units.slot_milli).tolist()
+        run = _ceil(flop_milli_ms, [flops * given for flops, given in zip(rate.flops, milli, strict=True)])
+        return units._replace(run_ms=np.minimum(run + transfer, HUGE))
 
-    def _spread(self, need: Requirement, milli: Exact, known: Bools) -> _Units:
+    def _spread(self, need: Requirement, milli: Ints, known: Bools) -> _Units:
         """`milli` of a unit over equal slots: thousandths of cores, whole cards."""
         milli = np.maximum(milli, 1)
-        slots: Exact = np.full(len(milli), need.slots, dtype=object)
-        cards = _ceil(milli, UNIT)
+        slots = self._column(need.slots)
+        cards = -(-milli // UNIT)
         if need.slots == 1:
-            per_host = np.maximum(self._columns.max_slot // UNIT, 1).astype(object)
-            slots = np.where(self._columns.accelerator, _ceil(cards, per_host), slots)
-        per_slot = np.where(self._columns.accelerator, _ceil(cards, slots) * UNIT, _ceil(milli, slots))
+            per_host = np.maximum(self._columns.max_slot // UNIT, 1)
+            slots = np.where(self._columns.accelerator, -(-cards // per_host), slots)
+        per_slot = np.where(self._columns.accelerator, -(-cards // slots) * UNIT, -(-milli // slots))
         return _Units(slots, per_slot, known)
 
-    def _rate(self, precision: Precision) -> tuple[Exact, Bools]:
-        """Trusted FLOP/s per unit; 1 where it is unknown, which the second array tells."""
+    def _rate(self, precision: Precision) -> _Rates:
         if precision not in self._rates:
             found = [trusted_rate(pool, precision, self._policy) for pool in self._columns.supply.pools]
             known = np.array([rate is not None for rate in found], dtype=bool)
-            self._rates[precision] = np.array([rate or 1 for rate in found], dtype=object), known
+            self._rates[precision] = _Rates([rate or 1 for rate in found], known)
         return self._rates[precision]
 
     def _transfer_ms(self, need: Requirement) -> Ints:
         """Time for the input data to come over the site's network; none where they already lie."""
         columns = self._columns
         if need.data_at is None or not need.data_bytes:
-            return np.zeros(len(columns), dtype=np.int64)
-        bandwidth = np.maximum(columns.bandwidth, 1).astype(object)
+            return self._nothing
         there = np.array([need.data_at in (site.id, site.cluster) for site in columns.sites], dtype=bool)
-        return np.where(there, 0, _within(_ceil(need.data_bytes * 8 * _MS, bandwidth)))
+        over_network = _ceil(need.data_bytes * 8 * _MS, np.maximum(columns.bandwidth, 1).tolist())
+        return np.where(there, 0, over_network)
 
-    def _column(self, value: int | Exact) -> Ints:
-        if isinstance(value, int):
-            return np.full(len(self._columns), min(value, HUGE), dtype=np.int64)
-        return _within(value)
-
-
-def _ceil(numerator: int | Exact, denominator: int | Exact) -> Exact:
-    return cast(Exact, -(-numerator // denominator))
+    def _column(self, value: int, most: int = HUGE) -> Ints:
+        return np.full(len(self._columns), min(value, most), dtype=np.int64)
 
 
-def _within(value: Exact) -> Ints:
-    return np.minimum(value, HUGE).astype(np.int64)
+def _ceil(numerator: int, denominators: list[int]) -> Ints:
+    """Rounded up in Python integers, then clipped: numerators reach 10^36."""
+    return np.array([min(-(-numerator // each), HUGE) for each in denominators], dtype=np.int64)
