@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from tests.law.sources import ROOT
-from yunhe.wire.api import MAX_FILES_BYTES, OrderSpec
+from yunhe.sdk import load_order
+from yunhe.wire.api import MAX_FILES_BYTES
 
 ORDERS = ROOT / "examples" / "orders"
 FILES = sorted(ORDERS.glob("[0-9]*.yaml"))
@@ -21,14 +22,12 @@ def content(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_an_order_is_valid_and_carries_what_it_runs(path: Path) -> None:
-    order = content(path)
-    carried = {name.rsplit("/")[-1]: (ORDERS / name).read_text(encoding="utf-8") for name in order["run"]["files"]}
-    order["run"]["files"] = carried
-    spec = OrderSpec.model_validate(order)
+    spec = load_order(path)
     assert spec.run.command is not None
     assert spec.run.command[0] == "python"
-    assert spec.run.command[1] in carried
-    assert sum(len(text.encode()) for text in carried.values()) <= MAX_FILES_BYTES
+    assert spec.run.command[1] in spec.run.files
+    assert len(spec.run.files) == len(content(path)["run"]["files"])
+    assert sum(len(text.encode()) for text in spec.run.files.values()) <= MAX_FILES_BYTES
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
