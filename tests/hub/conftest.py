@@ -1,19 +1,25 @@
 """A hub database of its own for each test: SQLite always, PostgreSQL too when YUNHE_TEST_DATABASE_URL names one."""
 
+import asyncio
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
 
-from yunhe.hub.accounts import store as _accounts  # noqa: F401 - the tables come with their rooms
-from yunhe.hub.catalogue import store as _catalogue  # noqa: F401
-from yunhe.hub.ledger import store as _ledger  # noqa: F401
+from yunhe.core.errors import YunheError
+from yunhe.hub.accounts import routes as account_routes
+from yunhe.hub.accounts.service import Accounts, NewKey, Organisation, Role, create_keys, create_organisations
+from yunhe.hub.catalogue import routes as catalogue_routes
+from yunhe.hub.ledger import routes as ledger_routes
 from yunhe.hub.platform.context import Platform, open_platform
 from yunhe.hub.platform.db import metadata
+from yunhe.hub.platform.http import install_problems
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.writer import Tx, no_crash
 
@@ -103,3 +109,55 @@ def only_postgresql(platform: Platform) -> None:
     """For tests with two writers at once: on SQLite there is one writer by design."""
     if platform.db.is_sqlite:
         pytest.skip("two writers at once exist on PostgreSQL only")
+
+
+class ApiClient:
+    """Calls an application in this process, over the real ASGI interface."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def request(
+        self, method: str, path: str, *, json: object = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        async def call() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
+                return await client.request(method, path, json=json, headers=headers)
+
+        return asyncio.run(call())
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return self.request("GET", path, headers=headers)
+
+    def post(self, path: str, json: object = None, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return self.request("POST", path, json=json, headers=headers)
+
+
+@pytest.fixture
+def client(platform: Platform) -> ApiClient:
+    """The routes of the three lowest rooms, without a key of its own."""
+    app = FastAPI()
+    install_problems(app)
+    accounts = Accounts(platform)
+    for room in (account_routes, ledger_routes, catalogue_routes):
+        app.include_router(room.router(platform, accounts))
+    return ApiClient(app)
+
+
+MakeKey = Callable[[str, Role], dict[str, str]]
+
+
+@pytest.fixture
+def as_role(platform: Platform) -> MakeKey:
+    """The headers of a fresh key: `as_role("acme", "customer")`. The organisation is made when it is not there."""
+
+    def make(organisation: str, role: Role) -> dict[str, str]:
+        def write(tx: Tx, items: Sequence[NewKey]) -> Sequence[NewKey | YunheError]:
+            create_organisations(tx, [Organisation(item.organisation, item.organisation) for item in items])
+            return create_keys(tx, items)
+
+        made = platform.writer.do_blocking(write, NewKey(organisation, "tester", role))
+        return {"Authorization": f"Bearer {made.secret}"}
+
+    return make

@@ -247,7 +247,7 @@ def run_at_once(work: object) -> None:
     def guarded(writer: int) -> None:
         try:
             work(writer)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             failures.append(error)
 
     threads = [threading.Thread(target=guarded, args=(n,)) for n in range(2)]

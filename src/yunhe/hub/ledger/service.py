@@ -304,7 +304,7 @@ def _deposit(tx: Tx, item: Deposit) -> Balance:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def own_accounts(organisation: str) -> tuple[str, str, str]:
+def own_accounts(organisation: str) -> tuple[str, ...]:
     """The accounts of the book that belong to an organisation."""
     return (posting.available(organisation), posting.held(organisation), posting.earned(organisation))
 
