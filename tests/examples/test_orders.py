@@ -7,8 +7,15 @@ import pytest
 import yaml
 
 from tests.law.sources import ROOT
+from yunhe.core.demand import Precision
+from yunhe.core.policy import Policy
+from yunhe.core.round import Quote, quote
+from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply
+from yunhe.facts.load import places
+from yunhe.facts.sites import cluster_facts
 from yunhe.sdk import load_order
 from yunhe.wire.api import MAX_FILES_BYTES
+from yunhe.wire.convert import to_shape
 
 ORDERS = ROOT / "examples" / "orders"
 FILES = sorted(ORDERS.glob("[0-9]*.yaml"))
@@ -51,3 +58,73 @@ def test_the_orders_cover_what_a_customer_can_ask() -> None:
     assert asked >= {"max_carbon", "data"}
     assert {text.get("preference", "cost") for text in texts} == {"cost", "speed", "carbon"}
     assert {key for text in texts for key in text} >= {"duration", "deadline", "budget", "array", "retries"}
+
+
+# --- where they would run: three centres that share two cores, as in `make demo` -----------------------------------
+
+NOW_MS = 1_795_000_000_000
+SLOW, FAST = 6 * 10**9, 60 * 10**9  # FLOP/s of a core at fp64: an old laptop, a new server
+POLICY = Policy()
+
+
+def centre(cluster: str, flops: int, tier: int) -> tuple[Site, Pool]:
+    """A site with 0.6 of a core and 2 GiB at a real cluster, and its pool."""
+    facts = cluster_facts(cluster)
+    site = Site(
+        id=cluster,
+        name=facts.name,
+        provider=cluster,
+        region=facts.region,
+        cluster=cluster,
+        lat=facts.lat,
+        lon=facts.lon,
+        pue_milli=facts.pue_milli,
+        carbon_g_per_kwh=facts.carbon_g_per_kwh,
+        power_price_microcny_per_kwh=facts.power_price_microcny_per_kwh,
+        tier=tier,
+        bandwidth_bps=10**9,
+        state=SiteState.ACTIVE,
+    )
+    pool = Pool(
+        id=f"{cluster}:cpu",
+        site_id=cluster,
+        kind=PoolKind.CPU,
+        chip="unknown",
+        stack="cpu",
+        capacity_milli=600,
+        memory_bytes=2 * 2**30,
+        card_memory_bytes=0,
+        max_slot_milli=600,
+        rates=(Rate(Precision.FP64, None, flops), Rate(Precision.FP32, None, 2 * flops)),
+        price_microcny_per_unit_hour=facts.price_microcny_per_core_hour,
+        watts_per_unit=8,
+    )
+    return site, pool
+
+
+def asked(name: str, flops: int, tier: int) -> Quote:
+    sites, pools = zip(*(centre(c, flops, tier) for c in ("zhangjiakou", "yrd_demo", "guian")), strict=True)
+    there = {place.id: (place.lat, place.lon) for place in places()}
+    free = tuple(Free(pool.capacity_milli, pool.memory_bytes) for pool in pools)
+    shape = to_shape(load_order(ORDERS / name), NOW_MS, there)
+    return quote(shape, Supply(sites, pools, free, there), POLICY, NOW_MS)
+
+
+@pytest.mark.parametrize("tier", [0, 2])
+@pytest.mark.parametrize("flops", [SLOW, FAST])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_orders_find_a_place_on_small_machines(path: Path, flops: int, tier: int) -> None:
+    found = asked(path.name, flops, tier)
+    end = content(ORDERS / "expected.yaml")[path.name]
+    affordable = end not in ("withdrawn", "refused:over_budget")
+    assert bool(found.offers) == affordable
+
+
+def test_constraints_choose_the_sites() -> None:
+    assert {offer.site_id for offer in asked("10-primes-near-shanghai.yaml", FAST, 0).offers} == {"yrd_demo"}
+    assert asked("09-three-bodies.yaml", FAST, 0).offers[0].site_id == "guian"
+    assert {offer.site_id for offer in asked("02-pagerank.yaml", FAST, 0).offers} == {"zhangjiakou", "guian"}
+    missing = {reason.code for site in asked("12-no-such-site.yaml", FAST, 0).refused for reason in site.reasons}
+    assert missing >= {"compute", "latency", "tier"}
+    costly = {reason.code for site in asked("13-over-budget.yaml", FAST, 0).refused for reason in site.reasons}
+    assert costly == {"budget"}
