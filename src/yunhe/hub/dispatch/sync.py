@@ -1,10 +1,10 @@
 """One poll of a site, applied: reports stored with their effects in one transaction, instructions out.
 
-    1. refuse an older epoch, an older poll, the same poll number with another body
-    2. take the reports that continue the site's sequence; skip those stored before
-    3. effects: usage to metering, starts and ends to orders, certificates to the catalogue
-    4. a full snapshot: leases that the hub does not know are fenced, leases that the site lost become unknown
-    5. note the contact; forget instructions that the site holds
+1. refuse an older epoch, an older poll, the same poll number with another body
+2. take the reports that continue the site's sequence; skip those stored before
+3. effects: usage to metering, starts and ends to orders, certificates to the catalogue
+4. a full snapshot: leases that only one side knows are told to stop
+5. note the contact; forget instructions that the site holds
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from yunhe.core.errors import Conflict, StaleMessage, YunheError
-from yunhe.core.lifecycle import EndReason, Ended, SiteSilent, Started
+from yunhe.core.lifecycle import Ended, EndReason, Started
 from yunhe.core.supply import SiteState
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.dispatch import store
-from yunhe.hub.orders import events, outbox, placed
+from yunhe.hub.orders import events, outbox, views
+from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.events import LeaseEvent
 from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.writer import Tx
@@ -50,12 +51,6 @@ class Poll:
     signature: str
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    hello: Hello
-    public_key: str
-
-
 def greet(tx: Tx, greetings: Sequence[Hello]) -> list[tuple[int, int] | YunheError]:
     """Writer handler: (new agent epoch, last stored report) for each hello.
 
@@ -69,7 +64,7 @@ def greet(tx: Tx, greetings: Sequence[Hello]) -> list[tuple[int, int] | YunheErr
                 StaleMessage(
                     f"this spool last spoke in epoch {hello.previous_epoch}, the site in epoch {link.epoch_used}",
                     field="previous_epoch",
-                    hint="a restored or copied data directory cannot speak for the site: use the newest one, or join anew",
+                    hint="a restored or copied data directory cannot speak for the site: use the newest, or join anew",
                 )
             )
             continue
@@ -111,7 +106,7 @@ class SyncHandler:
                 _compare_snapshot(tx, sync)
             self._note(tx, poll, report_seq)
             if catalogue.touch(tx, sync.site_id, tx.now_ms, sync.accepting, sync.pools):
-                tx.notify(events.ROUND)
+                tx.notify(ROUND)
             events.site_back(tx, sync.site_id)
         return SyncAnswer(
             epoch=sync.epoch,
@@ -131,7 +126,7 @@ class SyncHandler:
             if isinstance(report, Certificate):
                 catalogue.certify(tx, sync.site_id, report)
                 _end_turn(tx, sync.site_id)
-        own = placed.epochs_at_site(tx.conn, sync.site_id, [_key(r) for r in reports if _is_lease(r)])
+        own = views.epochs_at_site(tx.conn, sync.site_id, [_key(r) for r in reports if _is_lease(r)])
         events.apply(tx, [_event(r) for r in reports if _is_lease(r) and _key(r) in own])
 
     def _note(self, tx: Tx, poll: Poll, report_seq: int) -> None:
@@ -157,6 +152,13 @@ def _lock_link(tx: Tx, site_id: str) -> sa.Row[Any]:
     ).one()
 
 
+def check_epoch(conn: sa.Connection, site_id: str, epoch: int) -> None:
+    """Raises StaleMessage unless `epoch` is the agent epoch that may speak for the site."""
+    issued = conn.scalar(sa.select(store.site_link.c.epoch_issued).where(store.site_link.c.site_id == site_id))
+    if epoch != issued:
+        raise StaleMessage(f"agent epoch {epoch} was followed by {issued}", field="epoch")
+
+
 def _check_fresh(link: sa.Row[Any], poll: Poll) -> bool:
     """True for an identical repeat of the last poll. Raises StaleMessage for anything older."""
     sync = poll.sync
@@ -173,7 +175,7 @@ def _check_fresh(link: sa.Row[Any], poll: Poll) -> bool:
 
 def _continuing(reports: Sequence[Report], stored_seq: int) -> list[Report]:
     """The reports that continue the site's sequence without a hole."""
-    fresh = []
+    fresh: list[Report] = []
     for report in sorted(reports, key=lambda r: r.seq):
         if report.seq == stored_seq + len(fresh) + 1:
             fresh.append(report)
@@ -212,21 +214,20 @@ def _keep_evidence(tx: Tx, poll: Poll) -> None:
 def _compare_snapshot(tx: Tx, sync: Sync) -> None:
     """The site's own list of leases against ours, as of the instructions that it has applied."""
     held = {(lease.lease_id, lease.epoch) for lease in sync.leases or ()}
-    ours = placed.at_site(tx.conn, sync.site_id)
+    ours = views.placed_at_site(tx.conn, sync.site_id)
     # A start still in the outbox is not missing: the site has not seen it yet.
     on_its_way = {
         (item.lease_id, item.epoch)
         for item in outbox.after(tx.conn, sync.site_id, sync.applied_seq, limit=None)
         if item.kind == "start"
     }
-    missing = sorted(ours - held - on_its_way)
-    events.apply(tx, [LeaseEvent(lease_id, SiteSilent()) for lease_id, _ in missing])
-    placed.expect_by(tx, [lease_id for lease_id, _ in missing])
-    foreign = sorted(held - ours)
+    # What the site no longer knows it is told to stop: it makes sure that nothing of it runs, and reports the end.
+    # What the hub no longer counts on is fenced the same way.
+    strays = sorted((ours - held - on_its_way) | (held - ours))
     outbox.append(
         tx,
         sync.site_id,
-        [CancelLease(seq=0, lease_id=lease_id, epoch=epoch, reason=EndReason.LOST) for lease_id, epoch in foreign],
+        [CancelLease(seq=0, lease_id=lease_id, epoch=epoch, reason=EndReason.LOST) for lease_id, epoch in strays],
     )
 
 

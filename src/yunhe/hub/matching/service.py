@@ -35,9 +35,7 @@ FAILURE_S = 1.0
 
 
 class Matching:
-    def __init__(
-        self, platform: Platform, lead: Leader, shapes: Shapes, crash_point: CrashPoint
-    ) -> None:
+    def __init__(self, platform: Platform, lead: Leader, shapes: Shapes, crash_point: CrashPoint) -> None:
         self._platform = platform
         self._leader = lead
         self._shapes = shapes

@@ -22,7 +22,6 @@ from yunhe.core.round import Assignment
 from yunhe.core.supply import Pool, Site, Supply
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.catalogue.records import Reservation
 from yunhe.hub.orders import outbox, store, tasks
 from yunhe.hub.orders.model import LeaseTerms
 from yunhe.hub.orders.shapes import Shapes
@@ -171,23 +170,29 @@ def _fresh(assignments: Iterable[Assignment], orders: dict[str, sa.Row[Any]]) ->
 
 def _reserve(tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]]) -> list[Assignment]:
     """Those whose units and quota were free; both guards are taken for them."""
-    wanted = [Reservation(a.pool_id, a.milli * a.tasks, a.memory_bytes * a.tasks) for a in assignments]
-    got = catalogue.reserve_many(tx, wanted)
-    placed = [(a, r) for a, r, ok in zip(assignments, wanted, got, strict=True) if ok]
+    sums: dict[str, tuple[int, int]] = {}
+    for a in assignments:
+        milli, memory = sums.get(a.pool_id, (0, 0))
+        sums[a.pool_id] = (milli + a.milli * a.tasks, memory + a.memory_bytes * a.tasks)
+    full = catalogue.reserve_many(tx, sums)
+    # Where a sum does not fit, perhaps a part of it does.
+    placed = [a for a in assignments if a.pool_id not in full or catalogue.reserve(tx, a.pool_id, *_size(a))]
     quota: dict[str, int] = defaultdict(int)
-    for a, r in placed:
-        quota[orders[a.order_id].org] += r.milli
+    for a in placed:
+        quota[orders[a.order_id].org] += a.milli * a.tasks
     refused = accounts.reserve_quota(tx, quota)
-    kept, back = [], []
-    for a, r in placed:
+    kept = []
+    for a in placed:
         org = orders[a.order_id].org
-        # The sum of this organisation did not fit: perhaps a part of it does.
-        if org in refused and accounts.reserve_quota(tx, {org: r.milli}):
-            back.append(r)
+        if org in refused and accounts.reserve_quota(tx, {org: a.milli * a.tasks}):
+            catalogue.release(tx, a.pool_id, *_size(a))
         else:
             kept.append(a)
-    catalogue.release_many(tx, back)
     return kept
+
+
+def _size(a: Assignment) -> tuple[int, int]:
+    return a.milli * a.tasks, a.memory_bytes * a.tasks
 
 
 def _pick_tasks(

@@ -29,7 +29,6 @@ from yunhe.core.lifecycle import (
 )
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.catalogue.records import Reservation
 from yunhe.hub.orders import outbox, store, tasks
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.model import SETTLEMENT, attempt_key, order_end_key, order_of
@@ -56,7 +55,7 @@ class _Changes:
     columns: dict[str, dict[str, object]] = field(default_factory=dict)
     facts: list[dict[str, object]] = field(default_factory=list)
     instructions: dict[str, list[CancelLease]] = field(default_factory=lambda: defaultdict(list))
-    pools: list[Reservation] = field(default_factory=list)
+    pools: dict[str, tuple[int, int]] = field(default_factory=dict)
     quotas: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     ended_attempts: list[tuple[str, int, str]] = field(default_factory=list)
     order_ids: set[str] = field(default_factory=set)
@@ -105,7 +104,8 @@ def _note(
         columns["detail"] = item.detail
         columns["overdue_ms"] = None
     if step.released and before.pool_id is not None:
-        changes.pools.append(Reservation(before.pool_id, row.milli, row.memory_bytes))
+        milli, memory = changes.pools.get(before.pool_id, (0, 0))
+        changes.pools[before.pool_id] = (milli + row.milli, memory + row.memory_bytes)
         changes.quotas[order.org] += row.milli
         reason = task.reason.value if task.reason else ""
         changes.ended_attempts.append((task.lease_id, before.epoch, reason))
@@ -262,3 +262,11 @@ def silent_candidates(conn: sa.Connection) -> dict[str, set[str]]:
     for row in rows:
         found[row.site_id].add(row.state)
     return found
+
+
+def timers_due(conn: sa.Connection, now_ms: int) -> bool:
+    """Whether `overdue` or `deadlines` would find anything."""
+    order, task = store.order, store.task
+    late = sa.select(task.c.lease_id).where(task.c.overdue_ms < now_ms).limit(1)
+    missed = sa.select(order.c.id).where(order.c.pending > 0, order.c.deadline_ms < now_ms).limit(1)
+    return conn.execute(late).first() is not None or conn.execute(missed).first() is not None

@@ -40,8 +40,8 @@ def append(tx: Tx, site_id: str, instructions: Sequence[SiteInstruction]) -> Non
     tx.notify(OUTBOX)
 
 
-def after(conn: sa.Connection, site_id: str, seq: int, limit: int) -> tuple[SiteInstruction, ...]:
-    """Instructions numbered above `seq`, in order."""
+def after(conn: sa.Connection, site_id: str, seq: int, limit: int | None) -> tuple[SiteInstruction, ...]:
+    """Instructions numbered above `seq`, in order; `limit` None: all."""
     rows = conn.execute(
         sa.select(store.instruction.c.body)
         .where(store.instruction.c.site_id == site_id, store.instruction.c.seq > seq)

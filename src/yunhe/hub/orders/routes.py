@@ -3,6 +3,7 @@
 import time
 from typing import Annotated
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query
 
 from yunhe.core.errors import InvalidInput
@@ -37,7 +38,7 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
 
     @api.get("/v1/orders/{order_id}")
     async def show_order(order_id: str, who: Customer) -> OrderDetail:
-        def read(conn: views.sa.Connection) -> OrderDetail:
+        def read(conn: sa.Connection) -> OrderDetail:
             views.check_sees(conn, who, order_id)
             return views.detail(conn, order_id)
 

@@ -79,12 +79,3 @@ def take(
         version=np.fromiter((row.version for row in known), np.int64, len(known)),
     )
     return View(Snapshot(supply, tuple(shape_index), accounts, queue), open_orders)
-
-
-def next_due_ms(conn: sa.Connection, now_ms: int) -> int | None:
-    """When the next order that waits out a retry delay may be placed."""
-    return conn.scalar(
-        sa.select(sa.func.min(store.order.c.not_before_ms)).where(
-            store.order.c.pending > 0, store.order.c.not_before_ms > now_ms
-        )
-    )

@@ -84,6 +84,13 @@ sa.Index(
     postgresql_where=task.c.state.in_(("leased", "running", "unknown")),
 )
 
+sa.Index(
+    "ix_task_overdue",
+    task.c.overdue_ms,
+    sqlite_where=task.c.overdue_ms.is_not(None),
+    postgresql_where=task.c.overdue_ms.is_not(None),
+)
+
 fact = sa.Table(
     "fact",
     metadata,

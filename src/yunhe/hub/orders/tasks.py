@@ -82,7 +82,7 @@ def write_back(tx: Tx, changed: Sequence[tuple[Task, dict[str, object]]]) -> Non
     """One row per task; the dict holds the columns that the value does not know (times, sizes, detail)."""
     rows = []
     for task, extra in changed:
-        row = {
+        row: dict[str, object] = {
             "b_lease_id": task.lease_id,
             "b_state": task.state.value,
             "b_epoch": task.epoch,

@@ -6,11 +6,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from yunhe.core.demand import Shape
 from yunhe.core.errors import InvalidInput, NotFound
-from yunhe.core.lifecycle import ORDER_ENDED, OrderState, TaskState
+from yunhe.core.lifecycle import ORDER_ENDED, PLACED, OrderState, TaskState
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.orders import store
 from yunhe.hub.orders.model import Lease, LeaseTerms, OrderKey
+from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.tasks import chunks
 from yunhe.wire.api import FactView, OrderDetail, OrderPage, OrderSpec, OrderView, TaskView
 
@@ -226,3 +228,20 @@ def epochs_at_site(conn: sa.Connection, site_id: str, pairs: Sequence[tuple[str,
         )
         found.update((r.lease_id, r.epoch) for r in rows)
     return found & wanted
+
+
+def placed_at_site(conn: sa.Connection, site_id: str) -> set[tuple[str, int]]:
+    """(lease id, epoch) of every task that the hub counts on at this site."""
+    rows = conn.execute(
+        sa.select(store.task.c.lease_id, store.task.c.epoch).where(
+            store.task.c.site_id == site_id, store.task.c.state.in_([s.value for s in PLACED])
+        )
+    )
+    return {(row.lease_id, row.epoch) for row in rows}
+
+
+def shape_of(conn: sa.Connection, order_id: str, shapes: Shapes) -> Shape:
+    """The order's shape, as the round sees it."""
+    row = conn.execute(sa.select(store.order).where(store.order.c.id == order_id)).one()
+    shapes.load(conn, {row.spec_hash}, {row.spec_hash: row.submitted_ms})
+    return shapes.shape(row.spec_hash, row.deadline_ms, row.hold_microcny)

@@ -15,7 +15,7 @@ from yunhe.hub.platform.signals import Signals
 from yunhe.hub.platform.writer import Handler, Writer
 
 T = TypeVar("T")
-I = TypeVar("I")
+Item = TypeVar("Item")
 R = TypeVar("R")
 
 
@@ -36,7 +36,7 @@ class Platform:
         with self.db.reading() as conn:
             return fn(conn)
 
-    async def write(self, handler: Handler[I, R], item: I) -> R:
+    async def write(self, handler: Handler[Item, R], item: Item) -> R:
         """Run `handler` on `item` in the next group commit; see `writer`."""
         return await self.writer.do(handler, item)
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from yunhe.core import errors
 from yunhe.core.errors import YunheError
-from yunhe.wire.convert import from_validation_error
+from yunhe.wire.convert import from_errors
 from yunhe.wire.problem import CONTENT_TYPE, to_problem
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(ValidationError)
     async def _invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError | ValidationError)
-        return problem_response(from_validation_error(error), _request_id(request))
+        return problem_response(from_errors(error.errors(), None), _request_id(request))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

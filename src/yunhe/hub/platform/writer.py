@@ -27,7 +27,7 @@ from yunhe.hub.platform.signals import Signals
 
 log = logging.getLogger(__name__)
 
-I = TypeVar("I")
+Item = TypeVar("Item")
 R = TypeVar("R")
 
 MAX_GROUP = 2_000
@@ -56,7 +56,7 @@ class Tx:
         self.topics.add(topic)
 
 
-Handler = Callable[[Tx, Sequence[I]], Sequence[R | YunheError]]
+Handler = Callable[[Tx, Sequence[Item]], Sequence[R | YunheError]]
 CrashPoint = Callable[[str], None]
 
 
@@ -85,7 +85,7 @@ class Writer:
 
     # --- callers ----------------------------------------------------------------------------------------------
 
-    async def do(self, handler: Handler[I, R], item: I) -> R:
+    async def do(self, handler: Handler[Item, R], item: Item) -> R:
         """Run `handler` on `item` inside the next group. Raises the item's refusal, or what broke the write."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -93,7 +93,7 @@ class Writer:
         result: R = await future
         return result
 
-    def do_blocking(self, handler: Handler[I, R], item: I, timeout_s: float = 30) -> R:
+    def do_blocking(self, handler: Handler[Item, R], item: Item, timeout_s: float = 30) -> R:
         """The same from a plain thread (start-up, tests)."""
         done = threading.Event()
         box: list[Any] = []

@@ -65,9 +65,7 @@ def _settle_attempts(tx: Tx, keys: Sequence[tuple[str, int]]) -> None:
     if not rated:
         return
     insert_ignore(store.charge).execute(tx.conn, [_row(tx, item) for item in rated])
-    captures = [
-        Capture(item.lease.order_id, _postings(tx, item)) for item in rated if item.charge.price.total
-    ]
+    captures = [Capture(item.lease.order_id, _postings(tx, item)) for item in rated if item.charge.price.total]
     for outcome in ledger.capture(tx, captures):
         if isinstance(outcome, YunheError):
             # Holds are sized so that this cannot be; never charge what was not reserved.

@@ -1,0 +1,208 @@
+"""Composition root of a hub: migrations, rooms, loops, HTTP. The only place that knows all rooms."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from yunhe.apps import crash_points
+from yunhe.core.errors import YunheError
+from yunhe.facts.load import place_coordinates
+from yunhe.hub.accounts import routes as accounts_routes
+from yunhe.hub.accounts import service as accounts
+from yunhe.hub.accounts.service import Accounts
+from yunhe.hub.catalogue import routes as catalogue_routes
+from yunhe.hub.dispatch import routes as dispatch_routes
+from yunhe.hub.dispatch.blobs import Blobs
+from yunhe.hub.dispatch.outbox_reader import OutboxReader
+from yunhe.hub.dispatch.sync import SyncHandler
+from yunhe.hub.dispatch.watch import Watch
+from yunhe.hub.intake import routes as intake_routes
+from yunhe.hub.intake.pricing import Pricer
+from yunhe.hub.ledger import routes as ledger_routes
+from yunhe.hub.matching.service import Matching
+from yunhe.hub.metering import service as metering
+from yunhe.hub.orders import routes as orders_routes
+from yunhe.hub.orders.model import SETTLEMENT
+from yunhe.hub.orders.shapes import Shapes
+from yunhe.hub.platform import migrate
+from yunhe.hub.platform.clock import Clock, SystemClock
+from yunhe.hub.platform.context import Platform, open_platform
+from yunhe.hub.platform.disk import DiskGuard
+from yunhe.hub.platform.http import Frame, install_problems
+from yunhe.hub.platform.leader import Leader
+from yunhe.hub.platform.listener import listen
+from yunhe.hub.platform.settings import HubSettings
+from yunhe.hub.platform.work import WorkLoop
+from yunhe.hub.settlement import routes as settlement_routes
+from yunhe.hub.settlement import service as settlement
+from yunhe.wire.api import MAX_BODY_BYTES
+from yunhe.wire.link import MAX_CHUNK_BYTES, MAX_SYNC_BYTES
+
+log = logging.getLogger(__name__)
+
+OPERATOR_KEY_FILE = "operator.key"
+_LIMITS = (
+    (re.compile(r"/v1/agent/sync$"), MAX_SYNC_BYTES),
+    (re.compile(r"/v1/agent/(logs|outputs)/"), MAX_CHUNK_BYTES),
+    (re.compile(r"/v1/orders:batch$"), 8 * MAX_BODY_BYTES),
+)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """One hub process, put together."""
+
+    app: FastAPI
+    platform: Platform
+    leader: Leader
+    matching: Matching
+    outbox_reader: OutboxReader
+    loops: tuple[tuple[str, Awaitable[None]], ...]
+
+
+def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
+    """Open the database, bring its schema up to date, make the rooms. Nothing runs yet."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    crash_point = crash_points.from_environment()
+    platform = open_platform(settings, clock or SystemClock(), crash_point)
+    migrate.upgrade(platform.db)
+    places = frozenset(place_coordinates())
+    lead, shapes = Leader(platform), Shapes(places)
+    matching = Matching(platform, lead, shapes, crash_point)
+    reader = OutboxReader(platform)
+    app = FastAPI(title="Yunhe hub", version="1", lifespan=_lifespan(settings))
+    hub = Hub(
+        app=app,
+        platform=platform,
+        leader=lead,
+        matching=matching,
+        outbox_reader=reader,
+        loops=(
+            ("leader", lead.run()),
+            ("round", matching.run()),
+            ("outbox", reader.run()),
+            ("watch", Watch(platform, lead).run()),
+            ("settlement", WorkLoop(platform, SETTLEMENT, settlement.consume).run()),
+            ("listener", listen(platform)),
+        ),
+    )
+    app.state.hub = hub
+    install_problems(app)
+    _routes(hub, shapes, Pricer(platform, places))
+    app.add_middleware(Frame, limits=_LIMITS, default_limit=MAX_BODY_BYTES)
+    return hub
+
+
+def _routes(hub: Hub, shapes: Shapes, pricer: Pricer) -> None:
+    platform, app = hub.platform, hub.app
+    disk = DiskGuard(platform.settings.data_dir, platform.settings.min_free_disk_bytes)
+    blobs = Blobs(platform.settings.data_dir)
+    who = Accounts(platform)
+    handler = SyncHandler(metering.accept)
+    app.include_router(intake_routes.router(platform, who, pricer, shapes, disk))
+    app.include_router(orders_routes.router(platform, who))
+    app.include_router(dispatch_routes.customer_router(platform, who, blobs))
+    app.include_router(settlement_routes.router(platform, who, hub.leader))
+    app.include_router(ledger_routes.router(platform, who))
+    app.include_router(catalogue_routes.router(platform, who))
+    app.include_router(accounts_routes.router(platform, who))
+    app.include_router(dispatch_routes.agent_router(platform, hub.outbox_reader, handler, blobs, disk))
+    _health(hub)
+
+
+def _health(hub: Hub) -> None:
+    registry = CollectorRegistry()
+    figures = {
+        "yunhe_rounds_total": lambda: hub.matching.rounds,
+        "yunhe_last_round_milliseconds": lambda: hub.matching.last_round_ms,
+        "yunhe_held_polls": lambda: hub.outbox_reader.held,
+        "yunhe_leading": lambda: int(hub.leader.leading),
+    }
+    for name, read in figures.items():
+        Gauge(name, name.replace("_", " "), registry=registry).set_function(read)
+
+    @hub.app.get("/healthz", tags=["hub"])
+    async def healthz() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @hub.app.get("/readyz", tags=["hub"])
+    async def readyz() -> dict[str, str]:
+        """The database answers."""
+        await hub.platform.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar())
+        return {"status": "ready"}
+
+    @hub.app.get("/metrics", tags=["hub"], response_class=Response)
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _lifespan(settings: HubSettings) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        hub: Hub = app.state.hub
+        platform = hub.platform
+        platform.signals.bind(asyncio.get_running_loop())
+        platform.writer.start()
+        await _bootstrap(platform, settings.data_dir)
+        await hub.leader.try_once()
+        tasks = [asyncio.create_task(_guarded(name, loop), name=name) for name, loop in hub.loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(YunheError):
+                await hub.leader.resign()
+            await asyncio.to_thread(platform.writer.stop)
+            platform.readers.shutdown(wait=False)
+            platform.db.close()
+
+    return lifespan
+
+
+async def _guarded(name: str, loop: Awaitable[None]) -> None:
+    """A loop that ends by a mistake of ours must not go unnoticed: the process ends, its supervisor restarts it."""
+    try:
+        await loop
+    except Exception:
+        log.exception("the loop %r ended by an error; this process stops", name)
+
+        os._exit(70)
+
+
+async def _bootstrap(platform: Platform, data_dir: Path) -> None:
+    """The first operator's key, once, into a file that only this user reads."""
+    key = await platform.write(lambda tx, items: [accounts.bootstrap(tx) for _ in items], None)
+    if key is not None:
+        file = data_dir / OPERATOR_KEY_FILE
+        file.touch(mode=0o600)
+        file.write_text(key + "\n")
+        log.warning("the first operator's key is in %s", file)
+
+
+def serve(settings: HubSettings) -> None:
+    """Run a hub until SIGTERM or Ctrl-C."""
+    hub = build(settings)
+    uvicorn.run(
+        hub.app,
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,
+        server_header=False,
+    )

@@ -1,0 +1,88 @@
+"""Logs and outputs of jobs as files under the hub's data directory, written in chunks by offset.
+
+A chunk that comes again, or overlaps what is there, changes nothing that is there already.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from yunhe.core.errors import Conflict, InvalidInput, StorageFull, TooLarge
+
+READ_BYTES = 256 * 1024
+
+
+class Blobs:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def log_path(self, lease_id: str, epoch: int) -> Path:
+        return self._root / "logs" / lease_id[-2:] / f"{lease_id}.{epoch}.log"
+
+    def _output_path(self, lease_id: str, epoch: int, path: str) -> Path:
+        # By hash: a job's path never becomes a path of the hub.
+        name = hashlib.sha256(path.encode()).hexdigest()[:32]
+        return self._root / "outputs" / lease_id[-2:] / f"{lease_id}.{epoch}.{name}"
+
+    def append_log(self, lease_id: str, epoch: int, offset: int, chunk: bytes, cap: int) -> int:
+        """New size. Raises Conflict when `offset` leaves a hole, TooLarge beyond `cap`, StorageFull."""
+        return self._append(self.log_path(lease_id, epoch), offset, chunk, cap)
+
+    def append_output(self, lease_id: str, epoch: int, path: str, offset: int, chunk: bytes, cap: int) -> int:
+        return self._append(self._output_path(lease_id, epoch, path), offset, chunk, cap)
+
+    def check_output(self, lease_id: str, epoch: int, path: str, sha256: str) -> None:
+        """Make a complete output durable. Raises InvalidInput, and forgets the bytes, when the hash differs."""
+        file = self._output_path(lease_id, epoch, path)
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            os.fsync(stream.fileno())
+        if found != sha256:
+            file.unlink()
+            raise InvalidInput("the output's SHA-256 differs: send it again from the start", field="sha256")
+
+    @staticmethod
+    def _append(file: Path, offset: int, chunk: bytes, cap: int) -> int:
+        size = _size(file)
+        if offset > size:
+            raise Conflict(f"the next chunk starts at {size}, not at {offset}", field="offset")
+        fresh = chunk[size - offset :]
+        if size + len(fresh) > cap:
+            raise TooLarge(f"more than the cap of {cap} bytes", field="offset")
+        if fresh:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("ab") as stream:
+                    stream.write(fresh)
+            except OSError as error:
+                # A part may have been written; the site asks for the size and goes on from there.
+                raise StorageFull(f"the hub cannot store this: {error.strerror}") from error
+        return size + len(fresh)
+
+    def log_size(self, lease_id: str, epoch: int) -> int:
+        return _size(self.log_path(lease_id, epoch))
+
+    def output_size(self, lease_id: str, epoch: int, path: str) -> int:
+        return _size(self._output_path(lease_id, epoch, path))
+
+    def read_log(self, lease_id: str, epoch: int, offset: int) -> bytes:
+        return _read(self.log_path(lease_id, epoch), offset)
+
+    def output_file(self, lease_id: str, epoch: int, path: str) -> Path:
+        return self._output_path(lease_id, epoch, path)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _read(file: Path, offset: int) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(READ_BYTES)
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,79 @@
+"""Files that a job left behind, complete and checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from yunhe.core.errors import InvalidInput, NotFound, TooLarge
+from yunhe.hub.dispatch import store
+from yunhe.hub.dispatch.blobs import Blobs
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.api import OutputView
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an output of `total` bytes."""
+
+    lease_id: str
+    epoch: int
+    path: str
+    offset: int
+    body: bytes
+    total: int
+    sha256: str
+
+
+def store_chunk(blobs: Blobs, chunk: Chunk, cap: int) -> int:
+    """Bytes stored so far; at `total` the file is durable and its hash checked.
+
+    Raises TooLarge over the cap, InvalidInput when more than `total` comes or the hash differs.
+    """
+    if chunk.total > cap:
+        raise TooLarge(f"{chunk.path} has {chunk.total} bytes, the cap is {cap}", field="total")
+    if chunk.offset + len(chunk.body) > chunk.total:
+        raise InvalidInput("more bytes than `total`", field="total")
+    size = blobs.append_output(chunk.lease_id, chunk.epoch, chunk.path, chunk.offset, chunk.body, chunk.total)
+    if size == chunk.total:
+        blobs.check_output(chunk.lease_id, chunk.epoch, chunk.path, chunk.sha256)
+    return size
+
+
+def record(tx: Tx, chunks: Sequence[Chunk]) -> list[None]:
+    """Writer handler: list the complete outputs; a later epoch's replaces an earlier one's."""
+    output = store.output
+    for chunk in chunks:
+        at = (output.c.lease_id == chunk.lease_id, output.c.path == chunk.path)
+        tx.conn.execute(sa.delete(output).where(*at, output.c.epoch <= chunk.epoch))
+        if tx.conn.execute(sa.select(output.c.epoch).where(*at)).first() is None:
+            row = {
+                "lease_id": chunk.lease_id,
+                "path": chunk.path,
+                "epoch": chunk.epoch,
+                "size_bytes": chunk.total,
+                "sha256": chunk.sha256,
+            }
+            tx.conn.execute(output.insert(), row)
+    return [None] * len(chunks)
+
+
+def of_order(conn: sa.Connection, order_id: str) -> tuple[OutputView, ...]:
+    output = store.output
+    rows = conn.execute(
+        sa.select(output)
+        .where(output.c.lease_id >= order_id + ".", output.c.lease_id < order_id + "/")
+        .order_by(output.c.lease_id, output.c.path)
+    )
+    return tuple(
+        OutputView(lease_id=row.lease_id, path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows
+    )
+
+
+def epoch_of(conn: sa.Connection, order_id: str, lease_id: str, path: str) -> int:
+    """The lease epoch that left this output. Raises NotFound."""
+    output = store.output
+    epoch = conn.scalar(sa.select(output.c.epoch).where(output.c.lease_id == lease_id, output.c.path == path))
+    if epoch is None or not lease_id.startswith(order_id + "."):
+        raise NotFound(f"order {order_id} has no output {path!r}", hint="`yunhe outputs list` shows what there is")
+    return int(epoch)

@@ -1,0 +1,260 @@
+"""The agent's side of the hub: hello, sync, logs, outputs, bundles; and the customer's view of logs and outputs."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, TypeVar
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+
+from yunhe.core.errors import Conflict, NotFound, StaleMessage, Unauthenticated, Unavailable
+from yunhe.core.supply import SiteState
+from yunhe.hub.accounts.service import Accounts, Principal
+from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.dispatch import outputs, sync
+from yunhe.hub.dispatch.blobs import Blobs
+from yunhe.hub.dispatch.outbox_reader import OutboxReader
+from yunhe.hub.dispatch.sync import Poll, SyncHandler
+from yunhe.hub.orders import outbox, views
+from yunhe.hub.platform.context import Platform
+from yunhe.hub.platform.disk import DiskGuard
+from yunhe.wire.api import OutputList
+from yunhe.wire.link import (
+    MAX_INSTRUCTIONS_PER_ANSWER,
+    Hello,
+    Sync,
+    SyncAnswer,
+    Welcome,
+)
+from yunhe.wire.signing import EPOCH_HEADER, SIGNATURE_HEADER, SITE_HEADER, load_public, signed_bytes, verify
+
+T = TypeVar("T")
+
+LOG_RECHECK_S = 0.25
+MAX_FOLLOW_MS = 30_000
+
+LeaseId = Annotated[str, Path(max_length=80, pattern=r"^ord_[0-9a-f]+\.[0-9]+$")]
+Epoch = Annotated[int, Path(ge=1, le=2**31)]
+Offset = Annotated[int, Query(ge=0, le=2**50)]
+OutputPath = Annotated[str, Query(min_length=1, max_length=200)]
+
+
+class Size(BaseModel):
+    """How many bytes the hub has."""
+
+    size: int
+
+
+class SignedRequest:
+    """A request whose signature was verified against the site's registered key."""
+
+    def __init__(self, site_id: str, epoch: int, body: bytes, signed: bytes, signature: str) -> None:
+        self.site_id = site_id
+        self.epoch = epoch
+        self.body = body
+        self.signed = signed
+        self.signature = signature
+
+
+class Gate:
+    """Verifies signatures. Keys never change, so they are kept once they were read."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._keys: dict[str, str] = {}
+
+    async def __call__(self, request: Request) -> SignedRequest:
+        site_id = request.headers.get(SITE_HEADER, "")
+        epoch_text = request.headers.get(EPOCH_HEADER, "")
+        signature = request.headers.get(SIGNATURE_HEADER, "")
+        if not site_id or not signature or not epoch_text.isascii() or not epoch_text.isdigit() or len(epoch_text) > 15:
+            raise Unauthenticated("a site's request must be signed", field=SIGNATURE_HEADER, hint="")
+        body = await request.body()
+        key = self._keys.get(site_id)
+        if key is None:
+            try:
+                key = await self._platform.read(lambda conn: catalogue.public_key(conn, site_id))
+            except NotFound:
+                raise Unauthenticated(f"site {site_id[:80]} is not known here", field=SITE_HEADER, hint="") from None
+            self._keys[site_id] = key
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        signed = signed_bytes(request.method, target, site_id, int(epoch_text), body)
+        verify(load_public(key), signed, signature)
+        return SignedRequest(site_id, int(epoch_text), body, signed, signature)
+
+
+def agent_router(
+    platform: Platform, reader: OutboxReader, handler: SyncHandler, blobs: Blobs, disk: DiskGuard
+) -> APIRouter:
+    api = APIRouter(tags=["agent"])
+    gate = Gate(platform)
+    Signed = Annotated[SignedRequest, Depends(gate)]
+    settings = platform.settings
+
+    @api.post("/v1/agent/hello")
+    async def hello(message: Hello, signed: Signed) -> Welcome:
+        """A new agent epoch; the ones before may speak no more."""
+        _same_site(signed, message.site_id)
+        site = await platform.read(lambda conn: catalogue.site(conn, message.site_id))
+        if site.state is SiteState.PENDING:
+            raise Unavailable(f"site {site.id} waits for the operator's approval", hint=f"yunhe site approve {site.id}")
+        if site.state is SiteState.LEFT:
+            raise StaleMessage(f"site {site.id} has left the network", hint="join anew")
+        epoch, report_seq = await platform.write(sync.greet, message)
+        platform.signals.fire(("certify",))
+        return Welcome(
+            epoch=epoch,
+            poll_hold_ms=settings.poll_hold_ms,
+            report_seq=report_seq,
+            hub_utc_ms=platform.clock.now_ms(),
+        )
+
+    @api.post("/v1/agent/sync")
+    async def poll(signed: Signed) -> Response:
+        """One poll: reports in, instructions out; held while there is nothing to say."""
+        message = Sync.model_validate_json(signed.body)
+        _same_site(signed, message.site_id)
+        if message.epoch != signed.epoch:
+            raise Conflict("the header's epoch is not the body's", field=EPOCH_HEADER)
+        reader.supersede(message.site_id)
+        item = Poll(message, signed.body, hashlib.sha256(signed.body).hexdigest(), signed.signed, signed.signature)
+        answer = await platform.write(handler.apply, item)
+        wait_ms = min(message.wait_ms, settings.poll_hold_ms)
+        if wait_ms and not answer.instructions and not message.reports:
+            if await reader.hold(message.site_id, message.applied_seq, wait_ms / 1000):
+                news = await platform.read(
+                    lambda conn: outbox.after(conn, message.site_id, message.applied_seq, MAX_INSTRUCTIONS_PER_ANSWER)
+                )
+                answer = answer.model_copy(update={"instructions": news})
+        return _json(answer)
+
+    @api.get("/v1/agent/bundles/{sha256}")
+    async def bundle(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")], signed: Signed) -> Response:
+        """Files of an order, by content: a JSON object of path and text."""
+        text = await platform.read(lambda conn: views.bundle(conn, sha256))
+        return Response(text, media_type="application/json")
+
+    @api.get("/v1/agent/logs/{lease_id}/{epoch}")
+    async def log_size(lease_id: LeaseId, epoch: Epoch, signed: Signed) -> Size:
+        await _check_lease(platform, signed, lease_id, epoch)
+        return Size(size=blobs.log_size(lease_id, epoch))
+
+    @api.put("/v1/agent/logs/{lease_id}/{epoch}")
+    async def put_log(lease_id: LeaseId, epoch: Epoch, offset: Offset, signed: Signed) -> Size:
+        disk.check()
+        await _check_lease(platform, signed, lease_id, epoch)
+        # A little above the cap: the note that the log was cut comes after it.
+        cap = settings.log_cap_bytes + 4096
+        size = await _in_thread(platform, lambda: blobs.append_log(lease_id, epoch, offset, signed.body, cap))
+        platform.signals.fire((f"log:{lease_id}",))
+        return Size(size=size)
+
+    @api.get("/v1/agent/outputs/{lease_id}/{epoch}")
+    async def output_size(lease_id: LeaseId, epoch: Epoch, path: OutputPath, signed: Signed) -> Size:
+        await _check_lease(platform, signed, lease_id, epoch)
+        return Size(size=blobs.output_size(lease_id, epoch, path))
+
+    @api.put("/v1/agent/outputs/{lease_id}/{epoch}")
+    async def put_output(
+        lease_id: LeaseId,
+        epoch: Epoch,
+        path: OutputPath,
+        offset: Offset,
+        total: Annotated[int, Query(ge=0, le=2**50)],
+        sha256: Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")],
+        signed: Signed,
+    ) -> Size:
+        disk.check()
+        await _check_lease(platform, signed, lease_id, epoch)
+        chunk = outputs.Chunk(lease_id, epoch, path, offset, signed.body, total, sha256)
+        size = await _in_thread(platform, lambda: outputs.store_chunk(blobs, chunk, settings.output_cap_bytes))
+        if size == total:
+            await platform.write(outputs.record, chunk)
+        return Size(size=size)
+
+    return api
+
+
+def customer_router(platform: Platform, accounts: Accounts, blobs: Blobs) -> APIRouter:
+    api = APIRouter(tags=["orders"])
+    Customer = Annotated[Principal, Depends(accounts.require("customer"))]
+
+    @api.get("/v1/orders/{order_id}/logs", response_class=Response)
+    async def logs(
+        order_id: str,
+        who: Customer,
+        task: Annotated[int, Query(ge=0, le=100_000)] = 0,
+        offset: Offset = 0,
+        follow_ms: Annotated[int, Query(ge=0, le=MAX_FOLLOW_MS)] = 0,
+    ) -> Response:
+        """Raw bytes from `offset` on; `Yunhe-Complete: true` when nothing more will come."""
+        until = time.monotonic() + follow_ms / 1000
+
+        def place(conn: sa.Connection) -> tuple[str, int]:
+            views.check_sees(conn, who, order_id)
+            return views.lease_of_task(conn, order_id, task)
+
+        lease_id, epoch = await platform.read(place)
+        with platform.signals.waiting(f"log:{lease_id}", f"order:{order_id}") as waiter:
+            while True:
+                waiter.rearm()
+                over = await platform.read(partial(views.task_over, lease_id=lease_id))
+                chunk = await _in_thread(platform, partial(blobs.read_log, lease_id, epoch, offset))
+                end = offset + len(chunk)
+                if chunk or over or time.monotonic() >= until:
+                    complete = over and end >= blobs.log_size(lease_id, epoch)
+                    headers = {"Yunhe-Next-Offset": str(end), "Yunhe-Complete": str(complete).lower()}
+                    return Response(chunk, media_type="application/octet-stream", headers=headers)
+                await waiter.wait(max(0.01, min(LOG_RECHECK_S, until - time.monotonic())))
+                lease_id, epoch = await platform.read(place)
+
+    @api.get("/v1/orders/{order_id}/outputs")
+    async def list_outputs(order_id: str, who: Customer) -> OutputList:
+        def read(conn: sa.Connection) -> OutputList:
+            views.check_sees(conn, who, order_id)
+            return OutputList(outputs=outputs.of_order(conn, order_id))
+
+        return await platform.read(read)
+
+    @api.get("/v1/orders/{order_id}/outputs/content", response_class=FileResponse)
+    async def output(
+        order_id: str, lease_id: Annotated[str, Query(max_length=80)], path: OutputPath, who: Customer
+    ) -> FileResponse:
+        def read(conn: sa.Connection) -> int:
+            views.check_sees(conn, who, order_id)
+            return outputs.epoch_of(conn, order_id, lease_id, path)
+
+        epoch = await platform.read(read)
+        return FileResponse(blobs.output_file(lease_id, epoch, path), media_type="application/octet-stream")
+
+    return api
+
+
+def _same_site(signed: SignedRequest, site_id: str) -> None:
+    if signed.site_id != site_id:
+        raise Unauthenticated("the message speaks for another site than its signature", field="site_id", hint="")
+
+
+async def _check_lease(platform: Platform, signed: SignedRequest, lease_id: str, epoch: int) -> None:
+    """A site may send only what belongs to its own leases, and only in its current epoch."""
+
+    def read(conn: sa.Connection) -> bool:
+        sync.check_epoch(conn, signed.site_id, signed.epoch)
+        return bool(views.epochs_at_site(conn, signed.site_id, [(lease_id, epoch)]))
+
+    if not await platform.read(read):
+        raise NotFound(f"site {signed.site_id} holds no lease {lease_id} epoch {epoch}")
+
+
+async def _in_thread(platform: Platform, fn: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(platform.readers, fn)
+
+
+def _json(answer: SyncAnswer) -> Response:
+    # Not through FastAPI's response model: the answer is valid already, and polls are the hub's commonest request.
+    return Response(answer.model_dump_json(), media_type="application/json")

@@ -1,0 +1,135 @@
+"""What the leader notices by time: silent sites, lost leases, overdue runs, missed deadlines, whose turn to measure.
+
+Silence is measured on this process's monotonic clock from the moment at which it saw a site's last contact change, so a
+wrong wall clock, here or at another replica, gives no site up.  A new leader starts to count afresh, which is late,
+never early.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from yunhe.core.errors import YunheError
+from yunhe.core.lifecycle import TaskState
+from yunhe.core.supply import SiteState
+from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.dispatch import store
+from yunhe.hub.orders import events, outbox
+from yunhe.hub.platform.context import Platform
+from yunhe.hub.platform.db import insert_ignore
+from yunhe.hub.platform.leader import Leader
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.link import CertifyNow
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+BATCH = 500
+CERTIFY_TOPIC = "certify"
+
+
+class ContactWatch:
+    """For how long each site has been silent, by this process's own clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int | None, float]] = {}
+
+    def reset(self) -> None:
+        self._seen.clear()
+
+    def silent_ms(self, site_id: str, last_contact_ms: int | None, now_s: float) -> float:
+        seen = self._seen.get(site_id)
+        if seen is None or seen[0] != last_contact_ms:
+            self._seen[site_id] = (last_contact_ms, now_s)
+            return 0
+        return (now_s - seen[1]) * 1000
+
+
+class Watch:
+    def __init__(self, platform: Platform, lead: Leader) -> None:
+        self._platform = platform
+        self._leader = lead
+        self._contacts = ContactWatch()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        with self._platform.signals.waiting(CERTIFY_TOPIC) as waiter:
+            while True:
+                waiter.rearm()
+                if self._leader.leading:
+                    try:
+                        await self._tick()
+                    except YunheError as error:
+                        log.warning("the watch pauses: %s", error)
+                        await asyncio.sleep(TICK_S)
+                else:
+                    self._contacts.reset()
+                await waiter.wait(TICK_S)
+
+    async def _tick(self) -> None:
+        platform, settings = self._platform, self._platform.settings
+        sites = await platform.read(catalogue.list_sites)
+        placed = await platform.read(events.silent_candidates)
+        now_s = time.monotonic()
+        silent, lost = [], []
+        for site in sites:
+            quiet_ms = self._contacts.silent_ms(site.id, site.last_contact_ms, now_s)
+            states = placed.get(site.id, set())
+            if quiet_ms > settings.silent_after_ms and states - {TaskState.UNKNOWN.value}:
+                silent.append(site.id)
+            if quiet_ms > settings.disconnect_limit_ms + settings.disconnect_grace_ms and states:
+                lost.append(site.id)
+        if silent:
+            log.warning("silent: %s", ", ".join(silent))
+            await platform.write(_silent, tuple(silent))
+        if lost:
+            log.warning("given up: %s", ", ".join(lost))
+            await platform.write(_lost, tuple(lost))
+        if await platform.read(lambda conn: events.timers_due(conn, platform.clock.now_ms())):
+            await platform.write(_timers, None)
+        waiting = [s.id for s in sites if s.state is SiteState.APPROVED and s.certified_ms is None]
+        if waiting:
+            await platform.write(self._next_turn, tuple(waiting))
+
+    def _next_turn(self, tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[None]:
+        """Ask one site to measure; the next when it has reported, or when its turn ran out."""
+        turn = store.certify_turn
+        for waiting in batches:
+            row = tx.conn.execute(sa.select(turn)).first()
+            if row is not None and tx.now_ms - row.since_ms < self._platform.settings.certify_turn_ms:
+                continue
+            after = [s for s in waiting if row is None or s > row.site_id] or list(waiting)
+            reached = [s for s in after if _has_link(tx, s)] or [s for s in waiting if _has_link(tx, s)]
+            if not reached:
+                continue
+            tx.conn.execute(sa.delete(turn))
+            fresh = insert_ignore(turn).execute(tx.conn, [{"id": 1, "site_id": reached[0], "since_ms": tx.now_ms}])
+            if fresh:
+                outbox.append(tx, reached[0], [CertifyNow(seq=0)])
+        return [None] * len(batches)
+
+
+def _has_link(tx: Tx, site_id: str) -> bool:
+    link = store.site_link
+    return tx.conn.execute(sa.select(link.c.site_id).where(link.c.site_id == site_id)).first() is not None
+
+
+def _silent(tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[None]:
+    events.site_silent(tx, {site for sites in batches for site in sites})
+    return [None] * len(batches)
+
+
+def _lost(tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[None]:
+    sites = {site for batch in batches for site in batch}
+    events.site_silent(tx, sites)
+    events.give_up(tx, sites)
+    return [None] * len(batches)
+
+
+def _timers(tx: Tx, items: Sequence[None]) -> list[None]:
+    events.overdue(tx, BATCH)
+    events.deadlines(tx, BATCH)
+    return [None] * len(items)

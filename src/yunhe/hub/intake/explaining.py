@@ -1,0 +1,119 @@
+"""Quotes and reasons as the public API shows them."""
+
+import sqlalchemy as sa
+
+from yunhe.core.demand import Shape
+from yunhe.core.lifecycle import ORDER_ENDED, OrderState, TaskState
+from yunhe.core.policy import Policy
+from yunhe.core.round import Offer, Price, Quote, SiteReasons, explain
+from yunhe.core.supply import Supply
+from yunhe.hub.intake.pricing import Pricer
+from yunhe.hub.orders import views
+from yunhe.hub.orders.shapes import Shapes
+from yunhe.wire.api import (
+    OfferView,
+    OrderDetail,
+    OrderSpec,
+    PriceView,
+    QuoteView,
+    ReasonView,
+    SiteReasonsView,
+    WhyView,
+)
+
+MAX_PLACED_SHOWN = 20
+
+
+def quote_view(shape: Shape, found: Quote, supply: Supply, spec: OrderSpec) -> QuoteView:
+    names = {site.id: site.name for site in supply.sites}
+    chips = {pool.id: pool.chip for pool in supply.pools}
+    budget = shape.terms.budget_microcny
+    return QuoteView(
+        offers=tuple(
+            _offer_view(offer, names[offer.site_id], chips[offer.pool_id], budget, 1 + spec.retries)
+            for offer in found.offers
+        ),
+        refused=_reasons_view(found.refused, names),
+    )
+
+
+def _offer_view(offer: Offer, name: str, chip: str, budget: int | None, attempts: int) -> OfferView:
+    return OfferView(
+        site_id=offer.site_id,
+        site_name=name,
+        pool_id=offer.pool_id,
+        chip=chip,
+        units_milli=offer.units_milli,
+        memory_bytes=offer.memory_bytes,
+        run_ms=offer.run_ms,
+        start_utc_ms=offer.start_ms,
+        finish_utc_ms=offer.finish_ms,
+        price=_price_view(offer.price, 1),
+        hold=_price_view(offer.hold, attempts),
+        carbon_mg=offer.carbon_mg,
+        latency_us=offer.latency_us,
+        fits_budget=budget is None or offer.hold.total * attempts <= budget,
+    )
+
+
+def _price_view(price: Price, times: int) -> PriceView:
+    return PriceView(
+        compute_microcny=price.compute * times,
+        energy_microcny=price.energy * times,
+        transfer_microcny=price.transfer * times,
+        line_microcny=price.line * times,
+        total_microcny=price.total * times,
+    )
+
+
+def _reasons_view(found: tuple[SiteReasons, ...], names: dict[str, str]) -> tuple[SiteReasonsView, ...]:
+    return tuple(
+        SiteReasonsView(
+            site_id=item.site_id,
+            site_name=names.get(item.site_id, item.site_id),
+            pool_id=item.pool_id,
+            reasons=tuple(ReasonView(code=r.code, need=r.need, have=r.have, lasting=r.lasting) for r in item.reasons),
+        )
+        for item in found
+    )
+
+
+def why(conn: sa.Connection, order_id: str, pricer: Pricer, shapes: Shapes, policy: Policy, now_ms: int) -> WhyView:
+    """For an order that waits: what each pool lacks now. For a placed or ended one: where it went."""
+    order = views.detail(conn, order_id)
+    waiting = order.tasks.get(TaskState.PENDING.value, 0)
+    placed = tuple(
+        f"task {task.index}: {task.pool_id}" for task in order.task_list[:MAX_PLACED_SHOWN] if task.pool_id is not None
+    )
+    if OrderState(order.state) in ORDER_ENDED or not waiting:
+        return WhyView(order_id=order_id, state=order.state, summary=_settled_summary(order), placed=placed)
+    supply = pricer.supply(conn)
+    shape = views.shape_of(conn, order_id, shapes)
+    sites = explain(shape, supply, policy, now_ms)
+    names = {site.id: site.name for site in supply.sites}
+    return WhyView(
+        order_id=order_id,
+        state=order.state,
+        summary=_waiting_summary(waiting, sites),
+        placed=placed,
+        sites=_reasons_view(sites, names),
+    )
+
+
+def _waiting_summary(waiting: int, sites: tuple[SiteReasons, ...]) -> str:
+    what = "1 task waits" if waiting == 1 else f"{waiting} tasks wait"
+    if not sites:
+        return f"{what}: the network has no site yet"
+    if any(not item.reasons for item in sites):
+        return f"{what} for the next round: there is a place that fits"
+    busy = [item for item in sites if all(not r.lasting for r in item.reasons)]
+    if busy:
+        return f"{what} for free units: {len(busy)} of {len(sites)} pools fit but are busy"
+    return f"{what}: no pool of the network can meet this requirement"
+
+
+def _settled_summary(order: OrderDetail) -> str:
+    sites = sorted({task.site_id for task in order.task_list if task.site_id is not None})
+    where = f" at {', '.join(sites)}" if sites else ""
+    reasons = sorted({f"{task.reason} {task.detail}".strip() for task in order.task_list if task.reason})
+    return f"{order.state.value}{where}" + (f": {'; '.join(reasons)}" if reasons else "")
