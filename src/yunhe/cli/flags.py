@@ -140,7 +140,7 @@ def build_order(flags: OrderFlags, command: Sequence[str], folder: Path) -> Orde
     run: dict[str, object] = {
         "command": list(command),
         "env": dict(_assignment(entry) for entry in flags.env or ()),
-        "files": read_files(_file_names(flags, command, folder), folder),
+        "files": _files(flags, command, folder),
         "outputs": flags.output,
     }
     order: dict[str, object] = {
@@ -171,9 +171,14 @@ def named_files(command: Iterable[str], folder: Path) -> list[str]:
     return found
 
 
-def _file_names(flags: OrderFlags, command: Sequence[str], folder: Path) -> list[str]:
+def _files(flags: OrderFlags, command: Sequence[str], folder: Path) -> dict[str, str]:
     attached = named_files(command, folder) if flags.attach else []
-    return list(dict.fromkeys([*attached, *(Path(name).as_posix() for name in flags.file or ())]))
+    names = dict.fromkeys([*attached, *(Path(name).as_posix() for name in flags.file or ())])
+    try:
+        return read_files(names, folder)
+    except InvalidInput as error:
+        way_out = "--no-attach leaves out files that the command names; the job can fetch large data where it runs"
+        raise type(error)(error.message, field=error.field, hint=way_out if attached else error.hint) from error
 
 
 def _data(text: str | None) -> dict[str, str] | None:

@@ -1,0 +1,155 @@
+"""What people see when something is wrong, and which status scripts get."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.sdk.answers import order
+from tests.sdk.scripted import Reply, Script
+from yunhe.core import errors
+from yunhe.core.lifecycle import OrderState
+from yunhe.wire.api import OrderPage, WhoAmI
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InvalidInput("bad", field="state"), 2),
+        (errors.TooLarge("big"), 2),
+        (errors.Conflict("ended"), 3),
+        (errors.InsufficientFunds("no money"), 3),
+        (errors.QuotaExceeded("full"), 3),
+        (errors.NotFound("no such order"), 4),
+        (errors.Forbidden("not yours"), 4),
+        (errors.Unauthenticated("unknown key"), 4),
+        (errors.StorageFull("disk full"), 5),
+    ],
+)
+def test_each_kind_of_error_has_its_status(error: errors.YunheError, code: int, yunhe: Run, script: Script) -> None:
+    script.say(error)
+    shown = yunhe("show", "o-1")
+    assert shown.code == code
+    assert shown.out == ""
+    where = f"{error.field}: " if error.field else ""
+    assert shown.err.splitlines()[0] == f"error: {where}{error.message}"
+    assert ("hint: " in shown.err) == bool(error.hint)
+
+
+def test_no_hub_says_how_to_start_one(yunhe: Run) -> None:
+    shown = yunhe("--url", "http://127.0.0.1:1", "orders")
+    assert shown.code == 5
+    assert "http://127.0.0.1:1" in shown.err
+    assert "yunhe up" in shown.err
+
+
+def test_json_is_one_document_and_nothing_else(yunhe: Run, script: Script) -> None:
+    page = OrderPage(orders=(order(),))
+    script.say(page)
+    shown = yunhe("orders", "--json")
+    assert OrderPage.model_validate_json(shown.out) == page
+    assert shown.err == ""
+
+
+def test_a_table_without_a_terminal_has_no_colour_and_no_cuts(yunhe: Run, script: Script) -> None:
+    long = "x" * 80
+    script.say(OrderPage(orders=(order().model_copy(update={"name": long}),)))
+    shown = yunhe("orders")
+    header, row = shown.out.splitlines()
+    assert header.split()[:3] == ["order", "name", "state"]
+    assert long in row
+    assert "\x1b" not in shown.out
+
+
+def test_what_a_site_wrote_cannot_steer_the_terminal(yunhe: Run, script: Script) -> None:
+    script.say(OrderPage(orders=(order().model_copy(update={"name": "\x1b[2Jevil\r\n"}),)))
+    shown = yunhe("orders")
+    assert "\x1b" not in shown.out
+    assert len(shown.out.splitlines()) == 2
+
+
+def test_logs_are_copied_byte_by_byte(script: Script) -> None:
+    raw = b"\xff\xfe not utf-8 \x00\r\n"
+    headers = {"Yunhe-Next-Offset": str(len(raw)), "Yunhe-Complete": "true"}
+    script.say(Reply(raw, 200, headers), Reply(b"", 200, headers))
+    environment = os.environ | {"YUNHE_URL": script.url}
+    done = subprocess.run(
+        [sys.executable, "-m", "yunhe.cli.main", "logs", "o-1"],
+        env=environment,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == raw
+
+
+def test_wait_that_is_too_long_has_a_status_of_its_own(yunhe: Run, script: Script) -> None:
+    script.say(order(OrderState.RUNNING))
+    shown = yunhe("wait", "o-1", "--timeout", "200ms")
+    assert shown.code == 124
+    assert "still running" in shown.err
+
+
+def test_ctrl_c_is_status_130_without_a_traceback(script: Script, folder: Path) -> None:
+    script.say(order(OrderState.RUNNING))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yunhe.cli.main", "wait", "o-1"],
+        env=os.environ | {"YUNHE_URL": script.url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 30
+        while not script.seen and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_login_stores_a_key_that_the_hub_knows(yunhe: Run, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = script.url
+    monkeypatch.delenv("YUNHE_URL")
+    monkeypatch.delenv("YUNHE_API_KEY")
+    script.say(errors.Unauthenticated("unknown key"))
+    assert yunhe("login", url, "--api-key", "k-1").code == 4
+    assert "found in         default" in yunhe("config").out
+    script.say(WhoAmI(organisation="acme", member="li.wei", role="customer"))
+    assert yunhe("login", url, "--api-key", "k-1").code == 0
+    assert script.seen[-1].headers["authorization"] == "Bearer k-1"
+    shown = yunhe("config")
+    assert url in shown.out
+    assert "k-1" not in shown.out + yunhe("config", "--json").out
+
+
+def test_completion_offers_ids_and_is_silent_without_a_hub(script: Script, folder: Path) -> None:
+    def complete(url: str) -> str:
+        environment = os.environ | {
+            "YUNHE_URL": url,
+            "_YUNHE_COMPLETE": "complete_bash",
+            "COMP_WORDS": "yunhe show o",
+            "COMP_CWORD": "2",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys; from yunhe.cli.main import main; sys.exit(main())"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    script.say(OrderPage(orders=(order(), order(order_id="other"), order(order_id="x"))))
+    assert complete(script.url).split() == ["o-1", "other"]
+    assert complete("http://127.0.0.1:1") == ""

@@ -1,0 +1,210 @@
+"""Orders written as options or as files: what is sent, what is refused before anything is sent."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Run
+from tests.sdk.answers import order
+from tests.sdk.scripted import Script
+from yunhe.core import errors
+from yunhe.core.lifecycle import OrderState
+from yunhe.wire.api import OfferView, PriceView, QuoteView, ReasonView, SiteReasonsView
+
+PRICE = PriceView(
+    compute_microcny=40_000, energy_microcny=10_000, transfer_microcny=0, line_microcny=0, total_microcny=50_000
+)
+OFFER = OfferView(
+    site_id="s-1",
+    site_name="zhangjiakou",
+    pool_id="s-1:cpu",
+    chip="unknown",
+    units_milli=1500,
+    memory_bytes=2**30,
+    run_ms=61_000,
+    start_utc_ms=1_790_000_000_000,
+    finish_utc_ms=1_790_000_061_000,
+    price=PRICE,
+    hold=PRICE,
+    carbon_mg=1234,
+)
+TOO_FAR = SiteReasonsView(
+    site_id="s-2",
+    site_name="qingyang",
+    pool_id="s-2:cpu",
+    reasons=(ReasonView(code="latency", need="<= 20ms rtt to shanghai", have="27.1ms", lasting=True),),
+)
+QUOTE = QuoteView(offers=(OFFER,), refused=(TOO_FAR,))
+
+
+def dry(yunhe: Run, *arguments: str) -> dict[str, object]:
+    shown = yunhe("submit", "--dry-run", *arguments)
+    assert (shown.code, shown.err) == (0, "")
+    loaded = yaml.safe_load(shown.out)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_every_option_reaches_the_order(yunhe: Run, folder: Path) -> None:
+    (folder / "extra.txt").write_text("extra")
+    loaded = dry(
+        yunhe,
+        *("--compute", "0.05TFLOPS@fp64", "--chip", "kunpeng-920", "--slots", "2", "--memory", "1GiB"),
+        *("--card-memory", "32GiB", "--latency", "20ms:shanghai", "--latency", "9ms:beijing:one-way"),
+        *("--bandwidth", "10Gbps", "--data", "500GB:beijing", "--residency", "Hebei", "--residency", "Inner Mongolia"),
+        *("--tier", "1", "--max-carbon", "400g/kWh", "--site", "s-1", "--name", "my job", "--duration", "1h30m"),
+        *("--deadline", "6h", "--budget", "2CNY", "--prefer", "carbon", "--array", "20", "--priority", "3"),
+        *("--retries", "1", "--env", "A=1", "--env", "B=x=y", "--file", "extra.txt", "--output", "out.json"),
+        *("--", "python3", "-c", "print(1)"),
+    )
+    assert loaded == {
+        "name": "my job",
+        "run": {
+            "command": ["python3", "-c", "print(1)"],
+            "env": {"A": "1", "B": "x=y"},
+            "files": {"extra.txt": "extra"},
+            "outputs": ["out.json"],
+        },
+        "requirement": {
+            "compute": "0.05TFLOPS@fp64",
+            "chip": "kunpeng-920",
+            "slots": 2,
+            "memory": "1GiB",
+            "card_memory": "32GiB",
+            "latency": ["20ms:shanghai", "9ms:beijing:one-way"],
+            "bandwidth": "10Gbps",
+            "data": {"at": "beijing", "size": "500GB"},
+            "residency": ["Hebei", "Inner Mongolia"],
+            "tier": 1,
+            "max_carbon": "400g/kWh",
+            "sites": ["s-1"],
+        },
+        "duration": "1h30m",
+        "deadline": "6h",
+        "budget": "2CNY",
+        "preference": "carbon",
+        "array": 20,
+        "priority": 3,
+        "retries": 1,
+    }
+
+
+def files_of(loaded: dict[str, object]) -> dict[str, str]:
+    run = loaded["run"]
+    assert isinstance(run, dict)
+    files: dict[str, str] = run.get("files", {})
+    return files
+
+
+def test_files_that_the_command_names_are_sent_along(yunhe: Run, folder: Path) -> None:
+    (folder / "job.py").write_text("print('é')\n", encoding="utf-8")
+    (folder / "conf").mkdir()
+    (folder / "conf" / "a.toml").write_text("x = 1\n")
+    (folder.parent / "outside.txt").write_text("secret")
+    command = ("python3", "./job.py", "--config=conf/a.toml", "../outside.txt", str(folder / "job.py"), "absent.py")
+    assert files_of(dry(yunhe, "--", *command)) == {"job.py": "print('é')\n", "conf/a.toml": "x = 1\n"}
+    assert files_of(dry(yunhe, "--no-attach", "--", *command)) == {}
+
+
+def test_a_link_out_of_the_folder_is_not_sent(yunhe: Run, folder: Path) -> None:
+    (folder.parent / "outside.txt").write_text("secret")
+    (folder / "link.txt").symlink_to(folder.parent / "outside.txt")
+    shown = yunhe("submit", "--dry-run", "--", "cat", "link.txt")
+    assert shown.code == 2
+    assert "secret" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [("model.bin", b"\x00\xff", "model.bin is not text"), ("big.txt", b"x" * (2**20 + 1), "more than 1 MiB")],
+)
+def test_what_cannot_be_sent_along_is_refused_with_the_way_out(
+    name: str, content: bytes, says: str, yunhe: Run, folder: Path
+) -> None:
+    (folder / name).write_bytes(content)
+    shown = yunhe("submit", "--dry-run", "--", "cat", name)
+    assert shown.code == 2
+    assert says in shown.err
+    assert "--no-attach" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("--cores", "many", "--", "ls"), "requirement.cores"),
+        (("--cores", "nan", "--", "ls"), "requirement.cores"),
+        (("--array", "-1", "--", "ls"), "array"),
+        (("--data", "500GB", "--", "ls"), "--data"),
+        (("--env", "A", "--", "ls"), "--env"),
+        (("--env", "1A=x", "--", "ls"), "run.env"),
+        (("--output", "/etc/passwd", "--", "ls"), "run.outputs"),
+        (("a.yaml", "--cores", "1"), "--cores"),
+        (("a.yaml", "--", "ls"), "FILE"),
+    ],
+)
+def test_a_wrong_option_is_one_line_with_its_field(arguments: tuple[str, ...], field: str, yunhe: Run) -> None:
+    shown = yunhe("submit", "--dry-run", *arguments)
+    assert shown.code == 2
+    assert shown.err.startswith(f"error: {field}")
+    assert "Traceback" not in shown.err
+    assert len(shown.err.splitlines()) <= 2
+
+
+def test_nothing_to_submit_says_what_to_write(yunhe: Run) -> None:
+    shown = yunhe("submit", "--cores", "1")
+    assert shown.code == 2
+    assert "-- COMMAND" in shown.err
+
+
+def test_a_placed_order_is_told_with_its_best_offer_and_its_hold(yunhe: Run, script: Script) -> None:
+    script.say(QUOTE, order())
+    shown = yunhe("submit", "--cores", "1", "--", "ls", "-l")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.splitlines() == [
+        "o-1 order open, at most 0.05CNY (held)",
+        "  best offer: zhangjiakou (s-1:cpu), expected 0.05CNY (compute 0.04CNY, energy 0.01CNY)",
+    ]
+    assert json.loads(script.seen[1].body)["run"]["command"] == ["ls", "-l"]
+
+
+def test_several_files_are_all_checked_before_the_first_is_sent(yunhe: Run, script: Script, folder: Path) -> None:
+    (folder / "good.yaml").write_text("run: {command: [ls]}\n")
+    (folder / "bad.yaml").write_text("run: {comand: [ls]}\n")
+    shown = yunhe("submit", "good.yaml", "bad.yaml")
+    assert shown.code == 2
+    assert "bad.yaml: run.comand" in shown.err
+    assert script.seen == []
+
+
+def test_a_refused_order_does_not_keep_back_the_next(yunhe: Run, script: Script, folder: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (folder / name).write_text("run: {command: [ls]}\n")
+    script.say(QUOTE, errors.OverBudget("the best offer is 3CNY", field="budget"), QUOTE, order(order_id="o-2"))
+    shown = yunhe("submit", "a.yaml", "b.yaml")
+    assert shown.code == 3
+    assert "error: budget: a.yaml: the best offer is 3CNY" in shown.err
+    assert "o-2" in shown.out
+
+
+def test_waiting_ends_with_the_orders_own_status(yunhe: Run, script: Script) -> None:
+    script.say(QUOTE, order(), order(OrderState.RUNNING), order(OrderState.SUCCEEDED, settled=True))
+    shown = yunhe("submit", "--wait", "--", "ls")
+    assert shown.code == 0
+    assert "o-1 succeeded after 3.2s, charged 0.012CNY" in shown.out
+    assert shown.err.splitlines() == ["o-1 running", "o-1 succeeded"]
+    script.say(order(), order(OrderState.CANCELLED, settled=True))
+    shown = yunhe("submit", "--wait", "--json", "--", "ls")
+    assert shown.code == 1
+    assert json.loads(shown.out)["orders"][0]["state"] == "cancelled"
+
+
+def test_a_quote_shows_offers_and_what_is_missing_elsewhere(yunhe: Run, script: Script) -> None:
+    script.say(QUOTE)
+    shown = yunhe("quote", "--cores", "1.5")
+    assert shown.code == 0
+    assert "zhangjiakou" in shown.out
+    assert "0.05CNY" in shown.out
+    assert "latency: needs <= 20ms rtt to shanghai, has 27.1ms" in shown.out
+    assert QuoteView.model_validate_json(yunhe("quote", "--cores", "1.5", "--json").out) == QUOTE
