@@ -11,6 +11,8 @@ MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
 MAX_PARAMETERS = 7
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
 # The contract between processes is one list of messages; it is read from top to bottom and has no code in it.
 LONGER = {"src/yunhe/wire/api.py": 700}
 
@@ -18,9 +20,9 @@ LONGER = {"src/yunhe/wire/api.py": 700}
 def too_large(path: Path, tree: ast.Module) -> list[str]:
     found = []
     for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if not isinstance(node, Function):
             continue
-        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        lines = own_lines(node)
         if lines > MAX_FUNCTION_LINES:
             found.append(f"{path.name}:{node.lineno} {node.name} has {lines} lines")
         parameters = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
@@ -30,14 +32,24 @@ def too_large(path: Path, tree: ast.Module) -> list[str]:
     return found
 
 
-def is_command(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def own_lines(node: Function) -> int:
+    """Lines of a function without those of the functions inside it, which are measured by themselves (routes)."""
+    lines = (node.end_lineno or node.lineno) - node.lineno + 1
+    return lines - sum(own_lines(inner) for inner in node.body if isinstance(inner, Function))
+
+
+def is_command(node: Function) -> bool:
     """The parameters of a command line or of an HTTP route are its options: the decorator reads them by name."""
     verbs = {"command", "callback", "get", "post", "put", "delete", "patch"}
     calls = (d.func for d in node.decorator_list if isinstance(d, ast.Call))
     return any(isinstance(call, ast.Attribute) and call.attr in verbs for call in calls)
 
 
-@pytest.mark.parametrize("path", python_files(SRC) + python_files(ROOT / "examples"), ids=shown)
+# A migration is history: a list of tables as they were, written once.
+MEASURED = [path for path in python_files(SRC) if path.parent.name != "versions"] + python_files(ROOT / "examples")
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=shown)
 def test_sizes(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= LONGER.get(shown(path), MAX_FILE_LINES), f"{shown(path)} has {lines} lines"
