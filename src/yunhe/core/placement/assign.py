@@ -56,8 +56,9 @@ class Assigner:
         self._memory: list[int] = columns.free_memory.tolist()
         self._weight = order.weights(accounts)
         self._used = np.array([account.used_milli for account in accounts], dtype=np.float64)
-        self._quota = [HUGE if a.quota_milli is None else max(0, a.quota_milli - a.used_milli) for a in accounts]
-        self._within: list[int] = list(self._quota)  # milli that each account may still take
+        quota = [HUGE if a.quota_milli is None else max(0, a.quota_milli - a.used_milli) for a in accounts]
+        self._quota = np.array(quota, dtype=np.int64)
+        self._within: list[int] = self._quota.tolist()  # milli that each account may still take
         # [shape, account]: True once no pool can take one more task of it in this round.
         self._closed: Bools = np.zeros((shapes, len(accounts)), dtype=bool)
         # The least that one task takes: the size by which shares are reckoned.
@@ -240,7 +241,8 @@ class Assigner:
 
     def _taken(self) -> Floats:
         """Milli that each account was given in this round."""
-        return np.array(self._quota, dtype=np.float64) - np.array(self._within, dtype=np.float64)
+        taken: Ints = self._quota - np.array(self._within, dtype=np.int64)
+        return taken.astype(np.float64)
 
     def _give(self, rows: order.Rows, pools: Ints, tasks: Ints) -> None:
         self._budget -= int(tasks.sum())
