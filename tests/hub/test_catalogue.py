@@ -251,7 +251,22 @@ def test_supply_is_what_a_round_sees(tx: Tx) -> None:
     assert [(site.id, site.connected) for site in seen.sites] == [("a", False), ("b", True)]
     assert [pool.id for pool in seen.pools] == ["a:cpu", "b:cpu"]
     assert seen.free == (Free(4000, 8 * GIB), Free(3500, 7 * GIB))
-    assert seen.pools[0].price_microcny_per_unit_hour == catalogue.site(tx.conn, "a").price_core_hour
+    kept = catalogue.site(tx.conn, "a")
+    for name in ("name", "provider", "region", "cluster", "lat", "lon", "pue_milli", "tier", "bandwidth_bps", "state"):
+        assert getattr(seen.sites[0], name) == getattr(kept, name)
+    (pool,) = catalogue.list_pools(tx.conn, "a")
+    for name in (
+        "kind",
+        "chip",
+        "stack",
+        "capacity_milli",
+        "memory_bytes",
+        "max_slot_milli",
+        "rates",
+        "watts_per_unit",
+    ):
+        assert getattr(seen.pools[0], name) == getattr(pool, name)
+    assert seen.pools[0].price_microcny_per_unit_hour == kept.price_core_hour
     assert "shanghai" in seen.places
 
 

@@ -6,6 +6,8 @@ updates in sorted order.  A certificate may shrink a pool under what is used; th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -46,7 +48,6 @@ __all__ = [
 ]
 
 SUPPLY_TOPIC = "supply"  # notified when more may fit than before
-PLACING = (SiteState.APPROVED, SiteState.ACTIVE, SiteState.PAUSED)  # sites that a round sees
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -82,67 +83,48 @@ def pools_by_id(conn: Connection, pool_ids: Sequence[str]) -> dict[str, PoolReco
 
 def supply(conn: Connection, now_ms: int, connected_within_ms: int) -> Supply:
     """The whole network as a round sees it; the site's own pause looks like the operator's."""
-    sites = {row.id: row for row in store.list_sites(conn, PLACING)}
+    sites: list[Site] = []
+    prices: dict[str, tuple[int, int]] = {}
+    for contact_ms, accepting, core_hour, card_hour, *columns in store.supply_sites(conn):
+        connected = contact_ms is not None and now_ms - contact_ms <= connected_within_ms
+        at = _supply_site(connected, accepting, *columns)
+        sites.append(at)
+        prices[at.id] = (core_hour, card_hour)
     pools: list[Pool] = []
     free: list[Free] = []
-    for row in store.supply_rows(conn, PLACING):
-        at = sites.get(row.site_id)
-        if at is None:  # approved between the two queries
+    for taken_milli, taken_memory, *columns in store.supply_pools(conn):
+        price = prices.get(columns[1])
+        if price is None:  # a site that rounds do not see
             continue
-        kind = PoolKind(row.kind)
-        pools.append(
-            Pool(
-                id=row.id,
-                site_id=row.site_id,
-                kind=kind,
-                chip=row.chip,
-                stack=row.stack,
-                capacity_milli=row.capacity_milli,
-                memory_bytes=row.memory_bytes,
-                card_memory_bytes=row.card_memory_bytes,
-                max_slot_milli=row.max_slot_milli,
-                rates=store.parse_rates(row.rates),
-                price_microcny_per_unit_hour=unit_price(at, kind),
-                watts_per_unit=row.watts_per_unit,
-            )
-        )
-        free.append(
-            Free(
-                max(0, row.capacity_milli - row.foreign_milli - row.used_milli),
-                max(0, row.memory_bytes - row.foreign_memory - row.used_memory),
-            )
-        )
-    return Supply(
-        sites=tuple(_supply_site(at, at.connected(now_ms, connected_within_ms)) for at in sites.values()),
-        pools=tuple(pools),
-        free=tuple(free),
-        places=place_coordinates(),
-    )
+        pool = _supply_pool(*price, *columns)
+        pools.append(pool)
+        free.append(Free(max(0, pool.capacity_milli - taken_milli), max(0, pool.memory_bytes - taken_memory)))
+    return Supply(tuple(sites), tuple(pools), tuple(free), place_coordinates())
+
+
+# Equal rows are equal values: a round reads the same ones again and again, so they are made once.
+@lru_cache(maxsize=16_384)
+def _supply_site(connected: bool, accepting: bool, *columns: Any) -> Site:
+    *physical, state = columns
+    shown = SiteState(state)
+    if shown is SiteState.ACTIVE and not accepting:
+        shown = SiteState.PAUSED
+    values: tuple[Any, ...] = (*physical, shown, connected)
+    return Site(*values)
+
+
+@lru_cache(maxsize=16_384)
+def _supply_pool(core_hour: int, card_hour: int, *columns: Any) -> Pool:
+    pool_id, site_id, kind_name, *sizes, rates, watts = columns
+    kind = PoolKind(kind_name)
+    price = core_hour if kind is PoolKind.CPU else card_hour
+    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, store.parse_rates(rates), price, watts)
+    return Pool(*values)
 
 
 def unit_price(at: SiteRecord, kind: PoolKind) -> int:
     """Micro-CNY per core hour or card hour."""
     return at.price_core_hour if kind is PoolKind.CPU else at.price_card_hour
-
-
-def _supply_site(at: SiteRecord, connected: bool) -> Site:
-    paused = at.state is SiteState.ACTIVE and not at.accepting
-    return Site(
-        id=at.id,
-        name=at.name,
-        provider=at.provider,
-        region=at.region,
-        cluster=at.cluster,
-        lat=at.lat,
-        lon=at.lon,
-        pue_milli=at.pue_milli,
-        carbon_g_per_kwh=at.carbon_g_per_kwh,
-        power_price_microcny_per_kwh=at.power_price_microcny_per_kwh,
-        tier=at.tier,
-        bandwidth_bps=at.bandwidth_bps,
-        state=SiteState.PAUSED if paused else at.state,
-        connected=connected,
-    )
 
 
 # --- the states of a site -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,6 @@ from sqlalchemy import (
     Index,
     Integer,
     Row,
-    Select,
     Table,
     Text,
     and_,
@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from yunhe.core.demand import Precision
-from yunhe.core.supply import PoolKind, Rate, SiteState
+from yunhe.core.supply import Pool, PoolKind, Rate, Site, SiteState
 from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
 from yunhe.hub.platform.db import insert_ignore, metadata
 from yunhe.wire.link import BenchmarkResult, PoolDigest
@@ -227,35 +227,40 @@ def find_pools(conn: Connection, pool_ids: Sequence[str]) -> dict[str, PoolRecor
     return {row.id: _pool(row) for row in conn.execute(select(pool).where(pool.c.id.in_(pool_ids)))}
 
 
-def supply_rows(conn: Connection, states: Sequence[SiteState]) -> Sequence[Row[Any]]:
-    """What a round needs of the pools at sites in these states, sorted by id."""
-    return conn.execute(_supply_query([state.value for state in states])).all()
-
-
-def _supply_query(states: Sequence[str]) -> Select[Any]:
-    columns = pool.c
-    return (
-        select(
-            columns.id,
-            columns.site_id,
-            columns.kind,
-            columns.chip,
-            columns.stack,
-            columns.capacity_milli,
-            columns.memory_bytes,
-            columns.card_memory_bytes,
-            columns.max_slot_milli,
-            columns.rates,
-            columns.watts_per_unit,
-            columns.used_milli,
-            columns.used_memory,
-            columns.foreign_milli,
-            columns.foreign_memory,
-        )
-        .join(site, site.c.id == columns.site_id)
-        .where(columns.retired.is_(false()), site.c.state.in_(states))
-        .order_by(columns.id)
+# A round reads these two with every snapshot, so they are made once and their rows are taken as plain tuples.
+_SEEN_BY_ROUNDS = and_(site.c.state != SiteState.PENDING.value, site.c.state != SiteState.LEFT.value)
+_SUPPLY_SITES = (
+    select(
+        site.c.last_contact_ms,
+        site.c.accepting,
+        site.c.price_core_hour,
+        site.c.price_card_hour,
+        *(site.c[field.name] for field in fields(Site) if field.name != "connected"),
     )
+    .where(_SEEN_BY_ROUNDS)
+    .order_by(site.c.id)
+)
+_SUPPLY_POOLS = (
+    select(
+        pool.c.used_milli + pool.c.foreign_milli,
+        pool.c.used_memory + pool.c.foreign_memory,
+        *(pool.c[field.name] for field in fields(Pool) if field.name != "price_microcny_per_unit_hour"),
+    )
+    .where(pool.c.retired.is_(false()))
+    .order_by(pool.c.id)
+)
+
+
+def supply_sites(conn: Connection) -> Sequence[tuple[Any, ...]]:
+    """(last contact ms, accepting, price of a core hour, of a card hour, *fields of core.supply.Site but `connected`)."""
+    rows: Sequence[Any] = conn.execute(_SUPPLY_SITES).all()
+    return rows
+
+
+def supply_pools(conn: Connection) -> Sequence[tuple[Any, ...]]:
+    """(taken 1/1000 units, taken bytes, *fields of core.supply.Pool but its price), of all certified pools."""
+    rows: Sequence[Any] = conn.execute(_SUPPLY_POOLS).all()
+    return rows
 
 
 @lru_cache(maxsize=16_384)
