@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Usage: run-tests.sh [sqlite|postgresql] [PYTEST_OPTION...]
-# Without a database: the Debian packages, the checks, all tests on SQLite, then the hub's tests on PostgreSQL.
+# Without a database: the Debian packages, the checks, then every test; those of the hub run on SQLite and, where it is
+# installed, on a private PostgreSQL. With a database: every test on SQLite alone, or the hub's on PostgreSQL alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
@@ -8,38 +9,34 @@ export PATH="$PWD/.venv/bin:$PATH"
 database=${1:-both}
 [ $# -eq 0 ] || shift
 
-# The tests whose ground is the hub's database; those that are there run again on PostgreSQL.
-on_postgresql=()
+# Folders whose tests stand on the hub's database.
+on_the_hub=()
 for folder in tests/hub tests/e2e tests/faults; do
-  [ -d "$folder" ] && on_postgresql+=("$folder")
+  if [ -d "$folder" ]; then on_the_hub+=("$folder"); fi
 done
-
-on_sqlite() {
-  echo "== tests on SQLite"
-  env -u YUNHE_TEST_DATABASE_URL pytest -ra "$@" tests
-}
-
-on_postgresql() {
-  echo "== tests on PostgreSQL"
-  if ! tools/with-postgresql.sh --find >/dev/null; then
-    if [ "$database" = postgresql ]; then
-      tools/with-postgresql.sh --find
-    fi
-    echo "SKIPPED: tests on PostgreSQL (${on_postgresql[*]}): it is not installed, see above"
-    return 0
-  fi
-  tools/with-postgresql.sh pytest -ra "$@" "${on_postgresql[@]}"
-}
 
 case $database in
   both)
     tools/install-debian.sh
     tools/check.sh
-    on_sqlite "$@"
-    on_postgresql "$@"
+    echo "== tests"
+    if tools/with-postgresql.sh --find >/dev/null 2>&1; then
+      tools/with-postgresql.sh pytest -ra "$@" tests
+    else
+      env -u YUNHE_TEST_DATABASE_URL pytest -ra "$@" tests
+    fi
     ;;
-  sqlite) on_sqlite "$@" ;;
-  postgresql) on_postgresql "$@" ;;
-  *) echo "run-tests.sh: sqlite or postgresql, not '$database'" >&2; exit 2 ;;
+  sqlite)
+    echo "== tests on SQLite"
+    env -u YUNHE_TEST_DATABASE_URL pytest -ra -k "not postgresql" "$@" tests
+    ;;
+  postgresql)
+    echo "== tests on PostgreSQL"
+    tools/with-postgresql.sh pytest -ra -k "not sqlite" "$@" "${on_the_hub[@]}"
+    ;;
+  *)
+    echo "run-tests.sh: sqlite or postgresql, not '$database'" >&2
+    exit 2
+    ;;
 esac
 echo "== done in $SECONDS s"
