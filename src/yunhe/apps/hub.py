@@ -191,6 +191,30 @@ async def _bootstrap(platform: Platform, data_dir: Path) -> None:
         log.warning("the first operator's key is in %s", file)
 
 
+def init(settings: HubSettings) -> Path | None:
+    """Make the database and the first operator's key; the key's file, None where there was an operator before."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = settings.data_dir / OPERATOR_KEY_FILE
+    platform = open_platform(settings, SystemClock(), lambda _point: None)
+
+    async def first_key() -> None:
+        platform.signals.bind(asyncio.get_running_loop())
+        platform.writer.start()
+        try:
+            await _bootstrap(platform, settings.data_dir)
+        finally:
+            await asyncio.to_thread(platform.writer.stop)
+
+    before = file.stat().st_mtime_ns if file.exists() else None
+    try:
+        migrate.upgrade(platform.db)
+        asyncio.run(first_key())
+    finally:
+        platform.readers.shutdown(wait=False)
+        platform.db.close()
+    return file if file.exists() and file.stat().st_mtime_ns != before else None
+
+
 def serve(settings: HubSettings) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
     hub = build(settings)

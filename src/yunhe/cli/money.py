@@ -15,12 +15,16 @@ app = typer.Typer()
 
 CNY_UNIT = "CNY"
 
+Organisation = Annotated[
+    str | None, typer.Option("--organisation", help="Another organisation (operators and auditors).")
+]
+
 
 @app.command(epilog=example("yunhe balance --json"))
-def balance(ctx: typer.Context, as_json: AsJson = False) -> None:
+def balance(ctx: typer.Context, organisation: Organisation = None, as_json: AsJson = False) -> None:
     """Show your organisation's balance."""
     with connect(ctx) as hub:
-        view = hub.balance()
+        view = hub.balance(organisation)
     if as_json:
         show_json(view)
         return
@@ -39,11 +43,12 @@ def balance(ctx: typer.Context, as_json: AsJson = False) -> None:
 def invoice(
     ctx: typer.Context,
     month: Annotated[str, typer.Argument(help="The month (UTC), as 2026-11.")],
+    organisation: Organisation = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the invoice of a month."""
     with connect(ctx) as hub:
-        view = hub.invoice(month)
+        view = hub.invoice(month, organisation)
     if as_json:
         show_json(view)
         return
@@ -86,10 +91,15 @@ def trial_balance(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog=example("yunhe ledger postings --json"))
-def postings(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List every move of money in the order of booking."""
+def postings(
+    ctx: typer.Context,
+    account: Annotated[str | None, typer.Option(help="Only of this account (yunhe ledger trial-balance).")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List moves of money, newest first."""
     with connect(ctx) as hub:
-        found = tuple(hub.postings())
+        found = tuple(hub.postings(account, limit))
     if as_json:
         show_json(PostingPage(postings=found))
         return

@@ -8,7 +8,6 @@ import typer
 from yunhe.cli.connection import connect, session_of
 from yunhe.cli.options import AsJson, example
 from yunhe.cli.output import show_json, show_pairs, show_table
-from yunhe.cli.wording import NONE
 from yunhe.core.errors import InvalidInput
 from yunhe.core.units import format_money
 from yunhe.sdk.client import Client
@@ -78,26 +77,25 @@ def config(ctx: typer.Context, as_json: AsJson = False) -> None:
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show whether the hub answers and what it is doing."""
     with connect(ctx) as hub:
-        me, stats, sites, balance = hub.whoami(), hub.stats(), hub.sites(), hub.balance()
-        profile = hub.profile
+        me, sites, balance, profile = hub.whoami(), hub.sites(), hub.balance(), hub.profile
+        stats = hub.stats() if me.role in ("operator", "auditor") else None
     active = [site for site in sites if site.state == "active" and site.connected]
     if as_json:
-        parts = {"whoami": me, "stats": stats, "balance": balance}
-        documents = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        parts = {"whoami": me, "balance": balance, "stats": stats}
+        documents = {name: part and part.model_dump(mode="json") for name, part in parts.items()}
         show_json({"url": profile.url, "sites": len(sites), "sites_active": len(active), **documents})
         return
-    orders = ", ".join(f"{n} {state}" for state, n in stats.orders.items() if n)
-    show_pairs(
-        (
-            ("hub", f"{profile.url} (from {profile.source})"),
-            ("you", f"{me.member} of {me.organisation}, {me.role}"),
-            ("available", format_money(balance.available_microcny)),
-            ("sites", f"{len(active)} active of {len(sites)}"),
-            ("orders", orders or "none"),
-            ("usage", f"{stats.usage_records} records, {stats.usage_gaps} gaps, {stats.disputed} disputed"),
-            ("leader", "this replica" if stats.leader else NONE),
-        )
-    )
+    pairs = [
+        ("hub", f"{profile.url} (from {profile.source})"),
+        ("you", f"{me.member} of {me.organisation}, {me.role}"),
+        ("available", format_money(balance.available_microcny)),
+        ("sites", f"{len(active)} active of {len(sites)}"),
+    ]
+    if stats is not None:
+        orders = ", ".join(f"{n} {state}" for state, n in stats.orders.items() if n)
+        usage = f"{stats.usage_records} records, {stats.usage_gaps} gaps, {stats.disputed} charges disputed"
+        pairs += [("orders", orders or "none"), ("usage", usage), ("leader", "yes" if stats.leader else "no")]
+    show_pairs(pairs)
 
 
 def _ask_key(address: str) -> str:

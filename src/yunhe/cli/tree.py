@@ -39,10 +39,10 @@ TREE: Tree = {
     "invoice": Leaf("yunhe.cli.money", "Show the invoice of a month.", _MONEY),
     "deposit": Leaf("yunhe.cli.money", "Book money that an organisation has paid (operators).", _MONEY),
     "ledger": Branch(
-        "The books (operators and auditors).",
+        "The books.",
         {
             "trial-balance": Leaf("yunhe.cli.money", "Show every account's balance; each unit sums to zero."),
-            "postings": Leaf("yunhe.cli.money", "List every move of money in the order of booking."),
+            "postings": Leaf("yunhe.cli.money", "List moves of money, newest first."),
         },
         _MONEY,
     ),
@@ -51,8 +51,8 @@ TREE: Tree = {
     "hub": Branch(
         "Run a hub.",
         {
-            "init": Leaf("yunhe.cli.serving:hub", "Make the database and the operator's key."),
-            "serve": Leaf("yunhe.cli.serving:hub", "Run the hub until it is stopped."),
+            "init": Leaf("yunhe.cli.hub", "Make the database and the operator's key."),
+            "serve": Leaf("yunhe.cli.hub", "Run the hub until it is stopped."),
         },
         _RUN,
     ),

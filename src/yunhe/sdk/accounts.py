@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from yunhe.sdk.checked import checked
-from yunhe.sdk.orders import escaped
+from yunhe.sdk.orders import PAGE, escaped
 from yunhe.sdk.transport import Transport
 from yunhe.wire.api import (
     BalanceView,
@@ -30,26 +30,31 @@ class AccountCalls:
     def whoami(self) -> WhoAmI:
         return self._transport.get(WhoAmI, "/v1/whoami")
 
-    def balance(self) -> BalanceView:
-        return self._transport.get(BalanceView, "/v1/balance")
+    def balance(self, organisation: str | None = None) -> BalanceView:
+        """Of one's own organisation; operators and auditors may name another."""
+        return self._transport.get(BalanceView, "/v1/balance", _of(organisation))
 
-    def invoice(self, month: str) -> InvoiceView:
-        """The invoice of one month, written as "2026-11" (UTC)."""
-        return self._transport.get(InvoiceView, f"/v1/invoices/{escaped(month)}")
+    def invoice(self, month: str, organisation: str | None = None) -> InvoiceView:
+        """The invoice of one month, written as "2026-11" (UTC); operators and auditors may name an organisation."""
+        return self._transport.get(InvoiceView, f"/v1/invoices/{escaped(month)}", _of(organisation))
 
     def trial_balance(self) -> TrialBalance:
         """Every ledger account and the sum per unit, which is zero. For operators and auditors."""
         return self._transport.get(TrialBalance, "/v1/trial-balance")
 
-    def postings(self) -> Iterator[PostingView]:
-        """Every move of money in the order of booking, page by page. For operators and auditors."""
-        cursor: str | None = None
-        while True:
-            page = self._transport.get(PostingPage, "/v1/postings", {} if cursor is None else {"cursor": cursor})
+    def postings(self, account: str | None = None, limit: int | None = None) -> Iterator[PostingView]:
+        """Moves of money, newest first, page by page, at most `limit`: of one account, or all that one may see."""
+        query: dict[str, str | int] = {} if account is None else {"account": account}
+        left = limit
+        while left is None or left > 0:
+            query["limit"] = PAGE if left is None else min(PAGE, left)
+            page = self._transport.get(PostingPage, "/v1/postings", query)
             yield from page.postings
-            cursor = page.next_cursor
-            if cursor is None:
+            if page.next_cursor is None:
                 return
+            query["cursor"] = page.next_cursor
+            if left is not None:
+                left -= len(page.postings)
 
     def deposit(self, organisation: str, amount: str, reference: str) -> BalanceView:
         """Book money that came in, "100CNY"; the same `reference` is booked once. For operators."""
@@ -75,3 +80,7 @@ class AccountCalls:
     def revoke_key(self, key_id: str) -> KeyView:
         response = self._transport.change("DELETE", f"/v1/keys/{escaped(key_id)}", again=True)
         return self._transport.read(KeyView, response)
+
+
+def _of(organisation: str | None) -> dict[str, str | int]:
+    return {} if organisation is None else {"organisation": organisation}
