@@ -252,7 +252,7 @@ _SUPPLY_POOLS = (
 
 
 def supply_sites(conn: Connection) -> Sequence[tuple[Any, ...]]:
-    """(last contact ms, accepting, price of a core hour, of a card hour, *fields of core.supply.Site but `connected`)."""
+    """(last contact ms, accepting, core hour price, card hour price, *fields of core.supply.Site but `connected`)."""
     rows: Sequence[Any] = conn.execute(_SUPPLY_SITES).all()
     return rows
 
