@@ -50,6 +50,14 @@ class _Placement:
     assignment: Assignment
     shape: Shape
 
+    @property
+    def milli(self) -> int:
+        return self.assignment.milli // self.assignment.tasks
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.assignment.memory_bytes // self.assignment.tasks
+
 
 class Committer:
     def __init__(self, settings: HubSettings, shapes: Shapes) -> None:
@@ -92,8 +100,8 @@ class Committer:
 
     def _columns(self, tx: Tx, p: _Placement, limit_ms: int) -> dict[str, object]:
         return {
-            "milli": p.assignment.milli,
-            "memory_bytes": p.assignment.memory_bytes,
+            "milli": p.milli,
+            "memory_bytes": p.memory_bytes,
             "detail": "",
             "placed_ms": tx.now_ms,
             "started_ms": None,
@@ -105,8 +113,8 @@ class Committer:
         spec = self._shapes.spec(p.order.spec_hash)
         attempts = p.order.array * (1 + spec.retries)
         terms = LeaseTerms(
-            milli=p.assignment.milli,
-            memory_bytes=p.assignment.memory_bytes,
+            milli=p.milli,
+            memory_bytes=p.memory_bytes,
             chip=pool.chip,
             price_microcny_per_unit_hour=pool.price_microcny_per_unit_hour,
             power_price_microcny_per_kwh=site.power_price_microcny_per_kwh,
@@ -143,8 +151,8 @@ class Committer:
             epoch=task.epoch,
             pool=pool.id.partition(":")[2],
             slots=slots,
-            slot_milli=p.assignment.milli // slots,
-            slot_memory_bytes=p.assignment.memory_bytes // slots,
+            slot_milli=p.milli // slots,
+            slot_memory_bytes=p.memory_bytes // slots,
             run_limit_ms=p.shape.terms.run_limit_ms,
             disconnect_limit_ms=self._settings.disconnect_limit_ms,
             command=command_for(spec, pool.stack),
@@ -173,26 +181,24 @@ def _reserve(tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any
     sums: dict[str, tuple[int, int]] = {}
     for a in assignments:
         milli, memory = sums.get(a.pool_id, (0, 0))
-        sums[a.pool_id] = (milli + a.milli * a.tasks, memory + a.memory_bytes * a.tasks)
+        sums[a.pool_id] = (milli + a.milli, memory + a.memory_bytes)
     full = catalogue.reserve_many(tx, sums)
     # Where a sum does not fit, perhaps a part of it does.
-    placed = [a for a in assignments if a.pool_id not in full or catalogue.reserve(tx, a.pool_id, *_size(a))]
+    placed = [
+        a for a in assignments if a.pool_id not in full or catalogue.reserve(tx, a.pool_id, a.milli, a.memory_bytes)
+    ]
     quota: dict[str, int] = defaultdict(int)
     for a in placed:
-        quota[orders[a.order_id].org] += a.milli * a.tasks
+        quota[orders[a.order_id].org] += a.milli
     refused = accounts.reserve_quota(tx, quota)
     kept = []
     for a in placed:
         org = orders[a.order_id].org
-        if org in refused and accounts.reserve_quota(tx, {org: a.milli * a.tasks}):
-            catalogue.release(tx, a.pool_id, *_size(a))
+        if org in refused and accounts.reserve_quota(tx, {org: a.milli}):
+            catalogue.release(tx, a.pool_id, a.milli, a.memory_bytes)
         else:
             kept.append(a)
     return kept
-
-
-def _size(a: Assignment) -> tuple[int, int]:
-    return a.milli * a.tasks, a.memory_bytes * a.tasks
 
 
 def _pick_tasks(
