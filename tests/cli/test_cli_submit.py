@@ -152,6 +152,19 @@ def test_a_wrong_option_is_one_line_with_its_field(arguments: tuple[str, ...], f
     assert len(shown.err.splitlines()) <= 2
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("python3", "job.py", "--x"), "python3 job.py"),
+        (("/usr/bin/env", "python3", "-c", "print(1)"), "env python3"),
+        (("!", "x"), None),
+    ],
+)
+def test_an_order_is_named_after_its_command(command: tuple[str, ...], name: str | None, yunhe: Run) -> None:
+    assert dry(yunhe, "--", *command).get("name") == name
+    assert dry(yunhe, "--name", "mine", "--", *command)["name"] == "mine"
+
+
 def test_nothing_to_submit_says_what_to_write(yunhe: Run) -> None:
     shown = yunhe("submit", "--cores", "1")
     assert shown.code == 2

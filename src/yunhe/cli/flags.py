@@ -5,8 +5,10 @@ written and parsed where all orders are.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -24,6 +26,10 @@ _PLACE = "Where it may run"
 _ORDER = "The order"
 _JOB = "The job"
 _AFTER = "Then"
+
+NAME_WORDS = 3
+NAME_LENGTH = 40
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_][\w.:-]*", re.ASCII)
 
 Text = str | None
 Texts = list[str] | None
@@ -144,7 +150,7 @@ def build_order(flags: OrderFlags, command: Sequence[str], folder: Path) -> Orde
         "outputs": flags.output,
     }
     order: dict[str, object] = {
-        "name": flags.name,
+        "name": flags.name or _name_of(command),
         "run": _set_only(run),
         "requirement": _set_only(requirement),
         "duration": flags.duration,
@@ -169,6 +175,12 @@ def named_files(command: Iterable[str], folder: Path) -> list[str]:
             if len(candidate) < 200 and (folder / path).is_file():
                 found.append(path.as_posix())
     return found
+
+
+def _name_of(command: Sequence[str]) -> str | None:
+    """The command's first plain words, as `python3 job.py`; None (the default name) when there are none."""
+    words = list(takewhile(_PLAIN_WORD.fullmatch, (Path(word).name for word in command[:NAME_WORDS])))
+    return " ".join(words)[:NAME_LENGTH].strip() or None
 
 
 def _files(flags: OrderFlags, command: Sequence[str], folder: Path) -> dict[str, str]:

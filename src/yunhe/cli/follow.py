@@ -55,9 +55,13 @@ def tell_end(hub: Client, view: OrderView) -> None:
 def copy_log(hub: Client, order_id: str, task: int, follow: bool) -> None:
     """The log's bytes to stdout as they are: a program's output is not ours to change."""
     sys.stdout.flush()
+    empty = True
     for _, chunk in hub.log_chunks(order_id, task=task, follow=follow):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
+        empty = False
+    if empty:
+        remark(f"nothing in the log of task {task}; where the order is: yunhe why {order_id}")
 
 
 def _watch(hub: Client, order_id: str, timeout_s: float | None) -> OrderView:

@@ -84,7 +84,7 @@ def trial_balance(ctx: typer.Context, as_json: AsJson = False) -> None:
     else:
         show_table(("account", ">amount"), ((r.account, _amount(r.amount, r.unit)) for r in view.rows))
         for unit, total in view.sum_by_unit.items():
-            print(f"sum of {unit}: {_amount(total, unit)}")
+            print(f"sum of {unit.partition('/')[0]}: {_amount(total, unit)}")
         print(f"{view.postings} postings, {'balanced' if view.balanced else 'NOT BALANCED'}")
     if not view.balanced:
         raise typer.Exit(1)
