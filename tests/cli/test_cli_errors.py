@@ -75,7 +75,8 @@ def test_what_a_site_wrote_cannot_steer_the_terminal(yunhe: Run, script: Script)
 
 def test_logs_are_copied_byte_by_byte(script: Script) -> None:
     raw = b"\xff\xfe not utf-8 \x00\r\n"
-    headers = {"Yunhe-Next-Offset": str(len(raw)), "Yunhe-Complete": "true"}
+    attempts = {"Yunhe-Attempt": "1", "Yunhe-Latest-Attempt": "1"}
+    headers = {"Yunhe-Next-Offset": str(len(raw)), "Yunhe-Complete": "true", **attempts}
     script.say(Reply(raw, 200, headers), Reply(b"", 200, headers))
     environment = os.environ | {"YUNHE_URL": script.url}
     done = subprocess.run(

@@ -156,9 +156,18 @@ def test_ended_but_not_settled_is_not_over(script: Script, client: Client) -> No
     assert [view.settled for view in views] == [False, True]
 
 
-def log_reply(content: bytes, next_offset: int, complete: bool) -> Reply:
-    headers = {"Yunhe-Next-Offset": str(next_offset), "Yunhe-Complete": str(complete).lower()}
+def log_reply(content: bytes, next_offset: int, complete: bool, attempt: int = 1, latest: int = 1) -> Reply:
+    headers = {
+        "Yunhe-Next-Offset": str(next_offset),
+        "Yunhe-Complete": str(complete).lower(),
+        "Yunhe-Attempt": str(attempt),
+        "Yunhe-Latest-Attempt": str(latest),
+    }
     return Reply(content, 200, headers)
+
+
+def asked(script: Script, name: str) -> list[str]:
+    return [parse_qs(urlsplit(seen.target).query).get(name, [""])[0] for seen in script.seen]
 
 
 def test_a_followed_log_is_whole_lines_in_order(script: Script, client: Client) -> None:
@@ -168,14 +177,32 @@ def test_a_followed_log_is_whole_lines_in_order(script: Script, client: Client) 
         log_reply(b"o\n\xff\xfe\nlast", 15, True),
     )
     assert list(client.logs("o-1")) == ["one", "two", "\ufffd\ufffd", "last"]
-    offsets = [parse_qs(urlsplit(seen.target).query)["offset"] for seen in script.seen]
-    assert offsets == [["0"], ["6"], ["6"]]
+    assert asked(script, "offset") == ["0", "6", "6"]
+
+
+def test_a_followed_log_goes_on_with_the_next_attempt_from_its_begin(script: Script, client: Client) -> None:
+    script.say(
+        log_reply(b"", 0, False, attempt=0, latest=0),
+        log_reply(b"first\n", 6, False),
+        log_reply(b"broke\n", 12, True, attempt=1, latest=2),
+        log_reply(b"second\n", 7, False, attempt=2, latest=2),
+        log_reply(b"", 7, True, attempt=2, latest=2),
+    )
+    assert list(client.logs("o-1")) == ["first", "broke", "second"]
+    assert asked(script, "attempt") == ["", "", "1", "2", "2"]
+    assert asked(script, "offset") == ["0", "0", "6", "0", "7"]
+
+
+def test_one_attempt_by_name_is_that_one_alone(script: Script, client: Client) -> None:
+    script.say(log_reply(b"first\n", 6, True, attempt=1, latest=3))
+    assert list(client.logs("o-1", attempt=1)) == ["first"]
+    assert asked(script, "attempt") == ["1"]
 
 
 def test_a_log_that_is_not_followed_ends_where_it_is(script: Script, client: Client) -> None:
     script.say(log_reply(b"one\n", 4, False), log_reply(b"two\n", 8, False), log_reply(b"", 8, False))
     assert list(client.logs("o-1", follow=False)) == ["one", "two"]
-    assert all(parse_qs(urlsplit(seen.target).query)["follow_ms"] == ["0"] for seen in script.seen)
+    assert set(asked(script, "follow_ms")) == {"0"}
 
 
 def output(path: str, lease: str, content: bytes) -> OutputView:

@@ -52,11 +52,11 @@ def tell_end(hub: Client, view: OrderView) -> None:
         remark(f"  and {len(failed) - MOST_FAILURES} more tasks: yunhe show {view.id}")
 
 
-def copy_log(hub: Client, order_id: str, task: int, follow: bool) -> None:
+def copy_log(hub: Client, order_id: str, task: int, follow: bool, attempt: int | None = None) -> None:
     """The log's bytes to stdout as they are: a program's output is not ours to change."""
     sys.stdout.flush()
     empty = True
-    for _, chunk in hub.log_chunks(order_id, task=task, follow=follow):
+    for chunk in hub.log_chunks(order_id, task=task, follow=follow, attempt=attempt):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
         empty = False

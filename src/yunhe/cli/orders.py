@@ -82,10 +82,13 @@ def logs(
     order_id: OrderId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the program has ended.")] = False,
     task: Annotated[int, typer.Option("--task", min=0, help="Which task of an array order.")] = 0,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, help="An earlier attempt (yunhe show); the latest without.")
+    ] = None,
 ) -> None:
     """Print what an order's program wrote."""
     with connect(ctx) as hub:
-        copy_log(hub, order_id, task, follow)
+        copy_log(hub, order_id, task, follow, attempt)
 
 
 @app.command(epilog=example("yunhe wait ORDER --timeout 10m"))

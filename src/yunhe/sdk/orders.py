@@ -5,7 +5,8 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote as url_quote
 
@@ -56,6 +57,27 @@ class Patience:
         if time.monotonic() - self._since > OUTAGE_S:
             raise error
         time.sleep(1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """What the headers of a piece of a log say."""
+
+    next_offset: int
+    complete: bool
+    attempt: int  # 0: never placed yet
+    latest_attempt: int
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> "LogHead":
+        """Raises Unavailable when they are not a hub's."""
+        try:
+            numbers = [int(headers[f"Yunhe-{name}"]) for name in ("Next-Offset", "Attempt", "Latest-Attempt")]
+        except (KeyError, ValueError) as error:
+            raise errors.Unavailable(
+                "the answer is not a hub's log", hint="check the address: `yunhe config`"
+            ) from error
+        return cls(numbers[0], headers.get("Yunhe-Complete") == "true", numbers[1], numbers[2])
 
 
 class OrderCalls:
@@ -160,16 +182,20 @@ class OrderCalls:
             hold_now = hold
 
     def log_chunks(
-        self, order_id: str, *, task: int = 0, follow: bool = True, offset: int = 0
-    ) -> Iterator[tuple[int, bytes]]:
-        """The log of one task as raw bytes, each piece with the offset behind it.
+        self, order_id: str, *, task: int = 0, follow: bool = True, attempt: int | None = None
+    ) -> Iterator[bytes]:
+        """The log of one task as raw bytes: of `attempt`, or of the latest.
 
-        With `follow` until the log is complete, else what is there now. A repeat from a known offset goes on there.
+        With `follow` until the task is over, going on with the next attempt where one is made; else what is there.
         """
         patience = Patience()
+        go_on = follow and attempt is None
+        offset = 0
+        hold = HOLD_S if follow else 0.0
         while True:
-            hold = HOLD_S if follow else 0.0
-            query = {"task": task, "offset": offset, "follow_ms": int(hold * 1000)}
+            query: dict[str, str | int] = {"task": task, "offset": offset, "follow_ms": int(hold * 1000)}
+            if attempt:
+                query["attempt"] = attempt
             try:
                 response = self._transport.fetch(_path(order_id, "/logs"), query, hold=hold)
             except errors.Unavailable as error:
@@ -178,18 +204,20 @@ class OrderCalls:
                 patience.outage(error)
                 continue
             patience.answered()
-            before, offset = offset, int(response.headers.get("Yunhe-Next-Offset", offset + len(response.content)))
+            head = LogHead.of(response.headers)
             if response.content:
-                yield offset, response.content
-            complete = response.headers.get("Yunhe-Complete") == "true"
-            # A page may be cut by the hub's limit: what is there is read to its end even without following.
-            if complete if follow else offset == before:
+                yield response.content
+            before, offset, attempt = offset, head.next_offset, head.attempt or attempt
+            if head.complete and go_on and head.attempt < head.latest_attempt:
+                attempt, offset = head.attempt + 1, 0
+            elif head.complete if follow else offset == before:
+                # A page may be cut by the hub's limit: what is there is read to its end even without following.
                 return
 
-    def logs(self, order_id: str, *, task: int = 0, follow: bool = True) -> Iterator[str]:
+    def logs(self, order_id: str, *, task: int = 0, follow: bool = True, attempt: int | None = None) -> Iterator[str]:
         """The log of one task, line by line without line ends; bytes that are not UTF-8 become U+FFFD."""
         rest = b""
-        for _, chunk in self.log_chunks(order_id, task=task, follow=follow):
+        for chunk in self.log_chunks(order_id, task=task, follow=follow, attempt=attempt):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 yield line.decode("utf-8", errors="replace")

@@ -191,27 +191,39 @@ def customer_router(platform: Platform, accounts: Accounts, blobs: Blobs) -> API
         task: Annotated[int, Query(ge=0, le=100_000)] = 0,
         offset: Offset = 0,
         follow_ms: Annotated[int, Query(ge=0, le=MAX_FOLLOW_MS)] = 0,
+        attempt: Annotated[int | None, Query(ge=1, le=2**31)] = None,
     ) -> Response:
-        """Raw bytes from `offset` on; `Yunhe-Complete: true` when nothing more will come."""
+        """Raw bytes from `offset` on, of the latest attempt or the one named.
+
+        `Yunhe-Complete: true` when nothing more will come of the attempt, `Yunhe-Attempt` its number, and
+        `Yunhe-Latest-Attempt` the number to go on with.
+        """
         until = time.monotonic() + follow_ms / 1000
 
         def place(conn: sa.Connection) -> tuple[str, int]:
             views.check_sees(conn, who, order_id)
             return views.lease_of_task(conn, order_id, task)
 
-        lease_id, epoch = await platform.read(place)
+        lease_id, latest = await platform.read(place)
+        if attempt is not None and attempt > latest:
+            raise NotFound(f"task {task} has had {latest} attempts", field="attempt")
         with platform.signals.waiting(f"log:{lease_id}", f"order:{order_id}") as waiter:
             while True:
                 waiter.rearm()
-                over = await platform.read(partial(views.task_over, lease_id=lease_id))
+                epoch = latest if attempt is None else attempt
+                over = epoch < latest or await platform.read(partial(views.task_over, lease_id=lease_id))
                 chunk = await _in_thread(platform, partial(blobs.read_log, lease_id, epoch, offset))
                 end = offset + len(chunk)
                 if chunk or over or time.monotonic() >= until:
-                    complete = over and end >= blobs.log_size(lease_id, epoch)
-                    headers = {"Yunhe-Next-Offset": str(end), "Yunhe-Complete": str(complete).lower()}
+                    headers = {
+                        "Yunhe-Next-Offset": str(end),
+                        "Yunhe-Complete": str(over and end >= blobs.log_size(lease_id, epoch)).lower(),
+                        "Yunhe-Attempt": str(epoch),
+                        "Yunhe-Latest-Attempt": str(latest),
+                    }
                     return Response(chunk, media_type="application/octet-stream", headers=headers)
                 await waiter.wait(max(0.01, min(LOG_RECHECK_S, until - time.monotonic())))
-                lease_id, epoch = await platform.read(place)
+                _, latest = await platform.read(place)
 
     @api.get("/v1/orders/{order_id}/outputs")
     async def list_outputs(order_id: str, who: Customer) -> OutputList:
