@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.wire.link import PoolReport, StartLease, UsageTotals
 
 
-class SpawnFailed(YunheError):
-    """The engine did not take the job; the lease ends with this text as its detail."""
-
-    code = "spawn_failed"
+class SpawnFailed(Exception):
+    """The engine did not take the job; the lease ends with this text as its detail. Never leaves the site."""
 
 
 class LeaseKey(NamedTuple):

@@ -1,0 +1,257 @@
+"""Composition root of a site: join a network, serve it, pause and resume.
+
+data_dir/
+  site.toml   settings (0600)         key          the site's private key, 32 bytes (0600)
+  spool.sqlite  what must not be forgotten         paused   there while the site pauses itself
+  leases/     one folder per job      contact, boot, agent.lock, launcher.err   the agent's own
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
+
+from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
+from yunhe.site import link
+from yunhe.site.agent import PAUSE_FILE, Agent, AlreadyRunning, Superseded
+from yunhe.site.discover import share
+from yunhe.site.drivers.contract import Driver
+from yunhe.site.drivers.fake import FakeDriver
+from yunhe.site.drivers.process.driver import ProcessDriver
+from yunhe.site.settings import DriverSettings, SiteSettings
+from yunhe.wire import signing
+from yunhe.wire.link import Enrol, Enrolled
+
+SETTINGS_FILE = "site.toml"
+KEY_FILE = "key"
+ENROL_TIMEOUT_MS = 15_000
+EXIT_SUPERSEDED = 3  # another agent speaks for the site, or the site has left
+EXIT_RUNNING = 4  # another agent uses the data directory
+FAKE_MILLI = 1_000_000
+FAKE_MEMORY_BYTES = 1 << 44
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """What it takes to become a site of a network: a one-time token, a name, and a place."""
+
+    hub_url: str
+    token: str
+    name: str
+    data_dir: Path
+    cluster: str | None = None  # facts/clusters id; without one state region, lat and lon
+    region: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    driver: DriverSettings = field(default_factory=DriverSettings)
+    fake: bool = False  # starts no jobs: throughput benchmarks
+    extra: dict[str, str | int | bool] = field(default_factory=dict)  # further fields of SiteSettings
+
+
+def join(request: JoinRequest) -> Enrolled:
+    """Make the site's key, enrol, and write its settings; the operator approves afterwards.
+
+    The same call again after a failure is safe: the key is kept. Raises Conflict when the folder is a site already,
+    InvalidInput for a wrong setting, and what the hub says to the token.
+    """
+    folder = request.data_dir.absolute()
+    if (folder / SETTINGS_FILE).exists():
+        raise Conflict(f"{folder} is the data directory of a site already", hint="use another --data-dir")
+    if not request.fake:
+        share(request.driver)
+    # Found out before the token is used up; the real site id is known after it.
+    _settings(request, "unknown")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    key = _made_key(folder)
+    enrolled = link.enrol(request.hub_url, _enrol(request, key), ENROL_TIMEOUT_MS)
+    text = _toml(_settings(request, enrolled.site_id))
+    tmp = folder / f"{SETTINGS_FILE}.tmp"
+    with open(os.open(tmp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    tmp.rename(folder / SETTINGS_FILE)
+    return enrolled
+
+
+def _enrol(request: JoinRequest, key: Ed25519PrivateKey) -> Enrol:
+    try:
+        return Enrol(
+            token=request.token,
+            name=request.name,
+            public_key=signing.public_text(key),
+            proof=signing.sign(key, request.token.encode()),
+            cluster=request.cluster,
+            region=request.region,
+            lat=request.lat,
+            lon=request.lon,
+        )
+    except ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _settings(request: JoinRequest, site_id: str) -> SiteSettings:
+    values: dict[str, object] = {
+        "hub_url": request.hub_url,
+        "site_id": site_id,
+        "name": request.name,
+        "data_dir": request.data_dir.absolute(),
+        "driver": request.driver,
+        "engine": "fake" if request.fake else "process",
+        **request.extra,
+    }
+    try:
+        return SiteSettings.model_validate(values)
+    except ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _invalid(error: ValidationError) -> InvalidInput:
+    first = error.errors()[0]
+    return InvalidInput(first["msg"], field=".".join(str(part) for part in first["loc"]))
+
+
+def _made_key(folder: Path) -> Ed25519PrivateKey:
+    path = folder / KEY_FILE
+    if path.exists():
+        return _load_key(folder)
+    key = signing.new_key()
+    tmp = folder / f"{KEY_FILE}.tmp"
+    with open(os.open(tmp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(signing.dump_key(key))
+        file.flush()
+        os.fsync(file.fileno())
+    tmp.rename(path)
+    return key
+
+
+def _load_key(folder: Path) -> Ed25519PrivateKey:
+    try:
+        return signing.load_key((folder / KEY_FILE).read_bytes())
+    except FileNotFoundError:
+        raise NotFound(f"{folder} has no site key", hint="join first: yunhe site join") from None
+    except ValueError as error:
+        raise InvalidInput(f"{folder / KEY_FILE} is not a site key: {error}") from error
+
+
+def _toml(settings: SiteSettings) -> str:
+    """Only what differs from the defaults, so that better defaults reach old sites."""
+    values = settings.model_dump(mode="json", exclude_defaults=True)
+    driver = values.pop("driver", {})
+    values.pop("data_dir")  # the folder may be moved as a whole
+    lines = [f"{name} = {_toml_value(value)}" for name, value in values.items()]
+    lines += ["", "[driver]", *(f"{name} = {_toml_value(value)}" for name, value in driver.items())] if driver else []
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def load_settings(data_dir: Path, **overrides: object) -> SiteSettings:
+    """The site's settings. Raises NotFound when the folder is no site, InvalidInput for what cannot be read."""
+    folder = data_dir.absolute()
+    try:
+        values = tomllib.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        return SiteSettings.model_validate({**values, "data_dir": folder, **overrides})
+    except FileNotFoundError:
+        raise NotFound(f"{folder} is not the data directory of a site", hint="yunhe site join") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{folder / SETTINGS_FILE}: {error}") from error
+    except ValidationError as error:
+        raise _invalid(error) from error
+
+
+def make_driver(settings: SiteSettings) -> Driver:
+    if settings.engine == "fake":
+        driver = settings.driver
+        cores, memory = driver.cores_milli or FAKE_MILLI, driver.memory_bytes or FAKE_MEMORY_BYTES
+        return FakeDriver(driver.pool, cores, memory, settings.fake_run_ms)
+    return ProcessDriver(settings.driver, settings.site_id, settings.data_dir)
+
+
+async def serve_until(settings: SiteSettings, stop: asyncio.Event) -> None:
+    """Run the agent until `stop` is set. Raises Superseded, AlreadyRunning, or what its folder lacks."""
+    agent = Agent(settings, _load_key(settings.data_dir), make_driver(settings))
+
+    async def stopper() -> None:
+        await stop.wait()
+        agent.stop()
+
+    task = asyncio.create_task(stopper())
+    try:
+        await agent.run()
+    finally:
+        task.cancel()
+
+
+def serve(settings: SiteSettings) -> int:
+    """Run the agent until SIGTERM or Ctrl-C; the exit status. Jobs go on, and the next start takes them up again."""
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve_until(settings, stop)
+
+    try:
+        asyncio.run(run())
+    except Superseded as error:
+        log.error("this agent stops speaking for %s: %s", settings.site_id, error)
+        return EXIT_SUPERSEDED
+    except AlreadyRunning as error:
+        log.error("%s", error)
+        return EXIT_RUNNING
+    return 0
+
+
+def pause(data_dir: Path) -> None:
+    """The site takes no new work; the agent notices within a second. Raises NotFound when the folder is no site."""
+    load_settings(data_dir)
+    (data_dir / PAUSE_FILE).touch()
+
+
+def resume(data_dir: Path) -> None:
+    load_settings(data_dir)
+    (data_dir / PAUSE_FILE).unlink(missing_ok=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m yunhe.apps.site", description="Run the agent of a joined site.")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--stop-jobs-on-exit", action="store_true", help="end the jobs with the agent")
+    parser.add_argument("--verbose", action="store_true")
+    args = parser.parse_args()
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
+    overrides = {"stop_jobs_on_exit": True} if args.stop_jobs_on_exit else {}
+    try:
+        return serve(load_settings(args.data_dir, **overrides))
+    except YunheError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""The leases that this site holds: each from its acceptance to the report of its end."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from yunhe.core.errors import InvalidInput, NotFound, Refused, YunheError
+from yunhe.core.lifecycle import EndReason
+from yunhe.site.bundles import Bundles
+from yunhe.site.contact import Contact
+from yunhe.site.drivers.contract import Driver, Job, LeaseKey, Phase, SpawnFailed, Status
+from yunhe.site.link import Backoff
+from yunhe.site.recorder import Recorder
+from yunhe.site.settings import SiteSettings
+from yunhe.site.spool import Ended, Event, HeldLease, LeaseState, Started, Used
+from yunhe.site.uploads import LogSent, Uploads
+from yunhe.wire.link import UsageTotals
+
+log = logging.getLogger(__name__)
+SUBMITS = 16  # at a time: more only wait for each other on the disk
+LOG_PUSHES = 8
+
+
+@dataclass(slots=True)
+class Lease:
+    """A held lease in this process's memory."""
+
+    held: HeldLease
+    state: LeaseState
+    cancel: EndReason | None
+    next_usage: float
+    totals: UsageTotals | None
+    log: LogSent
+    submitted: bool = False
+    task: asyncio.Task[None] | None = None  # starting it, or finishing it
+    finishing: bool = False
+
+    @property
+    def key(self) -> LeaseKey:
+        return self.held.key
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a runner works with."""
+
+    settings: SiteSettings
+    driver: Driver
+    recorder: Recorder
+    uploads: Uploads
+    bundles: Bundles
+    contact: Contact
+    leases: dict[LeaseKey, Lease] = field(default_factory=dict)
+
+
+class Runner:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._driver = parts.driver
+        self._recorder = parts.recorder
+        self.leases = parts.leases
+        self._submits = asyncio.Semaphore(SUBMITS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _spawn(self, lease: Lease, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        lease.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a lease's task failed", exc_info=task.exception())
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- taking up --------------------------------------------------------------------------------------------------
+
+    async def recover(self, held: Sequence[HeldLease], boot: str) -> None:
+        """After a restart of the agent: adopt what runs, report what ended, start what was never started."""
+        for one in held:
+            self._remember(one, fresh=False)
+        alive = [one.key for one in held if one.state is not LeaseState.ENDED]
+        for key, status in (await self._driver.observe(alive)).items():
+            lease = self.leases[key]
+            if status.phase is not Phase.ENDED and lease.held.boot != boot:
+                self._lost(lease)
+            elif status.phase is not Phase.ABSENT:
+                lease.submitted = True
+                self._handle(lease, status)
+                if lease.cancel and status.phase is not Phase.ENDED:
+                    await self._driver.cancel(key, lease.cancel)
+            elif lease.state is LeaseState.STARTED:
+                self._lost(lease)
+            else:
+                self._spawn(lease, self._start(lease))
+
+    def _remember(self, held: HeldLease, fresh: bool) -> Lease:
+        due = asyncio.get_running_loop().time() + self._settings.usage_interval_ms / 1000
+        lease = Lease(held, held.state, held.cancel, due, held.totals, LogSent(0 if fresh else None))
+        self.leases[held.key] = lease
+        return lease
+
+    def accept(self, accepted: Iterable[HeldLease]) -> None:
+        """Start leases that the spool has just taken."""
+        for held in accepted:
+            lease = self._remember(held, fresh=True)
+            self._spawn(lease, self._start(lease))
+
+    async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
+        """Stop a lease; its end is reported like any other."""
+        lease = self.leases.get(key)
+        if lease is None or lease.cancel is not None or lease.state is LeaseState.ENDED:
+            return
+        lease.cancel = reason
+        if lease.submitted:
+            await self._driver.cancel(key, reason)
+
+    def forget(self, keys: Iterable[LeaseKey]) -> None:
+        """The hub knows that these ended."""
+        for key in keys:
+            lease = self.leases.pop(key, None)
+            if lease:
+                self._spawn(lease, self._driver.forget(key))
+
+    # --- start ------------------------------------------------------------------------------------------------------
+
+    async def _start(self, lease: Lease) -> None:
+        """Give it to the engine, or report why not."""
+        try:
+            files = await self._files(lease)
+            async with self._submits:
+                late = self._parts.contact.silent_ms(lease.held.contact_ms) >= lease.held.start.disconnect_limit_ms
+                if lease.cancel is None and late:
+                    lease.cancel = EndReason.DISCONNECTED
+                if lease.cancel is None:
+                    await self._driver.submit(Job(lease.held.start, lease.held.contact_ms, files))
+                    lease.submitted = True
+        except (SpawnFailed, YunheError) as error:
+            await self._end(lease, [Ended(lease.key, EndReason.SPAWN_FAILED, detail=str(error))])
+            return
+        if lease.cancel is None:
+            return
+        if lease.submitted:  # the cancel came while the engine was being told
+            await self._driver.cancel(lease.key, lease.cancel)
+        else:
+            await self._end(lease, [Ended(lease.key, lease.cancel, detail="stopped before it was started")])
+
+    async def _files(self, lease: Lease) -> dict[str, str]:
+        """The job's files; a hub that is away is asked again until the disconnect limit or a cancel."""
+        wanted = lease.held.start.bundle_sha256
+        backoff = Backoff(self._settings.backoff_first_ms, self._settings.backoff_cap_ms)
+        while wanted and lease.cancel is None:
+            try:
+                return await self._parts.bundles.get(wanted)
+            except (InvalidInput, NotFound, Refused):
+                raise
+            except YunheError as error:
+                if self._parts.contact.silent_ms(lease.held.contact_ms) >= lease.held.start.disconnect_limit_ms:
+                    lease.cancel = EndReason.DISCONNECTED
+                log.warning("%s: its files cannot be fetched: %s", lease.key, error)
+                await backoff.wait()
+        return {}
+
+    # --- watch ------------------------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Ask the engine whenever it announces something, and about everything now and then. Until cancelled."""
+        loop = asyncio.get_running_loop()
+        sweep_s = self._settings.sweep_ms / 1000
+        next_sweep = loop.time() + sweep_s
+        while True:
+            news = await self._driver.changed(max(1, int((next_sweep - loop.time()) * 1000)))
+            keys = [key for key in news if key in self.leases]
+            if loop.time() >= next_sweep:
+                next_sweep = loop.time() + sweep_s
+                keys = [lease.key for lease in self.leases.values() if lease.submitted and not lease.finishing]
+                await self._stop_disconnected()
+            for key, status in (await self._driver.observe(keys)).items():
+                lease = self.leases.get(key)
+                if lease:
+                    self._handle(lease, status)
+
+    async def _stop_disconnected(self) -> None:
+        """Supervisors do this themselves; engines without them rely on it."""
+        for lease in list(self.leases.values()):
+            limit = lease.held.start.disconnect_limit_ms
+            if not lease.finishing and self._parts.contact.silent_ms(lease.held.contact_ms) >= limit:
+                await self.cancel(lease.key, EndReason.DISCONNECTED)
+
+    def _handle(self, lease: Lease, status: Status) -> None:
+        if lease.finishing or lease.state is LeaseState.ENDED:
+            return
+        if status.phase is Phase.STARTED:
+            if lease.state is LeaseState.ACCEPTED:
+                lease.state = LeaseState.STARTED
+                self._recorder.record([Started(lease.key, status.started_utc_ms)])
+            now = asyncio.get_running_loop().time()
+            if status.totals and now >= lease.next_usage:
+                lease.next_usage = now + self._settings.usage_interval_ms / 1000
+                lease.totals = status.totals
+                self._recorder.record([Used(lease.key, status.totals, final=False)])
+        elif status.phase is Phase.ENDED:
+            lease.finishing = True
+            self._spawn(lease, self._finish(lease, status))
+        elif status.phase is Phase.ABSENT and lease.submitted:
+            self._lost(lease)
+
+    # --- end --------------------------------------------------------------------------------------------------------
+
+    def _lost(self, lease: Lease) -> None:
+        """The engine has no trace of a lease that it was given."""
+        lease.finishing = True
+        totals = lease.totals or UsageTotals(wall_ms=0, cpu_ms=0, peak_memory_bytes=0, sampled=True)
+        lost = Status(
+            Phase.ENDED,
+            started=lease.state is LeaseState.STARTED,
+            totals=totals,
+            reason=EndReason.SUPERVISOR_LOST,
+            detail="the engine has no trace of it; the host may have been restarted",
+        )
+        self._spawn(lease, self._finish(lease, lost))
+
+    async def _finish(self, lease: Lease, status: Status) -> None:
+        """Everything the job left goes to the hub before the report of its end."""
+        assert status.reason is not None
+        notes = await self._parts.uploads.finish(lease.held.start, lease.log, status.started)
+        events: list[Event] = []
+        if status.started:
+            totals = status.totals or UsageTotals(wall_ms=0, cpu_ms=0, peak_memory_bytes=0, sampled=True)
+            events = [Started(lease.key, status.started_utc_ms), Used(lease.key, totals, final=True)]
+        detail = "; ".join(part for part in (status.detail, *notes) if part)
+        await self._end(lease, [*events, Ended(lease.key, status.reason, status.exit_code, detail)])
+
+    async def _end(self, lease: Lease, events: list[Event]) -> None:
+        lease.finishing = True
+        await self._recorder.record(events)
+        lease.state = LeaseState.ENDED
+
+    # --- logs -------------------------------------------------------------------------------------------------------
+
+    async def stream_logs(self) -> None:
+        """New log text of running jobs, every now and then. Until cancelled."""
+        gate = asyncio.Semaphore(LOG_PUSHES)
+
+        async def push(lease: Lease) -> None:
+            async with gate:
+                try:
+                    await self._parts.uploads.push_log(lease.key, lease.log)
+                except YunheError as error:
+                    log.info("%s: its log waits: %s", lease.key, error)
+
+        while True:
+            await asyncio.sleep(self._settings.log_interval_ms / 1000)
+            running = [lease for lease in self.leases.values() if lease.state is LeaseState.STARTED]
+            await asyncio.gather(*(push(lease) for lease in running if not lease.finishing))

@@ -1,0 +1,95 @@
+"""Logs and outputs on their way to the hub, in chunks by offset: a repeat changes nothing there."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from yunhe.core.errors import Conflict, InvalidInput, TooLarge, Unavailable, YunheError
+from yunhe.site.drivers.contract import Driver, LeaseKey, Output
+from yunhe.site.link import Backoff, Link
+from yunhe.site.settings import SiteSettings
+from yunhe.wire.link import MAX_CHUNK_BYTES, StartLease
+
+
+@dataclass(slots=True)
+class LogSent:
+    """How much of a log the hub has. None: to be asked (after a restart)."""
+
+    size: int | None
+    refused: str = ""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Uploads:
+    def __init__(self, driver: Driver, link: Link, settings: SiteSettings) -> None:
+        self._driver = driver
+        self._link = link
+        self._settings = settings
+
+    async def push_log(self, key: LeaseKey, sent: LogSent) -> None:
+        """Send what is new. Raises the link's errors; a log that the hub refuses for good is not tried again."""
+        async with sent.turn:
+            while not sent.refused:
+                if sent.size is None:
+                    sent.size = await self._link.log_size(*key)
+                chunk = await self._driver.logs(key, sent.size, MAX_CHUNK_BYTES)
+                if not chunk:
+                    return
+                try:
+                    sent.size = await self._link.put_log(*key, sent.size, chunk)
+                except Conflict:
+                    sent.size = await self._link.log_size(*key)
+                except (TooLarge, InvalidInput) as error:
+                    sent.refused = error.message
+
+    async def finish(self, start: StartLease, sent: LogSent, ran: bool) -> list[str]:
+        """Everything that is still here of an ended lease; notes on what did not get through. Bounded in time."""
+        key = LeaseKey(start.lease_id, start.epoch)
+        until = time.monotonic() + self._settings.flush_limit_ms / 1000
+        backoff = Backoff(self._settings.backoff_first_ms, 1000)
+        notes: list[str] = []
+        outputs: list[Output] | None = None
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                    await self.push_log(key, sent)
+                    if outputs is None:
+                        wanted = start.outputs if ran else ()
+                        outputs = (
+                            list(await self._driver.outputs(key, wanted, start.output_cap_bytes)) if wanted else []
+                        )
+                    while outputs:
+                        notes += await self._push_output(key, outputs[0])
+                        outputs.pop(0)
+                break
+            except (Unavailable, TimeoutError) as error:
+                if time.monotonic() >= until:
+                    notes.append(f"log or outputs not delivered: {error or 'out of time'}")
+                    break
+                await backoff.wait()
+            except YunheError as error:
+                notes.append(f"log or outputs refused: {error.message}")
+                break
+        return [f"log refused: {sent.refused}", *notes] if sent.refused else notes
+
+    async def _push_output(self, key: LeaseKey, output: Output) -> list[str]:
+        if output.missing:
+            return [f"output {output.path}: {output.missing}"]
+        offset = 0
+        while True:
+            chunk = await self._driver.read_output(key, output.path, offset, MAX_CHUNK_BYTES)
+            fields: dict[str, str | int] = {
+                "path": output.path,
+                "offset": offset,
+                "total": output.size_bytes,
+                "sha256": output.sha256,
+            }
+            try:
+                size = await self._link.put_output(*key, chunk, fields)
+            except (TooLarge, InvalidInput) as error:
+                return [f"output {output.path}: {error.message}"]
+            if size >= output.size_bytes:
+                return []
+            if not chunk:
+                return [f"output {output.path}: it became shorter"]
+            offset = size if size > offset else offset + len(chunk)
