@@ -114,6 +114,7 @@ def test_ctrl_c_is_status_130_without_a_traceback(script: Script, folder: Path) 
     finally:
         process.kill()
     assert process.returncode == 130
+    assert "yunhe cancel o-1" in err
     assert "Traceback" not in err
 
 

@@ -113,6 +113,18 @@ def test_a_bare_requirement_is_quoted_as_an_order(script: Script, client: Client
     assert sent["duration"] == "2h"
 
 
+def test_wrong_values_are_named_before_anything_is_sent(script: Script, client: Client) -> None:
+    with pytest.raises(errors.InvalidInput, match="most 10000"):
+        client.submit_batch([AN_ORDER] * 10_001)
+    with pytest.raises(errors.InvalidInput) as caught:
+        client.quote(Requirement(cores=1), duration="")
+    assert caught.value.field == "duration"
+    with pytest.raises(errors.InvalidInput) as caught:
+        client.create_key("acme", "li.wei", "king")
+    assert caught.value.field == "role"
+    assert script.seen == []
+
+
 def test_an_id_cannot_reach_another_address(script: Script, client: Client) -> None:
     script.say(order())
     client.cancel("../sites/x?y=")

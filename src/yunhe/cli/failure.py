@@ -1,5 +1,6 @@
 """Exit codes, and how an error is told. The table is in docs/cli.md."""
 
+import os
 import sys
 
 from yunhe.core import errors
@@ -29,7 +30,7 @@ def exit_code(error: errors.YunheError) -> int:
 
 def complain(message: str, field: str | None = None, hint: str = "") -> None:
     """Tell an error on stderr: `error: field: message`, and the way out below it."""
-    colour = sys.stderr.isatty()
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     where = f"{field}: " if field else ""
     print(f"{_painted('error:', '1;31', colour)} {where}{message}", file=sys.stderr)
     if hint:

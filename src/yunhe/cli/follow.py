@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -24,7 +25,8 @@ def settle(hub: Client, order_ids: Sequence[str], timeout_s: float | None) -> li
     views = []
     for order_id in order_ids:
         left = None if end is None else max(0.0, end - time.monotonic())
-        views.append(_watch(hub, order_id, left))
+        with _interruptible(order_id):
+            views.append(_watch(hub, order_id, left))
     return views
 
 
@@ -56,12 +58,23 @@ def copy_log(hub: Client, order_id: str, task: int, follow: bool, attempt: int |
     """The log's bytes to stdout as they are: a program's output is not ours to change."""
     sys.stdout.flush()
     empty = True
-    for chunk in hub.log_chunks(order_id, task=task, follow=follow, attempt=attempt):
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
-        empty = False
+    with _interruptible(order_id):
+        for chunk in hub.log_chunks(order_id, task=task, follow=follow, attempt=attempt):
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            empty = False
     if empty:
         remark(f"nothing in the log of task {task}; where the order is: yunhe why {order_id}")
+
+
+@contextmanager
+def _interruptible(order_id: str) -> Iterator[None]:
+    """Ctrl-C ends the looking on, not the order: say so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        remark(f"\nno longer looking at {order_id}, which goes on; to stop it: yunhe cancel {order_id}")
+        raise
 
 
 def _watch(hub: Client, order_id: str, timeout_s: float | None) -> OrderView:

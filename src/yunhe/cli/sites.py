@@ -10,6 +10,7 @@ from yunhe.cli.options import AsJson, SiteId, example
 from yunhe.cli.output import moment, show_json, show_pairs, show_table
 from yunhe.cli.wording import NONE
 from yunhe.core.units import format_latency, format_milli, format_money
+from yunhe.sdk.checked import checked
 from yunhe.wire.api import SiteList, SiteTerms, SiteView
 
 app = typer.Typer()
@@ -45,11 +46,12 @@ def approve(
 
     Prices that are not given come from the facts of its place. Again for a site that takes part: new prices.
     """
-    terms = SiteTerms(
-        price_per_core_hour=price_per_core_hour,
-        price_per_card_hour=price_per_card_hour,
-        power_price_per_kwh=power_price_per_kwh,
-    )
+    prices = {
+        "price_per_core_hour": price_per_core_hour,
+        "price_per_card_hour": price_per_card_hour,
+        "power_price_per_kwh": power_price_per_kwh,
+    }
+    terms = checked(SiteTerms, prices)
     with connect(ctx) as hub:
         waits = hub.site(site_id).state == "pending"
         view = hub.approve(site_id, terms) if waits else hub.set_terms(site_id, terms)

@@ -12,6 +12,7 @@ from urllib.parse import quote as url_quote
 
 from yunhe.core import errors
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState
+from yunhe.sdk.checked import checked
 from yunhe.sdk.transport import Transport
 from yunhe.wire.api import (
     BatchAccepted,
@@ -89,7 +90,8 @@ class OrderCalls:
         A bare requirement is priced for one task of `duration`.
         """
         if isinstance(wanted, RequirementSpec):
-            wanted = OrderSpec(run=RunSpec(command=("true",)), requirement=wanted, duration=duration)
+            job = RunSpec(command=("true",))
+            wanted = checked(OrderSpec, {"run": job, "requirement": wanted, "duration": duration})
         return self._transport.post(QuoteView, "/v1/quotes", wanted, again=True)
 
     def submit(self, order: OrderSpec, idempotency_key: str | None = None) -> OrderView:
@@ -104,7 +106,7 @@ class OrderCalls:
     def submit_batch(self, orders: Sequence[OrderSpec], idempotency_key: str | None = None) -> tuple[str, ...]:
         """Place many orders in one call, all or none; their ids in the given order."""
         key = idempotency_key or new_key()
-        batch = OrderBatch(orders=tuple(orders))
+        batch = checked(OrderBatch, {"orders": tuple(orders)})
         return self._transport.post(BatchAccepted, "/v1/orders:batch", batch, key=key).ids
 
     def orders(self, state: OrderState | str | None = None, limit: int | None = None) -> Iterator[OrderView]:
