@@ -238,6 +238,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m yunhe.apps.site", description="Run the agent of a joined site.")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--stop-jobs-on-exit", action="store_true", help="end the jobs with the agent")
+    parser.add_argument("--hub-url", help="instead of the one that was joined: the hub has moved")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     logging.basicConfig(
@@ -245,7 +246,9 @@ def main() -> int:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
-    overrides = {"stop_jobs_on_exit": True} if args.stop_jobs_on_exit else {}
+    overrides: dict[str, object] = {"stop_jobs_on_exit": True} if args.stop_jobs_on_exit else {}
+    if args.hub_url:
+        overrides["hub_url"] = args.hub_url
     try:
         return serve(load_settings(args.data_dir, **overrides))
     except YunheError as error:
