@@ -55,7 +55,7 @@ class JoinRequest:
     lon: float | None = None
     driver: DriverSettings = field(default_factory=DriverSettings)
     fake: bool = False  # starts no jobs: throughput benchmarks
-    extra: dict[str, str | int | bool] = field(default_factory=dict)  # further fields of SiteSettings
+    extra: dict[str, object] = field(default_factory=dict)  # further fields of SiteSettings
 
 
 def join(request: JoinRequest) -> Enrolled:

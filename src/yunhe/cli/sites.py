@@ -55,7 +55,7 @@ def approve(
     with connect(ctx) as hub:
         waits = hub.site(site_id).state == "pending"
         view = hub.approve(site_id, terms) if waits else hub.set_terms(site_id, terms)
-    _tell(view, as_json)
+    tell_site(view, as_json)
 
 
 @app.command("list", epilog=example("yunhe site list --json"))
@@ -122,28 +122,12 @@ def show(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
         show_table(("pool", "measured", ">median", ">runs", ">spread"), benchmarks)
 
 
-@app.command(epilog=example("yunhe site pause zhangjiakou-1"))
-def pause(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
-    """Give a site no new work; what runs there goes on."""
-    with connect(ctx) as hub:
-        view = hub.pause(site_id)
-    _tell(view, as_json)
-
-
-@app.command(epilog=example("yunhe site resume zhangjiakou-1"))
-def resume(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
-    """Give a paused site work again."""
-    with connect(ctx) as hub:
-        view = hub.resume(site_id)
-    _tell(view, as_json)
-
-
 @app.command(epilog=example("yunhe site leave zhangjiakou-1"))
 def leave(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
     """Take a site out of the network for good."""
     with connect(ctx) as hub:
         view = hub.leave(site_id)
-    _tell(view, as_json)
+    tell_site(view, as_json)
 
 
 def _state(site: SiteView) -> str:
@@ -154,7 +138,7 @@ def _state(site: SiteView) -> str:
     return site.state if site.accepting else "active, takes no work"
 
 
-def _tell(site: SiteView, as_json: bool) -> None:
+def tell_site(site: SiteView, as_json: bool) -> None:
     if as_json:
         show_json(site)
     else:

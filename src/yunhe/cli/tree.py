@@ -46,8 +46,8 @@ TREE: Tree = {
         },
         _MONEY,
     ),
-    "up": Leaf("yunhe.cli.serving", "Start a small network of your own on this machine.", _RUN),
-    "demo": Leaf("yunhe.cli.serving", "Start three sites and run the example orders on them.", _RUN),
+    "up": Leaf("yunhe.cli.embedded", "Start a small network of your own on this machine.", _RUN),
+    "demo": Leaf("yunhe.cli.embedded", "Start three sites and run the example orders on them.", _RUN),
     "hub": Branch(
         "Run a hub.",
         {
@@ -60,13 +60,13 @@ TREE: Tree = {
         "Run a site, or look after the sites of a network.",
         {
             "token": Leaf("yunhe.cli.sites", "Make a one-time token for a site to join (operators)."),
-            "join": Leaf("yunhe.cli.serving:site", "Enrol this machine as a site, with a one-time token."),
-            "serve": Leaf("yunhe.cli.serving:site", "Run the agent of a site that has joined."),
+            "join": Leaf("yunhe.cli.agent", "Enrol this machine as a site, with a one-time token."),
+            "serve": Leaf("yunhe.cli.agent", "Run the agent of a site that has joined."),
             "approve": Leaf("yunhe.cli.sites", "Let a joined site take part, at prices (operators)."),
             "list": Leaf("yunhe.cli.sites", "List sites."),
             "show": Leaf("yunhe.cli.sites", "Show one site: place, grid, pools, measured speed."),
-            "pause": Leaf("yunhe.cli.sites", "Give a site no new work; what runs there goes on."),
-            "resume": Leaf("yunhe.cli.sites", "Give a paused site work again."),
+            "pause": Leaf("yunhe.cli.agent", "Give a site no new work; what runs there goes on."),
+            "resume": Leaf("yunhe.cli.agent", "Give a paused site work again."),
             "leave": Leaf("yunhe.cli.sites", "Take a site out of the network for good."),
         },
         _RUN,

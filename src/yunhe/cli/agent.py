@@ -1,0 +1,146 @@
+"""Commands that run a site, or speak for it. The agent is imported here and nowhere else in the command line."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yunhe.apps import site as application
+from yunhe.cli.completion import complete_site
+from yunhe.cli.connection import connect, session_of
+from yunhe.cli.failure import remark
+from yunhe.cli.options import AsJson, example
+from yunhe.cli.output import show_json
+from yunhe.cli.sites import tell_site
+from yunhe.core.errors import InvalidInput
+from yunhe.core.units import parse_bytes
+from yunhe.sdk.checked import checked
+from yunhe.sdk.config import resolve
+from yunhe.site.settings import DriverSettings
+
+app = typer.Typer()
+
+DATA_DIR = Path("yunhe-site")
+TOKEN_VARIABLE = "YUNHE_SITE_TOKEN"
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="The site's key, settings and jobs.")]
+OwnDataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The site whose data are here, by its own will: no hub is asked.")
+]
+MaybeSite = Annotated[str | None, typer.Argument(help="The site's id.", metavar="[SITE]", autocompletion=complete_site)]
+
+
+@app.command(epilog=example("yunhe site join http://hub.example:8440 --name hall-7 --cluster zhangjiakou --cores 64"))
+def join(
+    ctx: typer.Context,
+    hub: Annotated[str | None, typer.Argument(help="The hub's address; the one in use without.")] = None,
+    name: Annotated[str, typer.Option(help="The site's name.")] = "",
+    token: Annotated[
+        str | None, typer.Option(envvar=TOKEN_VARIABLE, help="The one-time token (yunhe site token).")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="One of `yunhe clusters`; else the next three.")] = None,
+    region: Annotated[str | None, typer.Option(help="Province, as Hebei.")] = None,
+    lat: Annotated[float | None, typer.Option(help="Degrees north.")] = None,
+    lon: Annotated[float | None, typer.Option(help="Degrees east.")] = None,
+    cores: Annotated[float | None, typer.Option(help="Cores to offer; all without.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory to offer, as 64GiB; all without.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="Only run programs of this name (pattern).")] = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Enrol this machine as a site, with a one-time token.
+
+    The operator approves it (`yunhe site approve`); then `yunhe site serve` runs it.
+    """
+    if not name or not token:
+        missing = "--name" if not name else "--token"
+        raise InvalidInput("is required", field=missing, hint=f"the token may also be in {TOKEN_VARIABLE}")
+    share = _Share(cores, memory)
+    enrolled = application.join(
+        application.JoinRequest(
+            hub_url=hub or resolve(session_of(ctx).url).url,
+            token=token,
+            name=name,
+            data_dir=data_dir,
+            cluster=cluster,
+            region=region,
+            lat=lat,
+            lon=lon,
+            driver=share.driver(),
+            extra={"allow_programs": tuple(allow)} if allow else {},
+        )
+    )
+    if as_json:
+        show_json(enrolled)
+        return
+    print(f"{enrolled.site_id} {enrolled.state}")
+    approve, run = f"yunhe site approve {enrolled.site_id}", f"yunhe site serve --data-dir {data_dir}"
+    remark(f"next: `{approve}` by the operator, and here `{run}`")
+
+
+@app.command(epilog=example("yunhe site serve --data-dir yunhe-site"))
+def serve(data_dir: DataDir = DATA_DIR) -> None:
+    """Run the agent of a site that has joined.
+
+    Ctrl-C stops the agent; its jobs go on, and the next start takes them up again.
+    """
+    settings = application.load_settings(data_dir)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for chatty in ("httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    remark(f"site {settings.site_id} of the hub at {settings.hub_url}; Ctrl-C stops the agent")
+    raise typer.Exit(application.serve(settings))
+
+
+@app.command(epilog=example("yunhe site pause zhangjiakou-1"))
+def pause(ctx: typer.Context, site_id: MaybeSite = None, data_dir: OwnDataDir = None, as_json: AsJson = False) -> None:
+    """Give a site no new work; what runs there goes on."""
+    if data_dir is not None:
+        application.pause(_own(site_id, data_dir))
+        print(f"the site in {data_dir} takes no new work")
+        return
+    with connect(ctx) as hub:
+        view = hub.pause(_named(site_id))
+    tell_site(view, as_json)
+
+
+@app.command(epilog=example("yunhe site resume zhangjiakou-1"))
+def resume(ctx: typer.Context, site_id: MaybeSite = None, data_dir: OwnDataDir = None, as_json: AsJson = False) -> None:
+    """Give a paused site work again."""
+    if data_dir is not None:
+        application.resume(_own(site_id, data_dir))
+        print(f"the site in {data_dir} takes work again")
+        return
+    with connect(ctx) as hub:
+        view = hub.resume(_named(site_id))
+    tell_site(view, as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """The part of this machine that is offered, as it was written."""
+
+    cores: float | None
+    memory: str | None
+
+    def driver(self) -> DriverSettings:
+        values: dict[str, object] = {}
+        if self.cores is not None:
+            values["cores_milli"] = round(self.cores * 1000)
+        if self.memory is not None:
+            values["memory_bytes"] = parse_bytes(self.memory, "--memory")
+        return checked(DriverSettings, values)
+
+
+def _named(site_id: str | None) -> str:
+    if site_id is None:
+        raise InvalidInput("is required", field="SITE", hint="or --data-dir for a site on this machine")
+    return site_id
+
+
+def _own(site_id: str | None, data_dir: Path) -> Path:
+    if site_id is not None:
+        raise InvalidInput("goes without the site's id", field="--data-dir")
+    return data_dir
