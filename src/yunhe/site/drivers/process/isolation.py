@@ -74,7 +74,7 @@ def _try_cgroups(site: str) -> tuple[cgroups.Layout | None, str]:
     layout = cgroups.find(site)
     if layout is None:
         return None, "no cgroup can be made here"
-    group = layout.lease("probe", PROBE_BYTES, 1000, 16)
+    group = layout.lease("probe", PROBE_BYTES, 100, 16)
     try:
         for folder in group["dirs"]:
             os.makedirs(folder, exist_ok=True)
