@@ -192,6 +192,13 @@ def test_bounds_are_inclusive() -> None:
     assert why(a_site(), a_pool(), **asked) == ()
 
 
+def test_data_that_take_the_whole_run_limit_leave_no_time_to_run() -> None:
+    an_hour_of_data = 10**10 // 8 * 3_600
+    asked = {"data_at": "shanghai", "data_bytes": an_hour_of_data}
+    assert [r.code for r in why(a_site(), a_pool(), **asked)] == ["deadline"]
+    assert why(a_site(), a_pool(), run_limit_ms=HOUR + 1, **asked) == ()
+
+
 def test_every_latency_bound_counts() -> None:
     both = (far(20_000), far(5_000, place="chengdu"))
     (reason,) = why(a_site(), a_pool(), latency=both)

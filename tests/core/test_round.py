@@ -282,7 +282,7 @@ def test_an_account_far_over_its_share_is_not_favoured_for_age() -> None:
 
 def round_in_which_the_big_one_starts(policy: Policy) -> int | None:
     """Eight cores, each busy for 8 rounds of ten minutes with small orders that never stop coming."""
-    ends = [i for i in range(8)]  # round in which each core is free again
+    ends = list(range(8))  # round in which each core is free again
     for turn in range(100):
         free = sum(end <= turn for end in ends)
         supply = a_supply(a_site(), a_pool(), free={"s1:cpu": Free(free * 1_000, 32 * GIB)})

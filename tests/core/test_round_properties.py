@@ -35,21 +35,32 @@ policies = st.builds(
 
 @st.composite
 def supplies(draw: st.DrawFn) -> Supply:
-    chosen = draw(st.lists(cpu_pools | pools, min_size=1, max_size=5, unique_by=lambda p: p.id))
-    # Two sites: what is generated for s1, and a plain one that takes every second pool.
-    at = tuple(replace(p, site_id="s2") if i % 2 else p for i, p in enumerate(chosen))
-    percent = draw(st.lists(st.sampled_from([0, 40, 100]), min_size=len(at), max_size=len(at)))
+    chosen = draw(st.lists(cpu_pools | pools, max_size=4, unique_by=lambda p: p.id))
+    # Two sites: what is generated for s1, and a plain one that takes every second pool.  Two plain pools besides, so
+    # that there is always something to contend for.
+    dear = a_pool("s2:dear", capacity_milli=6_000, memory_bytes=5 * GIB, price_microcny_per_unit_hour=10**6)
+    some = (a_pool("s2:plain", capacity_milli=3_000, max_slot_milli=1_000, memory_bytes=8 * GIB), dear)
+    at = (*some, *(replace(p, site_id="s2") if i % 2 else p for i, p in enumerate(chosen)))
+    percent = draw(st.lists(st.sampled_from([100, 40, 80, 0]), min_size=len(at), max_size=len(at)))
     free = tuple(Free(p.capacity_milli * x // 100, p.memory_bytes * x // 100) for p, x in zip(at, percent, strict=True))
-    return Supply((draw(sites), a_site("s2")), at, free, PLACES)
+    return Supply((draw(st.just(a_site()) | sites), a_site("s2")), at, free, PLACES)
+
+
+# Mostly shapes that fit somewhere, bound by units here and by memory there; some of every kind.
+plain = st.builds(
+    lambda cores, slots, memory: a_shape(cores_milli=cores, slots=slots, memory_bytes=memory),
+    st.sampled_from([100, 700, 1_000]),
+    st.sampled_from([1, 1, 3]),
+    st.sampled_from([0, 1, GIB // 2, GIB, 3 * GIB]),
+)
 
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    plain = st.sampled_from([a_shape(cores_milli=c, slots=n) for c in (100, 700, 1_500) for n in (1, 3)])
-    asked = tuple(draw(st.lists(shapes | plain, min_size=1, max_size=4)))
+    asked = tuple(draw(st.lists(st.one_of(plain, plain, plain, shapes), min_size=1, max_size=4)))
     accounts = tuple(
         AccountShare(f"org{i}", draw(st.integers(1, 3)), draw(st.integers(0, 3)) * 1_000, quota)
-        for i, quota in enumerate(draw(st.lists(st.sampled_from([None, 2_500, 9_000]), min_size=1, max_size=3)))
+        for i, quota in enumerate(draw(st.lists(st.sampled_from([None, None, 2_500, 9_000]), min_size=1, max_size=3)))
     )
     count = draw(st.integers(1, 25))
 
