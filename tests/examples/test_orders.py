@@ -76,7 +76,7 @@ class Machine:
     tier: int
 
 
-OLD_LAPTOP = Machine(540, 330 * 2**20, 6 * 10**9, 0)  # two slow cores, 2 GiB, no sandbox
+OLD_LAPTOP = Machine(540, 330 * 2**20, 10 * 10**9, 0)  # two slow cores, 2 GiB, no sandbox
 ONE_CORE = Machine(270, 330 * 2**20, 60 * 10**9, 2)
 POLICY = Policy()
 
