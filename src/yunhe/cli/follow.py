@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,6 +15,8 @@ from yunhe.core.units import format_money
 from yunhe.sdk.client import Client
 from yunhe.sdk.orders import done
 from yunhe.wire.api import OrderView
+
+Tell = Callable[[str], None]
 
 MOST_FAILURES = 5
 
@@ -37,13 +39,13 @@ def verdict(views: Sequence[OrderView]) -> int:
     return OK if all(view.state is OrderState.SUCCEEDED for view in views) else FAILED
 
 
-def tell_end(hub: Client, view: OrderView) -> None:
+def tell_end(hub: Client, view: OrderView, tell: Tell = print) -> None:
     """One line on how an order ended and what it cost; for failed tasks why, and where to look."""
     if not done(view):
         remark(f"{view.id} is still {view.state}; it goes on: yunhe wait {view.id}")
         return
     took = span((view.ended_utc_ms or view.submitted_utc_ms) - view.submitted_utc_ms)
-    print(f"{view.id} {view.state} after {took}, charged {format_money(view.charged_microcny)}")
+    tell(f"{view.id} {view.state} after {took}, charged {format_money(view.charged_microcny)}")
     if view.state is not OrderState.FAILED:
         return
     failed = [task for task in hub.order(view.id).task_list if task.state is TaskState.FAILED]

@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 
-@app.callback(epilog="A first order: yunhe submit --cores 1 --follow -- python3 -c 'print(6 * 7)'")
+@app.callback(epilog="A first order: yunhe submit --cores 0.1 --follow -- python3 -c 'print(6 * 7)'")
 def root(
     ctx: typer.Context,
     url: Annotated[str | None, typer.Option("--url", help="The hub's address, for this call.")] = None,

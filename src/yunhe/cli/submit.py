@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from yunhe.cli.connection import connect
 from yunhe.cli.failure import OK, complain, exit_code, remark
 from yunhe.cli.flags import AfterFlags, OrderFlags, build_order, with_flags
-from yunhe.cli.follow import copy_log, settle, tell_end, verdict
+from yunhe.cli.follow import Tell, copy_log, settle, tell_end, verdict
 from yunhe.cli.options import AsJson, example
 from yunhe.cli.orders import reason_rows, seconds
 from yunhe.cli.output import clean, moment, show_json, show_table
@@ -88,6 +88,7 @@ def submit(
 
     Either name order files, or write one order as options with the job's command behind `--`. Files of this folder
     that the command names are sent along (text, 1 MiB together); --no-attach leaves them out.
+    With --follow stdout is the job's own output, and all else goes to stderr.
     With --wait or --follow the exit status is 0 only when all orders succeeded.
     """
     wanted = _wanted(ctx, files or [], flags)
@@ -98,15 +99,17 @@ def submit(
         print("---\n".join(dump_order(item.order) for item in wanted), end="")
         return
     with connect(ctx) as hub:
-        placed, code = _place(hub, wanted, as_json)
+        # Followed: stdout is the program's own, so that it can be piped on.
+        tell = None if as_json else remark if then.follow else print
+        placed, code = _place(hub, wanted, tell)
         ids = [view.id for view in placed]
         if then.follow and ids:
             copy_log(hub, ids[0], 0, follow=True)
         if (then.wait or then.follow) and ids:
             placed = settle(hub, ids, timeout_s)
-            if not as_json:
+            if tell is not None:
                 for view in placed:
-                    tell_end(hub, view)
+                    tell_end(hub, view, tell)
             code = code or verdict(placed)
     if as_json:
         show_json(OrderPage(orders=tuple(placed)))
@@ -134,13 +137,13 @@ def _wanted(
     return [Wanted(str(path), load_order(path)) for path in files]
 
 
-def _place(hub: Client, wanted: Sequence[Wanted], quiet: bool) -> tuple[list[OrderView], int]:
+def _place(hub: Client, wanted: Sequence[Wanted], tell: Tell | None) -> tuple[list[OrderView], int]:
     """Submit each order; a refused one does not keep back the next. The orders, and the first failure's code."""
     placed: list[OrderView] = []
     code = OK
     for item in wanted:
         try:
-            best = None if quiet else hub.quote(item.order)
+            best = hub.quote(item.order) if tell else None
             view = hub.submit(item.order)
         except YunheError as error:
             if len(wanted) == 1:
@@ -149,17 +152,17 @@ def _place(hub: Client, wanted: Sequence[Wanted], quiet: bool) -> tuple[list[Ord
             code = code or exit_code(error)
             continue
         placed.append(view)
-        if best is not None:
-            _tell_placed(view, best)
+        if tell is not None and best is not None:
+            _tell_placed(view, best, tell)
     return placed, code
 
 
-def _tell_placed(view: OrderView, answer: QuoteView) -> None:
-    print(f"{view.id} {view.name} {view.state}, at most {format_money(view.hold_microcny)} (held)")
+def _tell_placed(view: OrderView, answer: QuoteView, tell: Tell) -> None:
+    tell(f"{view.id} {view.name} {view.state}, at most {format_money(view.hold_microcny)} (held)")
     if answer.offers:
         offer = answer.offers[0]
         expected = price_sentence(offer.price)
-        print(f"  best offer: {clean(offer.site_name or offer.site_id)} ({offer.pool_id}), expected {expected}")
+        tell(f"  best offer: {clean(offer.site_name or offer.site_id)} ({offer.pool_id}), expected {expected}")
     else:
         remark(f"  no site can take it now; what is missing: yunhe why {view.id}")
 
