@@ -62,7 +62,7 @@ def supervisors(data_dir: Path) -> list[int]:
     """Supervisors of this site that live, by the locked claims in its folder."""
     found = []
     for claim in (data_dir / "leases").glob("*/claim"):
-        pid = int(claim.read_text())
+        pid = int(claim.read_text().split()[0])
         if os.path.exists(f"/proc/{pid}"):
             found.append(pid)
     return found

@@ -72,7 +72,8 @@ class Agent:
         self._contact = Contact(settings.data_dir)
         self._link = Link(settings.hub_url, settings.site_id, key, settings.request_timeout_ms)
         uploads = Uploads(driver, self._link, settings)
-        parts = Parts(settings, driver, self._recorder, uploads, Bundles(self._link), self._contact)
+        self._bundles = Bundles(self._link)
+        parts = Parts(settings, driver, self._recorder, uploads, self._bundles, self._contact)
         self._runner = Runner(parts)
         self._isolation = Isolation(0, "")
         self._pools: tuple[PoolDigest, ...] = ()
@@ -304,6 +305,9 @@ class Agent:
         )
         applied = decide(answer.instructions, standing)
         if applied is not None:
+            for held in applied.accepted:
+                if held.start.bundle_sha256:
+                    self._bundles.expect(held.start.bundle_sha256)
             await self._recorder.apply(applied)
             self._runner.accept(applied.accepted)
             for key, reason in applied.cancelled:

@@ -18,17 +18,30 @@ class Bundles:
         self._kept: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._fetching: dict[str, asyncio.Task[dict[str, str]]] = {}
 
+    def expect(self, sha256: str) -> None:
+        """It will be wanted in a moment: ask for it now, while the spool is written."""
+        if sha256 not in self._kept:
+            self._fetch_once(sha256)
+
+    def _fetch_once(self, sha256: str) -> asyncio.Task[dict[str, str]]:
+        task = self._fetching.get(sha256)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._fetch(sha256))
+            self._fetching[sha256] = task
+            task.add_done_callback(lambda done: self._fetched(sha256, done))
+        return task
+
+    def _fetched(self, sha256: str, done: asyncio.Task[dict[str, str]]) -> None:
+        self._fetching.pop(sha256, None)
+        if not done.cancelled():
+            done.exception()  # told to whoever waits in `get`; nobody may
+
     async def get(self, sha256: str) -> dict[str, str]:
         """Path -> text. Raises InvalidInput for a bundle that is not what its hash says, else the link's errors."""
         if sha256 in self._kept:
             self._kept.move_to_end(sha256)
             return self._kept[sha256]
-        task = self._fetching.get(sha256)
-        if task is None:
-            task = asyncio.create_task(self._fetch(sha256))
-            self._fetching[sha256] = task
-            task.add_done_callback(lambda _: self._fetching.pop(sha256, None))
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._fetch_once(sha256))
 
     async def _fetch(self, sha256: str) -> dict[str, str]:
         raw = await self._link.bundle(sha256)

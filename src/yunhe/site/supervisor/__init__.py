@@ -1,9 +1,9 @@
 """Runs one job and writes down what became of it. Stands alone: only the standard library, `python -I -S`, so that
 it can be started without the rest of Yunhe and goes on when that is replaced or gone.
 
-    supervisor LEASE_DIR      supervise the job of that directory
-    supervisor --launcher     read lease directories, one per line, from standard input and fork one
-                                 supervisor for each (a fork costs 1 ms where a new interpreter costs 15)
+    supervisor LEASE_DIR                 supervise the job of that directory
+    supervisor --launcher [CGROUP...]    read lease directories, one per line, from standard input; a forked
+                                         supervisor with its seat waits for each (see `seat`)
 
 It outlives the agent: an agent that comes back reads these files, each written whole and then renamed:
 

@@ -1,33 +1,34 @@
 """The processes of one job: started, measured, ended."""
 
-import ctypes
-import fcntl
 import json
 import os
 import resource
 import signal
 import time
-from typing import NoReturn
 
 from yunhe.site.supervisor.kernel import PAGE, TICKS, counter, send, tree
 from yunhe.site.supervisor.log import Log
-from yunhe.site.supervisor.records import Spec, Totals, complain, monotonic_ms, read_text
+from yunhe.site.supervisor.records import Cgroup, Spec, Totals, complain, monotonic_ms, read_text
+from yunhe.site.supervisor.seat import NAME, Seat
 
 DRAIN_LIMIT_MS = 30_000  # how long to wait for killed processes to be gone
-PR_SET_PDEATHSIG = 1
-libc = ctypes.CDLL(None, use_errno=True)
 
 
-class SpawnFailed(Exception):
-    """The site could not start the job."""
+def named(cgroup: Cgroup | None, name: str) -> Cgroup | None:
+    """The control groups of one seat."""
+    if cgroup is None:
+        return None
+    text: Cgroup = json.loads(json.dumps(cgroup).replace(NAME, name))
+    return text
 
 
 class Job:
     """The job's processes, and what the kernel says about them."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, seat: Seat) -> None:
         self.spec = spec
-        self.cgroup = spec["cgroup"]
+        self.seat = seat
+        self.cgroup = named(spec["cgroup"], seat.name)
         self.pid = 0
         self.start_ms = 0
         self.status: int | None = None  # exit code once it was reaped
@@ -36,7 +37,6 @@ class Job:
         self.too_many = False
         self.sandbox_pid = 0
         self.log: Log | None = None
-        self.status_pipe = -1
         self.report: dict[str, object] = {}
         self.last_sample = 0
 
@@ -44,69 +44,10 @@ class Job:
 
     def start(self) -> None:
         """Raises SpawnFailed when the site cannot start it (not when the command does not exist: exit 127)."""
-        try:
-            self.make_cgroup()
-            log_read, log_write = os.pipe()
-            self.status_pipe, status_write = os.pipe()
-            fcntl.fcntl(log_read, fcntl.F_SETPIPE_SZ, 1 << 20)
-        except OSError as error:
-            raise SpawnFailed(str(error)) from error
-        self.log = Log(log_read, self.spec["log_cap_bytes"])
+        self.log = Log(self.seat.log, self.spec["log_cap_bytes"])
         self.start_ms = monotonic_ms()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self.become_job(log_write, status_write)
-        os.close(log_write)
-        os.close(status_write)
-        os.set_blocking(self.status_pipe, False)
-
-    def make_cgroup(self) -> None:
-        if self.cgroup:
-            for path in self.cgroup["dirs"]:
-                os.makedirs(path, exist_ok=True)
-            for path, value in self.cgroup["limits"]:
-                with open(path, "w", encoding="ascii") as file:
-                    file.write(value)
-
-    def become_job(self, log_write: int, status_write: int) -> NoReturn:
-        """In the child: never returns."""
-        spec, step = self.spec, "cgroup"
-        try:
-            for path in self.cgroup["dirs"] if self.cgroup else ():
-                with open(f"{path}/cgroup.procs", "w", encoding="ascii") as file:
-                    file.write("0")
-            step = "session"
-            os.setsid()
-            for number in (signal.SIGURG, signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE):
-                signal.signal(number, signal.SIG_DFL)
-            null = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(null, 0)
-            os.dup2(log_write, 1)
-            os.dup2(log_write, 2)
-            step = "limits"
-            for name, value in spec["rlimits"]:
-                hard = resource.getrlimit(getattr(resource, name))[1]
-                value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-                resource.setrlimit(getattr(resource, name), (value, value))
-            os.chdir(spec["cwd"])
-            if spec["uid"] is not None:
-                os.setgroups([])
-                os.setgid(spec["uid"])
-                os.setuid(spec["uid"])
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            step = "sandbox" if spec["sandbox"] else "command"
-            argv = spec["argv"]
-            if spec["sandbox"]:
-                os.set_inheritable(status_write, True)
-                argv = [*spec["sandbox"], "--json-status-fd", str(status_write), "--", *argv]
-            os.execvpe(argv[0], argv, spec["env"])
-        except BaseException as error:  # noqa: BLE001 - a forked child must not return
-            if step == "command":
-                os.write(2, f"{spec['argv'][0]}: {error}\n".encode("utf-8", "replace"))
-                os._exit(127 if isinstance(error, FileNotFoundError) else 126)
-            os.write(status_write, json.dumps({"spawn-error": f"{step}: {error}"}).encode())
-        finally:
-            os._exit(125)
+        self.pid = self.seat.pid
+        self.seat.take(self.spec)
 
     # --- end --------------------------------------------------------------------------------------------------
 
@@ -126,7 +67,7 @@ class Job:
     def sandbox_report(self) -> dict[str, object]:
         """What bubblewrap said: its process inside, and whether the command was started at all."""
         try:
-            lines = os.read(self.status_pipe, 1 << 16).decode(errors="replace").splitlines()
+            lines = os.read(self.seat.status, 1 << 16).decode(errors="replace").splitlines()
         except BlockingIOError:
             lines = []
         for line in lines:

@@ -12,6 +12,8 @@ RECORD_BYTES = 4096  # of the exit record, reserved at the start so that a full 
 
 
 class Cgroup(TypedDict):
+    """Paths have `@` where the name of the lease's seat belongs."""
+
     dirs: list[str]  # made, and joined by the job
     limits: list[tuple[str, str]]  # file, what to write
     procs: str
@@ -80,11 +82,11 @@ def write_record(path: str, record: Mapping[str, object], sync: bool = True) -> 
     os.rename(tmp, path)
 
 
-def claim() -> bool:
+def claim(seat: str) -> bool:
     """True when this process is the only one that may run the job. The lock is held until the process ends."""
     tmp = f"claim.{os.getpid()}"
     fd = os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    os.write(fd, b"%d\n" % os.getpid())
+    os.write(fd, f"{os.getpid()} {seat}\n".encode())
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:
         os.link(tmp, "claim")  # locked before it can be seen, and only one link succeeds

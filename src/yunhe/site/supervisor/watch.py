@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 
-from yunhe.site.supervisor.job import Job, SpawnFailed
+from yunhe.site.supervisor.job import Job
 from yunhe.site.supervisor.records import (
     RECORD_BYTES,
     Spec,
@@ -19,6 +19,7 @@ from yunhe.site.supervisor.records import (
     read_text,
     write_record,
 )
+from yunhe.site.supervisor.seat import Seat, SpawnFailed
 
 TICK_MS = 500  # the longest sleep: cancel files are also noticed without a signal
 
@@ -26,9 +27,10 @@ TICK_MS = 500  # the longest sleep: cancel files are also noticed without a sign
 class Supervisor:
     """The life of one job: start, watch, stop, record."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, seat: Seat) -> None:
         self.spec = spec
-        self.job = Job(spec)
+        self.seat = seat
+        self.job = Job(spec, seat)
         self.reason = ""  # why it was stopped; empty: not stopped
         self.detail = ""
         self.kill_at = 0
@@ -168,7 +170,10 @@ class Supervisor:
         os.fsync(record)
         os.rename("exit.json.tmp", "exit.json")
         self.notify()
-        self.remove_cgroup()
+        if started:
+            self.seat.remove()
+        else:
+            self.seat.leave()
 
     def judge(self, cleared: bool) -> None:
         """Name the reason of the end, from what is known."""
@@ -189,10 +194,3 @@ class Supervisor:
             self.reason = "disk_full" if full else "exited"
         notes = [self.detail, job.log.note, "" if cleared else "some of its processes did not end"]
         self.detail = "; ".join(note for note in notes if note)
-
-    def remove_cgroup(self) -> None:
-        for path in self.spec["cgroup"]["dirs"] if self.spec["cgroup"] else ():
-            try:
-                os.rmdir(path)
-            except OSError as error:  # the driver tries again when it forgets the lease
-                complain(f"{path}: {error}")

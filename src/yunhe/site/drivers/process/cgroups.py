@@ -75,6 +75,17 @@ class Layout:
             except FileNotFoundError:
                 continue
 
+    def sweep(self) -> None:
+        """Remove groups without processes: seats of a launcher that was killed."""
+        for base in (*(base for _, base in self.v1), *((self.v2,) if self.v2 else ())):
+            for path in base.iterdir():
+                if path.is_dir() and not pids_of(path):
+                    try:
+                        path.rmdir()
+                    except OSError as error:
+                        if error.errno not in (errno.EBUSY, errno.ENOENT):
+                            raise
+
     def remove_site(self) -> None:
         """The site's own folders, where no lease is left in them."""
         for path in (*(base for _, base in self.v1), *((self.v2,) if self.v2 else ())):

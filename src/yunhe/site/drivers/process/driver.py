@@ -19,6 +19,7 @@ from yunhe.site.drivers.process.isolation import FIRST_UID, Hold, probe
 from yunhe.site.drivers.process.lease_dir import LeaseDir, remove_tree
 from yunhe.site.settings import DriverSettings
 from yunhe.site.supervisor.records import Cgroup, Spec
+from yunhe.site.supervisor.seat import NAME
 from yunhe.wire.link import PoolReport
 
 SUPERVISOR = Path(__file__).parents[2] / "supervisor"
@@ -63,6 +64,7 @@ class ProcessDriver:
         self._leases.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._hold = probe(self._group, self._data_dir, self._settings.isolation, self._expose)
         if self._hold.layout:
+            self._hold.layout.sweep()
             cgroups.share_limits(self._hold.layout, self._share.memory_bytes, self._share.milli)
         self._launch(())
 
@@ -129,7 +131,7 @@ class ProcessDriver:
             if self._launcher is None or self._launcher.poll() is not None:
                 with open(self._data_dir / "launcher.err", "ab") as errors:
                     self._launcher = subprocess.Popen(
-                        [sys.executable, "-I", "-S", str(SUPERVISOR), "--launcher"],
+                        [sys.executable, "-I", "-S", str(SUPERVISOR), "--launcher", *self._seat_dirs()],
                         stdin=subprocess.PIPE,
                         stdout=errors,
                         stderr=errors,
@@ -172,7 +174,7 @@ class ProcessDriver:
             cwd=str(folder / "job"),
             sandbox=words,
             uid=None if hold.bwrap else uid,
-            cgroup=self._cgroup(job.key, memory, milli),
+            cgroup=self._cgroup(memory, milli),
             rlimits=limits,
             memory_limit_bytes=memory,
             pids_limit=settings.pids_limit,
@@ -188,9 +190,13 @@ class ProcessDriver:
         )
         return spec, env
 
-    def _cgroup(self, key: LeaseKey, memory: int, milli: int) -> Cgroup | None:
+    def _cgroup(self, memory: int, milli: int) -> Cgroup | None:
         layout = self._hold.layout
-        return layout.lease(str(key), memory, milli, self._settings.pids_limit) if layout else None
+        return layout.lease(NAME, memory, milli, self._settings.pids_limit) if layout else None
+
+    def _seat_dirs(self) -> list[str]:
+        group = self._cgroup(0, 0)
+        return group["dirs"] if group else []
 
     def _env(self, job: Job, folder: Path) -> dict[str, str]:
         sandboxed = self._hold.bwrap is not None
@@ -235,8 +241,7 @@ class ProcessDriver:
 
     def _kill_leftovers(self, key: LeaseKey, folder: LeaseDir) -> None:
         """The job dies with its supervisor; this is for what got away, before the lease is told as ended."""
-        if self._hold.layout:
-            self._remove_group(key)
+        self._remove_group(folder)
         mark = f"YUNHE_LEASE={key}".encode()
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             try:
@@ -245,11 +250,14 @@ class ProcessDriver:
             except (FileNotFoundError, PermissionError, ProcessLookupError):
                 continue
 
-    def _remove_group(self, key: LeaseKey) -> None:
-        assert self._hold.layout is not None
+    def _remove_group(self, folder: LeaseDir) -> None:
+        """The groups of the seat that the claim names; usually its supervisor has done so."""
+        seat = folder.seat()
+        if self._hold.layout is None or seat is None:
+            return
         for left in reversed(range(ALIVE_TRIES)):
             try:
-                self._hold.layout.remove(str(key))
+                self._hold.layout.remove(seat)
                 return
             except OSError:  # killed processes take a moment to leave the group
                 if not left:
@@ -286,8 +294,7 @@ class ProcessDriver:
         await asyncio.to_thread(self._forget, key)
 
     def _forget(self, key: LeaseKey) -> None:
-        if self._hold.layout:
-            self._remove_group(key)
-        folder = self._dir(key).path
-        if folder.exists():
-            remove_tree(folder)
+        folder = self._dir(key)
+        self._remove_group(folder)
+        if folder.path.exists():
+            remove_tree(folder.path)

@@ -64,6 +64,13 @@ class LeaseDir:
         value: dict[str, object] = json.loads(text)
         return value
 
+    def seat(self) -> str | None:
+        """The name of the seat in which the job runs; None before a supervisor has claimed it."""
+        try:
+            return (self.path / "claim").read_text().split()[1]
+        except FileNotFoundError:
+            return None
+
     def supervisor_alive(self) -> bool:
         """The claim is locked for as long as the supervisor lives."""
         with open(self.path / "claim", "rb") as file:
@@ -121,7 +128,7 @@ class LeaseDir:
             return
         try:
             # Ignored by default, so that a process which got the number of a dead supervisor is not harmed.
-            os.kill(int((self.path / "claim").read_text()), signal.SIGURG)
+            os.kill(int((self.path / "claim").read_text().split()[0]), signal.SIGURG)
         except (FileNotFoundError, ProcessLookupError):
             return
 
