@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -226,7 +227,7 @@ def init(settings: HubSettings) -> Path | None:
 def serve(settings: HubSettings) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
     hub = build(settings)
-    uvicorn.run(
+    config = uvicorn.Config(
         hub.app,
         host=settings.host,
         port=settings.port,
@@ -238,6 +239,19 @@ def serve(settings: HubSettings) -> None:
         timeout_keep_alive=75,
         server_header=False,
     )
+    _Server(config, hub.platform).run()
+
+
+class _Server(uvicorn.Server):
+    """Answers long polls before it waits for connections to end: a stop takes no poll's whole hold."""
+
+    def __init__(self, config: uvicorn.Config, platform: Platform) -> None:
+        super().__init__(config)
+        self._platform = platform
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        asyncio.get_running_loop().call_soon(self._platform.signals.close)
+        super().handle_exit(sig, frame)
 
 
 def main() -> None:

@@ -30,6 +30,8 @@ class OutboxReader:
     async def hold(self, site_id: str, applied_seq: int, hold_s: float) -> bool:
         """Wait for an instruction above `applied_seq`. False: time is up, or a newer poll of the site came."""
         self.supersede(site_id)
+        if self._platform.signals.closing:
+            return False
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._held[site_id] = (applied_seq, future)
         # Register first, then look, then wait: what was written in between is not missed.
@@ -52,6 +54,10 @@ class OutboxReader:
         with self._platform.signals.waiting(OUTBOX) as waiter:
             while True:
                 waiter.rearm()
+                if self._platform.signals.closing:
+                    for site_id in list(self._held):
+                        self.supersede(site_id)
+                    return
                 try:
                     await self._wake_ready()
                 except YunheError as error:

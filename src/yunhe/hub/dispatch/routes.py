@@ -214,7 +214,7 @@ def customer_router(platform: Platform, accounts: Accounts, blobs: Blobs) -> API
                 over = epoch < latest or await platform.read(partial(views.task_over, lease_id=lease_id))
                 chunk = await _in_thread(platform, partial(blobs.read_log, lease_id, epoch, offset))
                 end = offset + len(chunk)
-                if chunk or over or time.monotonic() >= until:
+                if chunk or over or time.monotonic() >= until or platform.signals.closing:
                     headers = {
                         "Yunhe-Next-Offset": str(end),
                         "Yunhe-Complete": str(over and end >= blobs.log_size(lease_id, epoch)).lower(),

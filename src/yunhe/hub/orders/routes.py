@@ -56,7 +56,7 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
                 waiter.rearm()
                 over = await platform.read(lambda conn: views.is_over(conn, order_id))
                 left = until - time.monotonic()
-                if over or left <= 0:
+                if over or left <= 0 or platform.signals.closing:
                     return (await platform.read(lambda conn: views.order_views(conn, [order_id])))[0]
                 await waiter.wait(min(left, RECHECK_S))
 

@@ -35,6 +35,7 @@ class Signals:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiters: dict[str, set[Waiter]] = defaultdict(set)
+        self.closing = False
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -64,6 +65,11 @@ class Signals:
         for waiters in list(self._waiters.values()):
             for waiter in waiters:
                 waiter.wake()
+
+    def close(self) -> None:
+        """The process is about to stop: long polls look at `closing` and answer with what there is."""
+        self.closing = True
+        self.fire_all()
 
     def fire_from_thread(self, topics: Iterable[str]) -> None:
         if self._loop is not None and not self._loop.is_closed():
