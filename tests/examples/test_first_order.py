@@ -1,6 +1,7 @@
 """The Python example, against a whole network on this machine."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,15 @@ from tests.law.sources import ROOT
 from yunhe.apps.embedded import Network
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def test_the_first_order_runs_and_is_settled(tmp_path: Path) -> None:
     told: list[str] = []
-    with Network(tmp_path, tmp_path / "data", told.append) as network:
+    with Network(tmp_path, tmp_path / "data", told.append, free_port()) as network:
         environment = {"YUNHE_URL": network.url, "YUNHE_API_KEY": network.customer_key}
         result = subprocess.run(
             [sys.executable, str(ROOT / "examples" / "python" / "first_order.py")],
