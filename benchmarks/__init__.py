@@ -1,0 +1,1 @@
+"""Measured speed and size, each against a budget in `budgets.yaml`: `python -m benchmarks`, or `make bench`."""

@@ -1,0 +1,31 @@
+"""Which function measures which row of `budgets.yaml`, and what a peer does in its place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks import hub_rss, round_100, settled, submit, submit_batch
+from benchmarks.figure import Figure, PeerFigure
+from benchmarks.peers.slurm import Slurm
+from benchmarks.scene import Scene
+
+Measure = Callable[[Scene], Figure]
+Peer = Callable[[Slurm], PeerFigure]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """`limit_s` bounds it on a machine that is busy with other things."""
+
+    measure: Measure
+    limit_s: float
+    peer: Peer | None = None
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "submit_sqlite": Benchmark(submit.on_sqlite, 90, Slurm.submit_rate),
+    "submit_postgresql": Benchmark(submit.on_postgresql, 90, Slurm.submit_rate),
+    "submit_batch": Benchmark(submit_batch.measure, 120, Slurm.array_rate),
+    "settled": Benchmark(settled.measure, 180, Slurm.completed_rate),
+    "round_100_sites_p99": Benchmark(round_100.measure, 120),
+    "hub_rss_1000_agents": Benchmark(hub_rss.measure, 240),
+}
