@@ -22,6 +22,7 @@ from yunhe.hub.accounts import routes as accounts_routes
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.accounts.service import Accounts
 from yunhe.hub.catalogue import routes as catalogue_routes
+from yunhe.hub.dispatch import evidence
 from yunhe.hub.dispatch import routes as dispatch_routes
 from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.dispatch.outbox_reader import OutboxReader
@@ -115,6 +116,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer) -> None:
     app.include_router(orders_routes.router(platform, who))
     app.include_router(dispatch_routes.customer_router(platform, who, blobs))
     app.include_router(settlement_routes.router(platform, who, hub.leader))
+    app.include_router(evidence.router(platform, who))
     app.include_router(ledger_routes.router(platform, who))
     app.include_router(catalogue_routes.router(platform, who))
     app.include_router(accounts_routes.router(platform, who))

@@ -249,6 +249,20 @@ class UsageView(Answer):
     sampled: bool
     final: bool
     disputed: bool
+    evidence: str = ""  # "site/agent epoch/poll": the signed batch that carried it, see EvidenceView
+
+
+class EvidenceView(Answer):
+    """A site's own words about usage and its signature: Ed25519 of `signed` by `public_key`, all base64url.
+
+    `signed` names the request and ends with the SHA-256 of `body`, the poll as JSON.
+    """
+
+    site_id: str
+    public_key: str
+    signed: str
+    body: str
+    signature: str
 
 
 class ChargeView(Answer):

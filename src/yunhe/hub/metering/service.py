@@ -146,6 +146,7 @@ def of_order(conn: sa.Connection, order_id: str) -> tuple[UsageView, ...]:
             sampled=row.sampled,
             final=row.final,
             disputed=is_disputed(leases[row.lease_id, row.epoch].end_reason),
+            evidence=f"{row.site_id}/{row.evidence}",
         )
         for row in rows
     )
