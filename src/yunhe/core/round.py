@@ -57,9 +57,9 @@ def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int) -> Pl
     """
     if not snapshot.shapes or not snapshot.queue.ids:
         return Plan((), 0, 0, seed)
-    # 1. feasible: every shape against every pool, each constraint on its own.
+    # 1. feasible: every class of shapes against every pool, each constraint on its own.
     fit = feasible(snapshot.shapes, snapshot.supply, policy, now_ms)
-    # 2. score and 3. assign: by priority and fair share, each shape down its own ranking of the pools that fit.
+    # 2. score and 3. assign: by priority and fair share, each class down its own ranking of the pools that fit.
     given = Assigner(fit, snapshot, policy, now_ms, seed).run()
     # 4. say it: what was given, and who waits for what.
     waiting, unplaceable = _left_over(snapshot.queue, fit, given)
@@ -83,15 +83,15 @@ def explain(shape: Shape, supply: Supply, policy: Policy, now_ms: int) -> tuple[
 
 def _assignments(snapshot: Snapshot, fit: Fit, given: Given) -> tuple[Assignment, ...]:
     queue, sizes = snapshot.queue, fit.table.sizes
-    shape = queue.shape[given.row]
+    group = fit.of_shape[queue.shape[given.row]]
     pool_ids = [pool.id for pool in snapshot.supply.pools]
     columns = (
-        [queue.ids[row] for row in given.row.tolist()],
+        map(queue.ids.__getitem__, given.row.tolist()),
         queue.version[given.row].tolist(),
-        [pool_ids[pool] for pool in given.pool.tolist()],
+        map(pool_ids.__getitem__, given.pool.tolist()),
         given.tasks.tolist(),
-        (sizes.milli[shape, given.pool] * given.tasks).tolist(),
-        (sizes.memory[shape, given.pool] * given.tasks).tolist(),
+        (sizes.milli[group, given.pool] * given.tasks).tolist(),
+        (sizes.memory[group, given.pool] * given.tasks).tolist(),
     )
     # The constructor of tuple makes each row without a Python call: thousands of them are half of this function.
     return tuple(map(tuple.__new__, repeat(Assignment), zip(*columns, strict=True)))
@@ -101,5 +101,5 @@ def _left_over(queue: Queue, fit: Fit, given: Given) -> tuple[int, int]:
     """Orders with tasks left: those that some pool could take one day, and those that none can."""
     placed = np.bincount(given.row, weights=given.tasks, minlength=len(queue.ids))
     left = queue.tasks > placed
-    hopeless = np.all(fit.lasting, axis=1, keepdims=True)[queue.shape, 0]
+    hopeless = np.all(fit.lasting, axis=1, keepdims=True)[fit.of_shape[queue.shape], 0]
     return int(np.count_nonzero(left & ~hopeless)), int(np.count_nonzero(left & hopeless))

@@ -8,8 +8,9 @@ Within a priority:
 2. All others take turns by weighted fair share between accounts; within an account, by arrival.  Each takes the best
    pool that it fits, and an order that does not fit waits without holding up others (backfill).
 
-Free units only shrink during a round: what has stopped fitting a shape never fits it again.  So every shape keeps
-one mark in its ranking of pools that only moves on, and shapes that fit nowhere leave the sequence in bulk.
+Orders are looked at by class (see `placement.classes`).  Free units only shrink during a round: what has stopped
+fitting a class never fits it again.  So every class keeps one mark in its ranking of pools that only moves on, and
+classes that fit nowhere leave the sequence in bulk.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from yunhe.core.placement.values import Snapshot
 from yunhe.core.policy import Policy
 
 # Turns between two looks at the shares: they are sorted anew only when something ran out in between.
-WINDOW = 1024
+WINDOW = 2048
 _NONE = -1  # not looked up yet
 _CLOSED = -2  # no pool takes one more task
 
@@ -51,7 +52,8 @@ class Assigner:
         self._budget = policy.max_assignments
         self._reservations = policy.max_reservations
 
-        columns, shapes, accounts = fit.table.columns, len(snapshot.shapes), snapshot.accounts
+        columns, groups, accounts = fit.table.columns, len(fit.table.shapes), snapshot.accounts
+        self._class = fit.of_shape[snapshot.queue.shape]  # of each row
         self._free: list[int] = columns.free.tolist()
         self._memory: list[int] = columns.free_memory.tolist()
         self._weight = order.weights(accounts)
@@ -59,14 +61,14 @@ class Assigner:
         quota = [HUGE if a.quota_milli is None else max(0, a.quota_milli - a.used_milli) for a in accounts]
         self._quota = np.array(quota, dtype=np.int64)
         self._within: list[int] = self._quota.tolist()  # milli that each account may still take
-        # [shape, account]: True once no pool can take one more task of it in this round.
-        self._closed: Bools = np.zeros((shapes, len(accounts)), dtype=bool)
+        # [class, account]: True once no pool can take one more task of it in this round.
+        self._closed: Bools = np.zeros((groups, len(accounts)), dtype=bool)
         # The least that one task takes: the size by which shares are reckoned.
         self._least = np.where(fit.certified, fit.table.sizes.milli, HUGE).min(axis=1, initial=HUGE)
-        # Per shape: pools that fit now, best first, with what one task takes there; and the mark among them.
-        self._choices: list[list[tuple[int, int, int]] | None] = [None] * shapes
-        self._mark = [0] * shapes
-        self._current = [(_NONE, 0, 0)] * shapes  # pool at the mark (or why none), milli and memory of one task there
+        # Per class: pools that fit now, best first, with what one task takes there; and the mark among them.
+        self._choices: list[list[tuple[int, int, int]] | None] = [None] * groups
+        self._mark = [0] * groups
+        self._current = [(_NONE, 0, 0)] * groups  # pool at the mark (or why none), milli and memory of one task there
         self._single: list[tuple[int, int, int]] = []  # (row, pool, tasks) given one by one
         self._bulk: list[Given] = []  # given by whole windows
 
@@ -76,7 +78,7 @@ class Assigner:
         certified: Bools = np.any(self._fit.certified, axis=1, keepdims=True)
         startable: Bools = np.any(self._fit.now, axis=1, keepdims=True)
         self._closed |= ~(startable if self._policy.backfill else certified)
-        hopeful = certified[queue.shape, 0] & (queue.tasks > 0)
+        hopeful = certified[self._class, 0] & (queue.tasks > 0)
         rows = np.flatnonzero(hopeful)
         priority = queue.priority[rows]
         for level in np.unique(priority)[::-1]:
@@ -87,7 +89,7 @@ class Assigner:
     def _level(self, rows: order.Rows) -> None:
         tasks = self._queue.tasks[rows].astype(np.int64)
         self._oldest_first(rows, tasks)
-        keep = (tasks > 0) & ~self._closed[self._queue.shape[rows], self._queue.account[rows]]
+        keep = (tasks > 0) & ~self._closed[self._class[rows], self._queue.account[rows]]
         rows, tasks = order.split(rows[keep], tasks[keep])
         while len(rows) and self._budget > 0:
             rows, tasks = self._turns(rows, tasks)
@@ -104,56 +106,55 @@ class Assigner:
         waiting[queue.account[rows]] = True
         taken = self._used + self._taken()
         eligible = order.not_over_share(taken, self._weight, waiting, policy.reserve_share_limit_percent)
-        within = np.array(self._within)[queue.account[rows]] >= self._least[queue.shape[rows]]
+        within = np.array(self._within)[queue.account[rows]] >= self._least[self._class[rows]]
         old = np.flatnonzero(aged & eligible[queue.account[rows]] & within)
         first = old[np.sort(np.unique(queue.account[rows[old]], return_index=True)[1])]
         for i in first[: self._reservations].tolist():
             self._reservations -= 1
             row = int(rows[i])
-            shape, account = int(queue.shape[row]), int(queue.account[row])
-            if self._take(row, shape, account, 1):
+            group, account = int(self._class[row]), int(queue.account[row])
+            if self._take(row, group, account, 1):
                 tasks[i] -= 1
-            elif self._look(shape)[0] == _CLOSED:
-                self._reserve(shape)
+            elif self._look(group)[0] == _CLOSED:
+                self._reserve(group)
 
-    def _reserve(self, shape: int) -> None:
-        """Keep what is free where a task of `shape` lacks the fewest units (then memory) for that task."""
+    def _reserve(self, group: int) -> None:
+        """Keep what is free where a task of `group` lacks the fewest units (then memory) for that task."""
         sizes = self._fit.table.sizes
-        pools = ranked(self._fit, shape, np.flatnonzero(self._fit.certified[shape]), self._seed)
-        lacks = np.maximum(sizes.milli[shape, pools] - np.array(self._free)[pools], 0)
-        lacks_memory = np.maximum(sizes.memory[shape, pools] - np.array(self._memory)[pools], 0)
+        pools = ranked(self._fit, group, np.flatnonzero(self._fit.certified[group]), self._seed)
+        lacks = np.maximum(sizes.milli[group, pools] - np.array(self._free)[pools], 0)
+        lacks_memory = np.maximum(sizes.memory[group, pools] - np.array(self._memory)[pools], 0)
         pool = int(pools[np.lexsort((lacks_memory, lacks))[0]])
-        self._free[pool] -= min(self._free[pool], int(sizes.milli[shape, pool]))
-        self._memory[pool] -= min(self._memory[pool], int(sizes.memory[shape, pool]))
+        self._free[pool] -= min(self._free[pool], int(sizes.milli[group, pool]))
+        self._memory[pool] -= min(self._memory[pool], int(sizes.memory[group, pool]))
 
     # --- everybody's turn ---------------------------------------------------------------------------------------
 
     def _turns(self, rows: order.Rows, tasks: Ints) -> tuple[order.Rows, Ints]:
         """Walk the fair sequence of `rows` until shares have to be looked at again; returns the turns that are left."""
-        queue = self._queue
-        shape, account = queue.shape[rows].astype(np.int64), queue.account[rows].astype(np.int64)
-        sequence = order.fair(account, self._least[shape] * tasks, self._used + self._taken(), self._weight)
+        group, account = self._class[rows], self._queue.account[rows].astype(np.int64)
+        sequence = order.fair(account, self._least[group] * tasks, self._used + self._taken(), self._weight)
         for start in range(0, len(sequence), WINDOW):
             turn = sequence[start : start + WINDOW]
             closed_before = np.count_nonzero(self._closed)
-            self._walk(rows[turn], shape[turn], account[turn], tasks[turn])
+            self._walk(rows[turn], group[turn], account[turn], tasks[turn])
             if self._budget <= 0:
                 break
             if np.count_nonzero(self._closed) > closed_before:
                 rest = np.sort(sequence[start + WINDOW :])  # by arrival again
-                rest = rest[~self._closed[shape[rest], account[rest]]]
+                rest = rest[~self._closed[group[rest], account[rest]]]
                 return rows[rest], tasks[rest]
         return rows[:0], tasks[:0]
 
-    def _walk(self, rows: order.Rows, shapes: Ints, accounts: Ints, tasks: Ints) -> None:
+    def _walk(self, rows: order.Rows, groups: Ints, accounts: Ints, tasks: Ints) -> None:
         """Give each turn its tasks. The body is the hot loop of the round; everything unusual goes to `_take`."""
         # Turns up to here cannot exceed what the round may still give, so the loop need not count.
         safe = int(np.searchsorted(np.cumsum(tasks), self._budget, side="right"))
         free, memory, within, current = self._free, self._memory, self._within, self._current
         went: list[int] = []
-        columns = (shapes[:safe].tolist(), accounts[:safe].tolist(), tasks[:safe].tolist())
-        for s, a, k in zip(*columns, strict=True):
-            p, need, need_memory = current[s]
+        columns = (groups[:safe].tolist(), accounts[:safe].tolist(), tasks[:safe].tolist())
+        for g, a, k in zip(*columns, strict=True):
+            p, need, need_memory = current[g]
             if k > 1:
                 need *= k
                 need_memory *= k
@@ -165,7 +166,7 @@ class Assigner:
             elif p == _CLOSED:
                 went.append(_CLOSED)
             else:
-                self._take(int(rows[len(went)]), s, a, k)
+                self._take(int(rows[len(went)]), g, a, k)
                 went.append(_NONE)
         pools = np.array(went, dtype=np.int64)
         straight = np.flatnonzero(pools >= 0)
@@ -173,20 +174,20 @@ class Assigner:
         for i in range(safe, len(rows)):
             if self._budget <= 0:
                 break
-            self._take(int(rows[i]), int(shapes[i]), int(accounts[i]), int(tasks[i]))
+            self._take(int(rows[i]), int(groups[i]), int(accounts[i]), int(tasks[i]))
 
-    def _take(self, row: int, shape: int, account: int, tasks: int) -> int:
+    def _take(self, row: int, group: int, account: int, tasks: int) -> int:
         """Give up to `tasks` tasks their pools; returns how many. Closes the class when no more of it fit."""
         given = 0
-        while given < tasks and self._budget > 0 and not self._closed[shape, account]:
-            pool, need, need_memory = self._look(shape)
+        while given < tasks and self._budget > 0 and not self._closed[group, account]:
+            pool, need, need_memory = self._look(group)
             if pool == _CLOSED:
-                self._ran_out(shape)
+                self._ran_out(group)
                 break
             if need > self._within[account]:
-                found = self._smaller(shape, self._within[account])
+                found = self._smaller(group, self._within[account])
                 if found is None:
-                    self._closed[shape, account] = True
+                    self._closed[group, account] = True
                     break
                 pool, need, need_memory = found
             count = min(tasks - given, self._budget, self._free[pool] // need, self._within[account] // need)
@@ -200,41 +201,41 @@ class Assigner:
             given += count
         return given
 
-    def _look(self, shape: int) -> tuple[int, int, int]:
-        """The best pool that takes one more task of `shape` with what it takes there, or _CLOSED; moves the mark."""
-        choices = self._choices[shape]
+    def _look(self, group: int) -> tuple[int, int, int]:
+        """The best pool that takes one more task of `group` with what it takes there, or _CLOSED; moves the mark."""
+        choices = self._choices[group]
         if choices is None:
-            choices = self._choices[shape] = self._open(shape)
-        mark = self._mark[shape]
+            choices = self._choices[group] = self._open(group)
+        mark = self._mark[group]
         while mark < len(choices):
             pool, milli, memory = choices[mark]
             if milli <= self._free[pool] and memory <= self._memory[pool]:
                 break
             mark += 1
-        self._mark[shape] = mark
-        self._current[shape] = choices[mark] if mark < len(choices) else (_CLOSED, 0, 0)
-        return self._current[shape]
+        self._mark[group] = mark
+        self._current[group] = choices[mark] if mark < len(choices) else (_CLOSED, 0, 0)
+        return self._current[group]
 
-    def _open(self, shape: int) -> list[tuple[int, int, int]]:
-        pools = ranked(self._fit, shape, np.flatnonzero(self._fit.now[shape]), self._seed)
+    def _open(self, group: int) -> list[tuple[int, int, int]]:
+        pools = ranked(self._fit, group, np.flatnonzero(self._fit.now[group]), self._seed)
         sizes = self._fit.table.sizes
-        columns = (pools.tolist(), sizes.milli[shape, pools].tolist(), sizes.memory[shape, pools].tolist())
+        columns = (pools.tolist(), sizes.milli[group, pools].tolist(), sizes.memory[group, pools].tolist())
         return list(zip(*columns, strict=True))
 
-    def _smaller(self, shape: int, within: int) -> tuple[int, int, int] | None:
+    def _smaller(self, group: int, within: int) -> tuple[int, int, int] | None:
         """The best pool where a task takes no more than `within`: pools with faster units need fewer of them."""
-        choices = self._choices[shape]
+        choices = self._choices[group]
         assert choices is not None
-        for pool, need, need_memory in choices[self._mark[shape] :]:
+        for pool, need, need_memory in choices[self._mark[group] :]:
             if need <= within and need <= self._free[pool] and need_memory <= self._memory[pool]:
                 return pool, need, need_memory
         return None
 
-    def _ran_out(self, shape: int) -> None:
-        self._closed[shape] = True
+    def _ran_out(self, group: int) -> None:
+        self._closed[group] = True
         if not self._policy.backfill:
             # Nobody passes in the pools that an earlier order waits for.
-            for pool in np.flatnonzero(self._fit.certified[shape]).tolist():
+            for pool in np.flatnonzero(self._fit.certified[group]).tolist():
                 self._free[pool] = 0
 
     # --- accounts ------------------------------------------------------------------------------------------------

@@ -16,17 +16,24 @@ _MILLI_MS_PER_HOUR = 1_000 * 3_600_000
 _GIB = 2**30
 
 
+# Relative error that floats are allowed: far more than a dozen operations make, far less than a budget means.
+_TOLERANCE = 1e-9
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Floats per shape and pool, for one task: micro-CNY of the predicted run and of the hold, and milligrams.
 
-    They are within 1e-12 of the exact figures before these are rounded up; `rounding` bounds what rounding adds.
+    The exact hold, rounded up part by part, lies between `hold_least` and `hold_most`.
     """
 
     expected: Floats
-    hold: Floats
+    hold_least: Floats
+    hold_most: Floats
     carbon_mg: Floats
-    rounding: Floats
+
+    def rows(self, rows: list[int]) -> "Costs":
+        return Costs(self.expected[rows], self.hold_least[rows], self.hold_most[rows], self.carbon_mg[rows])
 
 
 def costs(shapes: tuple[Shape, ...], columns: Columns, sizes: Sizes, policy: Policy) -> Costs:
@@ -38,12 +45,14 @@ def costs(shapes: tuple[Shape, ...], columns: Columns, sizes: Sizes, policy: Pol
     transfer = data * policy.transfer_microcny_per_gib / _GIB
     unit_hours_per_ms = sizes.milli / _MILLI_MS_PER_HOUR
     run_hours = unit_hours_per_ms * sizes.run_ms
+    hold = unit_hours_per_ms * limit * per_unit_hour + transfer
+    # Three parts are rounded up, and the energy to whole mWh before it is priced.
+    rounding = 4 + columns.power_price / 1e6
     return Costs(
         expected=run_hours * per_unit_hour + transfer,
-        hold=unit_hours_per_ms * limit * per_unit_hour + transfer,
+        hold_least=hold * (1 - _TOLERANCE),
+        hold_most=hold * (1 + _TOLERANCE) + rounding,
         carbon_mg=run_hours * (kw_per_unit * columns.carbon * 1000),
-        # Three parts rounded up, and the energy to whole mWh before it is priced.
-        rounding=4 + columns.power_price / 1e6,
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from yunhe.core.demand import LatencyBound, Requirement, Shape
 from yunhe.core.lines import in_kind, site_one_way_us
+from yunhe.core.placement.classes import Classes, classes
 from yunhe.core.placement.columns import Bools, Columns, Ints, by_distinct, columns
-from yunhe.core.placement.cost import Costs, costs, hold_of
-from yunhe.core.placement.sizing import Sizes, by_compute, sizes
+from yunhe.core.placement.cost import hold_of
+from yunhe.core.placement.sizing import by_compute
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Supply
 
@@ -20,17 +21,18 @@ UNKNOWN_US = -1
 
 
 class Table:
-    """Shapes against pools: what the constraints are evaluated on. Arrays are [shape, pool] or broadcast to it."""
+    """Classes of shapes against pools: what the constraints are evaluated on. Arrays are [class, pool] or broadcast
+    to it; `shapes[c]` stands for class c."""
 
-    def __init__(self, shapes: tuple[Shape, ...], supply: Supply, policy: Policy, now_ms: int) -> None:
-        self.shapes = shapes
+    def __init__(self, classes: Classes, columns: Columns, policy: Policy, now_ms: int) -> None:
+        self.shapes = classes.shapes
+        self.sizes = classes.sizes
+        self.costs = classes.costs
+        self.columns = columns
         self.policy = policy
         self.now_ms = now_ms
-        self.columns: Columns = columns(supply)
-        self.sizes: Sizes = sizes(shapes, self.columns, policy, now_ms)
-        self.costs: Costs = costs(shapes, self.columns, self.sizes, policy)
         self._one_way: dict[str, Ints] = {}
-        needs = [shape.requirement for shape in shapes]
+        needs = [shape.requirement for shape in classes.shapes]
         self.by_compute = _column([by_compute(need) for need in needs])
         self.gang = _column([need.slots > 1 for need in needs])
         self.right_kind = ~_wrong_kind(self)
@@ -63,19 +65,22 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The answer of every constraint, kept apart so that it can be explained."""
+    """The answer of every constraint, kept apart so that it can be explained. Arrays are [class, pool]."""
 
     table: Table
-    failing: tuple[tuple[Constraint, Bools], ...]  # in the order of CONSTRAINTS, [shape, pool]
+    of_shape: Ints  # class of each shape
+    failing: tuple[tuple[Constraint, Bools], ...]  # in the order of CONSTRAINTS
     certified: Bools  # the pool takes the task when enough of it is free
     now: Bools  # enough of it is free now
     lasting: Bools  # waiting does not help
 
 
 def feasible(shapes: tuple[Shape, ...], supply: Supply, policy: Policy, now_ms: int) -> Fit:
-    """Evaluate every constraint for every shape and pool."""
-    table = Table(shapes, supply, policy, now_ms)
-    size = len(shapes), len(table.columns)
+    """Evaluate every constraint for every shape and pool. `shapes` must not be empty."""
+    pools = columns(supply)
+    grouped = classes(shapes, pools, policy, now_ms)
+    table = Table(grouped, pools, policy, now_ms)
+    size = len(table.shapes), len(pools)
     lasting, passing = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
     failing: list[tuple[Constraint, Bools]] = []
     for constraint in CONSTRAINTS:
@@ -91,7 +96,7 @@ def feasible(shapes: tuple[Shape, ...], supply: Supply, policy: Policy, now_ms: 
     busy = certified & _not_free(table)
     if busy.any():
         failing.append((BUSY, busy))
-    return Fit(table, tuple(failing), certified, certified & ~busy, lasting)
+    return Fit(table, grouped.of_shape, tuple(failing), certified, certified & ~busy, lasting)
 
 
 # --- the constraints, in the order in which people read them ----------------------------------------------------
@@ -249,13 +254,11 @@ def _over_budget(t: Table) -> Bools:
     limited = [s for s, shape in enumerate(t.shapes) if shape.terms.budget_microcny is not None]
     if not limited:
         return over
-    budget = np.array([[float(t.shapes[s].terms.budget_microcny or 0)] for s in limited])
-    tasks = np.array([[t.shapes[s].terms.array] for s in limited])
-    hold = t.costs.hold[limited]
-    least, most = hold * tasks * (1 - 1e-9), (hold * (1 + 1e-9) + t.costs.rounding) * tasks
-    over[limited] = least > budget
+    each = np.array([[(t.shapes[s].terms.budget_microcny or 0) / t.shapes[s].terms.array] for s in limited])
+    least, most = t.costs.hold_least[limited], t.costs.hold_most[limited]
+    over[limited] = least > each
     pools = t.columns.supply.pools
-    for i, p in np.argwhere((least <= budget) & (most > budget)).tolist():
+    for i, p in np.argwhere((least <= each) & (most > each)).tolist():
         s = limited[i]
         exact = hold_of(t.shapes[s], pools[p], t.columns.sites[p], int(t.sizes.milli[s, p]), t.policy)
         over[s, p] = exact.total > (t.shapes[s].terms.budget_microcny or 0)

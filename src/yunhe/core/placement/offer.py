@@ -7,18 +7,18 @@ from yunhe.core.placement.values import Offer
 from yunhe.core.rounding import ceil_div
 
 
-def offer_of(fit: Fit, shape: int, pool: int, queue_ahead_ms: int) -> Offer:
-    """The offer of a pool that passes every constraint for `shape`, whether it is free now or not.
+def offer_of(fit: Fit, group: int, pool: int, queue_ahead_ms: int) -> Offer:
+    """The offer of a pool that passes every constraint for class `group`, whether it is free now or not.
 
     It starts now where enough is free, and after `queue_ahead_ms` where it is not.  Tasks of an array that the pool
     cannot hold side by side follow each other; a round may also spread them over pools and end sooner.
     """
     table = fit.table
-    asked, at, site = table.shapes[shape], table.columns.supply.pools[pool], table.columns.sites[pool]
-    milli, memory = int(table.sizes.milli[shape, pool]), int(table.sizes.memory[shape, pool])
-    run_ms = int(table.sizes.run_ms[shape, pool])
+    asked, at, site = table.shapes[group], table.columns.supply.pools[pool], table.columns.sites[pool]
+    milli, memory = int(table.sizes.milli[group, pool]), int(table.sizes.memory[group, pool])
+    run_ms = int(table.sizes.run_ms[group, pool])
     tasks = asked.terms.array
-    start_ms = table.now_ms + (0 if fit.now[shape, pool] else queue_ahead_ms)
+    start_ms = table.now_ms + (0 if fit.now[group, pool] else queue_ahead_ms)
     side_by_side = at.capacity_milli // max(milli, 1)
     if memory:
         side_by_side = min(side_by_side, at.memory_bytes // memory)

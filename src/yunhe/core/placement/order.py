@@ -1,5 +1,7 @@
 """Whose turn it is: open orders in the sequence in which a round looks at them."""
 
+from operator import gt
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,8 +20,8 @@ def by_arrival(queue: Queue, rows: Rows) -> Rows:
     found = rows[np.argsort(queue.submitted_ms[rows], kind="stable")]
     times = queue.submitted_ms[found]
     tied = np.flatnonzero(times[1:] == times[:-1])
-    pairs = zip(found[tied].tolist(), found[tied + 1].tolist(), strict=True)
-    if any(ids[a] > ids[b] for a, b in pairs):
+    first, second = map(ids.__getitem__, found[tied].tolist()), map(ids.__getitem__, found[tied + 1].tolist())
+    if any(map(gt, first, second)):
         place = np.union1d(tied, tied + 1)
         by_id = np.array(sorted(found[place].tolist(), key=ids.__getitem__), dtype=np.int64)
         found[place] = by_id[np.argsort(queue.submitted_ms[by_id], kind="stable")]

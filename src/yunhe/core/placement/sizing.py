@@ -18,6 +18,7 @@ from yunhe.core.supply import Pool, PoolKind
 HUGE = 2**60  # stands for "more than any pool has"; sums of two stay within 64 bits
 UNIT = 1000  # milli of one core or card
 _MS = 1000
+_NO_RATE = 10**18  # stands where `known` is False; large, so that what is divided by it stays small
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,18 @@ class Sizes:
     run_ms: Ints  # predicted; the run limit where it cannot be predicted
     transfer_ms: Ints  # part of run_ms: the input data come first
     known: Bools  # False: the pool has no trusted rate at the precision asked for
+
+    def rows(self, rows: list[int]) -> "Sizes":
+        return Sizes(
+            self.slots[rows],
+            self.slot_milli[rows],
+            self.milli[rows],
+            self.slot_memory[rows],
+            self.memory[rows],
+            self.run_ms[rows],
+            self.transfer_ms[rows],
+            self.known[rows],
+        )
 
 
 class _Row(NamedTuple):
@@ -53,7 +66,7 @@ class _Units(NamedTuple):
 
 
 class _Rates(NamedTuple):
-    """Trusted FLOP/s of one unit per pool; 1 where it is unknown, which `known` tells."""
+    """Trusted FLOP/s of one unit per pool; `known` tells where there is none."""
 
     flops: list[int]
     known: Bools
@@ -197,7 +210,7 @@ class _Sizer:
         if precision not in self._rates:
             found = [trusted_rate(pool, precision, self._policy) for pool in self._columns.supply.pools]
             known = np.array([rate is not None for rate in found], dtype=bool)
-            self._rates[precision] = _Rates([rate or 1 for rate in found], known)
+            self._rates[precision] = _Rates([rate or _NO_RATE for rate in found], known)
         return self._rates[precision]
 
     def _transfer_ms(self, need: Requirement) -> Ints:
@@ -214,5 +227,10 @@ class _Sizer:
 
 
 def _ceil(numerator: int, denominators: list[int]) -> Ints:
-    """Rounded up in Python integers, then clipped: numerators reach 10^36."""
-    return np.array([min(-(-numerator // each), HUGE) for each in denominators], dtype=np.int64)
+    """`numerator` over each denominator, rounded up and clipped to HUGE; in Python integers where 64 bits end."""
+    if numerator <= HUGE and max(denominators, default=1) <= HUGE:
+        return -(-numerator // np.array(denominators, dtype=np.int64))
+    found = [-(-numerator // each) for each in denominators]
+    if max(found, default=0) > HUGE:
+        found = [min(each, HUGE) for each in found]
+    return np.array(found, dtype=np.int64)
