@@ -110,14 +110,17 @@ def hub(database_url: str, folder: Path, **settings: object) -> Iterator[HubProc
             start_new_session=True,
         )
     try:
-        operator = _await(process, port, folder, log)
+        operator = _await(process, port, folder)
         with operator:
             yield HubProcess("127.0.0.1", port, process, database_url, operator)
+    except Exception as error:
+        error.add_note(f"the hub's log: {log.read_text(errors='replace')[-3000:]}")
+        raise
     finally:
         _stop(process)
 
 
-def _await(process: subprocess.Popen[bytes], port: int, folder: Path, log: Path) -> httpx.Client:
+def _await(process: subprocess.Popen[bytes], port: int, folder: Path) -> httpx.Client:
     until = time.monotonic() + START_S
     url = f"http://127.0.0.1:{port}"
     while time.monotonic() < until and process.poll() is None:
@@ -127,7 +130,7 @@ def _await(process: subprocess.Popen[bytes], port: int, folder: Path, log: Path)
                 return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=70)
         except httpx.TransportError:
             time.sleep(0.05)
-    raise RuntimeError(f"the hub did not start: {log.read_text(errors='replace')[-1000:]}")
+    raise RuntimeError("the hub did not start")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -78,16 +78,17 @@ class Slurm:
     # --- figures ------------------------------------------------------------------------------------------------
 
     def submit_rate(self) -> PeerFigure:
-        """Jobs that `sbatch` accepted per second, 8 callers at a time."""
+        """Jobs that `sbatch` accepted per second, 8 callers at a time; the cluster is taken, so they wait."""
 
         def measure() -> float:
             seconds = self._scene.seconds(RATE_S, QUICK_RATE_S)
-            with _Submitters(self._environment(), self._workplace(), ("--hold", "--wrap=true")) as callers:
+            self._fill()
+            with _Submitters(self._environment(), self._workplace(), ("--wrap=true",)) as callers:
                 time.sleep(1)
                 first, since = callers.done, time.monotonic()
                 time.sleep(seconds)
                 rate = (callers.done - first) / (time.monotonic() - since)
-            self._call("scancel", "--user", str(os.getuid()))
+            self._clear()
             return rate
 
         return self._figure("submit", measure)
@@ -96,11 +97,12 @@ class Slurm:
         """Tasks of job arrays that `sbatch` accepted per second (one record each until its tasks start)."""
 
         def measure() -> float:
+            self._fill()
             since = time.monotonic()
             for _ in range(ARRAYS):
-                self._sbatch("--hold", f"--array=0-{TASKS - 1}", "--wrap=true")
+                self._sbatch(f"--array=0-{TASKS - 1}", "--wrap=true")
             rate = ARRAYS * TASKS / (time.monotonic() - since)
-            self._call("scancel", "--user", str(os.getuid()))
+            self._clear()
             return rate
 
         return self._figure("array", measure)
@@ -115,7 +117,7 @@ class Slurm:
                 first, since = self._completed(), time.monotonic()
                 time.sleep(seconds)
                 rate = (self._completed() - first) / (time.monotonic() - since)
-            self._call("scancel", "--user", str(os.getuid()))
+            self._clear()
             return rate
 
         return self._figure("completed", measure)
@@ -217,11 +219,7 @@ class Slurm:
         for i in range(NODES):
             (folder / "spool" / f"n{i + 1}").mkdir()
             _daemon(["slurmd", "-N", f"n{i + 1}"], self._environment())
-        until = time.monotonic() + UP_S
-        while len(self._call("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split()) < NODES:
-            if time.monotonic() > until:
-                raise RuntimeError("its nodes did not come up")
-            time.sleep(0.1)
+        self._until(lambda: len(self._call("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split()) == NODES, "come up")
 
     def stop(self) -> None:
         """Every daemon that was started, by the number in its own pid file."""
@@ -237,6 +235,24 @@ class Slurm:
         for number in numbers:
             _kill(number, signal.SIGKILL)
         self._folder = None
+
+    def _fill(self) -> None:
+        """One job on each node that takes all of it."""
+        for _ in range(NODES):
+            self._sbatch("--exclusive", "--output=/dev/null", "--wrap=sleep 600")
+        self._until(lambda: len(self._call("squeue", "-h", "-t", "running", "-o", "%i").split()) == NODES, "fill up")
+
+    def _clear(self) -> None:
+        """Nothing queued, nothing running."""
+        self._call("scancel", "--user", str(os.getuid()))
+        self._until(lambda: not self._call("squeue", "-h", "-o", "%i"), "become empty")
+
+    def _until(self, reached: Callable[[], bool], what: str) -> None:
+        until = time.monotonic() + UP_S
+        while not reached():
+            if time.monotonic() > until:
+                raise RuntimeError(f"it did not {what} in {UP_S:.0f} s")
+            time.sleep(0.05)
 
     def _environment(self) -> dict[str, str]:
         return {"SLURM_CONF": f"{self._folder}/slurm.conf"}
