@@ -1,6 +1,7 @@
 """What people see when something is wrong, and which status scripts get."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -116,6 +117,46 @@ def test_ctrl_c_is_status_130_without_a_traceback(script: Script, folder: Path) 
     assert process.returncode == 130
     assert "yunhe cancel o-1" in err
     assert "Traceback" not in err
+
+
+def on_a_terminal(url: str, *arguments: str) -> tuple[int, str]:
+    """Run a command line with a terminal of 100 columns; its status and all it showed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yunhe.cli.main", *arguments],
+        env=os.environ | {"YUNHE_URL": url, "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": ""},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other side is closed: the process has ended
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return process.wait(30), shown.decode()
+
+
+def test_on_a_terminal_there_is_colour_and_progress(script: Script, folder: Path) -> None:
+    script.say(OrderPage(orders=(order(OrderState.RUNNING),)))
+    code, shown = on_a_terminal(script.url, "orders")
+    assert code == 0
+    assert "\x1b[36mrunning" in shown
+    script.say(order(OrderState.RUNNING), order(OrderState.SUCCEEDED, settled=True))
+    code, shown = on_a_terminal(script.url, "wait", "o-1")
+    assert code == 0
+    assert "\x1b[?25l" in shown  # the cursor is hidden while the state is shown in place
+    assert "o-1 succeeded after 3.2s" in shown
+    script.say(errors.NotFound("no such order"))
+    code, shown = on_a_terminal(script.url, "show", "o-1")
+    assert code == 4
+    assert "\x1b[1;31merror:\x1b[0m no such order" in shown
 
 
 def test_login_stores_a_key_that_the_hub_knows(yunhe: Run, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def test_without_a_command_the_help_is_shown(yunhe: Run) -> None:
         (("orders", "--state", "lost"), "--state"),
         (("show",), "Missing argument"),
         (("site",), "Missing command"),
+        (("site", "join", "--token"), "requires an argument"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_status_2(arguments: tuple[str, ...], says: str, yunhe: Run) -> None:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code(error)
     except TyperException as error:
         context = getattr(error, "ctx", None)
-        complain(error.format_message(), None, f"see `{context.command_path} --help`" if context else "")
+        complain(error.format_message(), None, f"see `{context.command_path if context else 'yunhe'} --help`")
         return USAGE
     except Abort:
         return INTERRUPTED
