@@ -104,7 +104,8 @@ class FakeDriver:
             case "run":
                 run.ends = run.started + int(words.popleft()) / 1000
             case "write":
-                run.files[words.popleft()] = words.popleft().encode()
+                path = words.popleft()
+                run.files[path] = words.popleft().encode()
             case "fail":
                 raise SpawnFailed(words.popleft())
             case _:

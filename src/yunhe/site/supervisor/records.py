@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping
 from typing import TypedDict
@@ -99,7 +98,10 @@ def claim(seat: str) -> bool:
 
 def complain(text: str) -> None:
     """Into supervisor.err, which the agent shows when the supervisor is lost."""
-    sys.stderr.write(f"{text}\n")
+    try:
+        os.write(2, f"{text}\n".encode("utf-8", "replace"))
+    except OSError:  # the disk is full: there is nowhere to say it
+        return
 
 
 def cancel_reason() -> str:

@@ -34,6 +34,7 @@ class Supervisor:
         self.reason = ""  # why it was stopped; empty: not stopped
         self.detail = ""
         self.kill_at = 0
+        self.contact_ms = spec["contact_ms"]
         self.next_usage = 0
         self.wake, wake_write = os.pipe()
         os.set_blocking(self.wake, False)
@@ -109,9 +110,9 @@ class Supervisor:
 
     def disconnected_in_ms(self) -> int:
         """Time left without a word of the hub, by the clock of the site."""
-        text = read_text(self.spec["contact_path"]) or ""
-        contact = max(self.spec["contact_ms"], int(text) if text.strip().isdigit() else 0)
-        return contact + self.spec["disconnect_limit_ms"] - boottime_ms()
+        text = (read_text(self.spec["contact_path"]) or "").strip()
+        self.contact_ms = max(self.contact_ms, int(text) if text.isdigit() else 0)
+        return self.contact_ms + self.spec["disconnect_limit_ms"] - boottime_ms()
 
     def check_limits(self) -> None:
         """Stop the job when a limit is reached or somebody asks for it."""

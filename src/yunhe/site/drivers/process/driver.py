@@ -40,7 +40,7 @@ class ProcessDriver:
         self._group = f"yunhe-{site_id}-{tag[:6]}"
         self._notify = f"yunhe/{tag}"
         self._expose = sandbox.prefixes(settings.expose)
-        self._hold = Hold(None, None, drop_uid=False)
+        self._hold = Hold(None, None, drop_uid=False, python=None)
         self._share = discover.Share(0, 0)
         self._launcher: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -159,7 +159,9 @@ class ProcessDriver:
             raise SpawnFailed(f"{milli} milli-cores and {memory} bytes are more than the pool has")
         uid = self._uid(job.key)
         env = self._env(job, folder)
-        argv = sandbox.gang(lease.command, lease.slots, hold.bwrap is not None)
+        if hold.python is None and lease.slots > 1:
+            raise SpawnFailed("gangs need a Python that the jobs' user can reach; there is none")
+        argv = sandbox.gang(lease.command, lease.slots, hold.python or "")
         words: list[str] = []
         if hold.bwrap:
             words = sandbox.argv(hold.bwrap, folder, self._expose, memory, self._data_dir)
@@ -202,7 +204,7 @@ class ProcessDriver:
         sandboxed = self._hold.bwrap is not None
         threads = str(max(1, job.lease.slot_milli // 1000))
         return {
-            "PATH": f"{sys.prefix}/bin:{PATH}",
+            "PATH": f"{sys.prefix}/bin:{PATH}" if self._hold.python == sys.executable else PATH,
             "HOME": sandbox.JOB_INSIDE if sandboxed else str(folder / "job"),
             "TMPDIR": "/tmp" if sandboxed else str(folder / "tmp"),
             "USER": "job",

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,15 @@ FIRST_UID = 0x70000000  # job user ids, one per lease: above what distributions 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """`bwrap` None: no sandbox. `layout` None: no kernel limits. `drop_uid`: the agent is root, jobs are not."""
+    """`bwrap` None: no sandbox. `layout` None: no kernel limits. `drop_uid`: the agent is root, jobs are not.
+
+    `python`: an interpreter that jobs can run; None where their user can reach none.
+    """
 
     bwrap: str | None
     layout: cgroups.Layout | None
     drop_uid: bool
+    python: str | None
     why_not: tuple[str, ...] = ()
 
     @property
@@ -48,7 +53,24 @@ def probe(site: str, data_dir: Path, wanted: str, expose: Sequence[Path]) -> Hol
         layout, reason = _try_cgroups(site)
         if reason:
             reasons.append(reason)
-    return Hold(bwrap, layout, root, tuple(reasons))
+    python = sys.executable if bwrap else _python_for(FIRST_UID if root else None)
+    return Hold(bwrap, layout, root, python, tuple(reasons))
+
+
+def _python_for(uid: int | None) -> str | None:
+    """This interpreter may lie in a folder that only its owner may enter."""
+    for path in (sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")):
+        try:
+            if (
+                path
+                and not subprocess.run(
+                    [path, "-I", "-S", "-c", ""], user=uid, group=uid, cwd="/", timeout=PROBE_SECONDS, check=False
+                ).returncode
+            ):
+                return path
+        except OSError:
+            continue
+    return None
 
 
 def _try_sandbox(data_dir: Path, expose: Sequence[Path], uid: int | None) -> tuple[str | None, str]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ENV_INSIDE = "/run/yunhe/env"
-GANG_INSIDE = "/run/yunhe/gang.py"
 JOB_INSIDE = "/job"
 GANG = Path(__file__).with_name("gang.py")
 # Without these programs of Debian and others do not find their libraries or the time zone.
@@ -46,7 +45,7 @@ def argv(bwrap: str, lease_dir: Path, expose: Sequence[Path], tmp_bytes: int, hi
     if any(hide.is_relative_to(path) for path in (*expose, Path("/usr"))):
         words += ["--tmpfs", str(hide)]
     words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(tmp_bytes), "--tmpfs", "/tmp"]
-    words += ["--ro-bind", str(lease_dir / "env"), ENV_INSIDE, "--ro-bind", str(GANG), GANG_INSIDE]
+    words += ["--ro-bind", str(lease_dir / "env"), ENV_INSIDE]
     return [*words, "--bind", str(lease_dir / "job"), JOB_INSIDE, "--chdir", JOB_INSIDE]
 
 
@@ -81,9 +80,6 @@ def env_file(env: Mapping[str, str]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
 
 
-def gang(command: Sequence[str], slots: int, sandboxed: bool) -> list[str]:
-    """The command of a whole lease: with several slots the gang runner in front."""
-    if slots == 1:
-        return list(command)
-    program = GANG_INSIDE if sandboxed else str(GANG)
-    return [sys.executable, "-I", "-S", program, str(slots), "--", *command]
+def gang(command: Sequence[str], slots: int, python: str) -> list[str]:
+    """The command of a whole lease: with several slots the gang runner in front, as text: no path leads to it."""
+    return list(command) if slots == 1 else [python, "-I", "-S", "-c", GANG.read_text(), str(slots), "--", *command]
