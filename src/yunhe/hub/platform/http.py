@@ -9,12 +9,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import ValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from yunhe.core import errors
 from yunhe.core.errors import YunheError
-from yunhe.wire.convert import from_errors
+from yunhe.hub.platform.openapi import describe
+from yunhe.wire.invalid import from_errors, models_in
 from yunhe.wire.problem import CONTENT_TYPE, to_problem
 
 log = logging.getLogger(__name__)
@@ -35,16 +37,18 @@ def problem_response(error: YunheError, request_id: str = "") -> Response:
 
 def install_problems(app: FastAPI) -> None:
     """Every error leaves as problem+json; what is not ours is logged in full and told in general words only."""
+    describe(app)
 
     @app.exception_handler(YunheError)
     async def _ours(request: Request, error: YunheError) -> Response:
         return problem_response(error, _request_id(request))
 
     @app.exception_handler(RequestValidationError)
-    @app.exception_handler(ValidationError)
-    async def _invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError | ValidationError)
-        return problem_response(from_errors(error.errors(), None), _request_id(request))
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        known = from_errors(error.errors(), _body_model(request))
+        if isinstance(error.body, bytes):
+            known = errors.InvalidInput("the body is not JSON", hint="send Content-Type: application/json")
+        return problem_response(known, _request_id(request))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -53,6 +57,8 @@ def install_problems(app: FastAPI) -> None:
             known = errors.NotFound(f"no such address: {request.url.path}")
         elif error.status_code == 413:
             known = errors.TooLarge(str(error.detail))
+        elif error.status_code == 400:
+            known = errors.InvalidInput("the body is not JSON in UTF-8 of a sane depth")
         elif error.status_code == 405:
             response = problem_response(errors.InvalidInput(f"{request.method} is not possible here"))
             response.status_code = 405
@@ -61,6 +67,11 @@ def install_problems(app: FastAPI) -> None:
         else:
             known = errors.InvalidInput(str(error.detail))
         return problem_response(known, _request_id(request))
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, error: ClientDisconnect) -> Response:
+        # Nobody is left to read this; it is no mistake of the hub.
+        return Response(status_code=499)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
@@ -71,6 +82,12 @@ def install_problems(app: FastAPI) -> None:
         response = problem_response(known, _request_id(request))
         response.status_code = 500
         return response
+
+
+def _body_model(request: Request) -> type[BaseModel] | None:
+    """What the route's body should have been, so that a misspelt field can be told what was meant."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return next(models_in(field.field_info.annotation), None) if field is not None else None
 
 
 def _request_id(request: Request) -> str:
@@ -91,6 +108,10 @@ class Frame:
             return
         request_id = secrets.token_hex(8)
         scope["yunhe_request_id"] = request_id
+        if b"%00" in scope.get("raw_path", b"") or b"%00" in scope["query_string"]:
+            refusal = errors.InvalidInput("the address has a NUL character in it")
+            await problem_response(refusal, request_id)(scope, receive, send)
+            return
         limit = next((n for pattern, n in self._limits if pattern.match(scope["path"])), self._default)
         too_large = f"the body is larger than {limit} bytes"
         for name, value in scope["headers"]:
