@@ -31,11 +31,10 @@ check: $(TEST) ## style, types and the import law; seconds
 	@tools/check.sh
 
 bench: $(TEST) ## measure against the budgets, with peers beside; ONLY=id,id
-	@$$(tools/with-postgresql.sh --find >/dev/null && echo tools/with-postgresql.sh --durable) \
-	  $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
-soak: $(TEST) ## the fault run, longer
-	@$(BIN)/python -m tests.faults.soak $(ARGS)
+soak: $(TEST) ## fault runs, one after the other, for 20 minutes; ARGS="--minutes 5 --seed 1"
+	@$(BIN)/python -m tests.faults.soak $(or $(ARGS),--minutes 20)
 
 fmt: $(TEST) ## rewrite the sources to the project's format
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -17,7 +17,7 @@ INDEX_HOSTS = [
     "npmjs" + ".org",
     "conda" + ".anaconda",
 ]
-MACHINE_PATHS = ["/ro" + "ot/.", "/wo" + "rk/", "/opt/py" + "pi", "/ho" + "me/", "/Use" + "rs/"]
+MACHINE_PATHS = ["/ro" + "ot/.py", "/wo" + "rk/", "/opt/py" + "pi", "/ho" + "me/", "/Use" + "rs/"]
 LEFTOVERS = ["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error"]
 TEXT_LIMIT = 2 * 1024 * 1024
 
