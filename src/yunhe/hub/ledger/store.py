@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from yunhe.core.posting import CNY, Posting, PostingSet
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.db import insert_ignore, metadata
 
 # The truth: append-only.
@@ -120,7 +121,7 @@ def add_sets(conn: Connection, sets: Sequence[PostingSet]) -> bool:
         for item in sorted(sets, key=lambda item: item.ref)
         for n, (source, destination, amount, unit) in enumerate(_moves(item))
     ]
-    return bool(insert_ignore(posting).execute(conn, rows) == len(rows))
+    return bulk.insert(conn, posting, rows, ignore=True) == len(rows)
 
 
 def _moves(item: PostingSet) -> list[tuple[str, str, int, str]]:
@@ -228,17 +229,16 @@ def lock_balance(conn: Connection, account: str, unit: str) -> int:
 
 def add_holds(conn: Connection, rows: Sequence[HoldRow]) -> None:
     """Raises sqlalchemy.exc.IntegrityError for an order that has a hold: that is a bug of the caller."""
-    if rows:
-        values = [
-            {
-                "order_id": row.order_id,
-                "organisation": row.organisation,
-                "amount": row.amount,
-                "left_amount": row.left_amount,
-            }
-            for row in rows
-        ]
-        conn.execute(hold.insert(), values)
+    values = [
+        {
+            "order_id": row.order_id,
+            "organisation": row.organisation,
+            "amount": row.amount,
+            "left_amount": row.left_amount,
+        }
+        for row in rows
+    ]
+    bulk.insert(conn, hold, values)
 
 
 def lock_holds(conn: Connection, order_ids: Sequence[str]) -> dict[str, HoldRow]:

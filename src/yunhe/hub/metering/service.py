@@ -15,7 +15,7 @@ from yunhe.hub.metering import store
 from yunhe.hub.orders import views
 from yunhe.hub.orders.model import SETTLEMENT, attempt_key
 from yunhe.hub.orders.tasks import chunks
-from yunhe.hub.platform import work
+from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import UsageView
@@ -53,8 +53,7 @@ def accept(tx: Tx, site_id: str, records: Sequence[tuple[UsageReport, str]]) -> 
             known[report.n] = interval
             rows.append(_row(tx, site_id, report, evidence))
             touched.add(key)
-    if rows:
-        tx.conn.execute(store.usage.insert(), rows)
+    bulk.insert(tx.conn, store.usage, rows)
     _count(tx, {name: n for name, n in counts.items() if name != "accepted"})
     _leave_late(tx, touched)
 

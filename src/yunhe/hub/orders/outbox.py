@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from yunhe.hub.orders import store
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.link import SiteInstruction
@@ -20,13 +21,12 @@ def append(tx: Tx, site_id: str, instructions: Sequence[SiteInstruction]) -> Non
     if not instructions:
         return
     head = store.outbox_head
-    insert_ignore(head).execute(tx.conn, [{"site_id": site_id, "seq": 0}])
-    last = tx.conn.execute(
-        sa.update(head)
-        .where(head.c.site_id == site_id)
-        .values(seq=head.c.seq + len(instructions))
-        .returning(head.c.seq)
-    ).scalar_one()
+    step = sa.update(head).where(head.c.site_id == site_id).returning(head.c.seq)
+    numbers = step.values(seq=head.c.seq + len(instructions))
+    last = tx.conn.scalar(numbers)
+    if last is None:  # the site's first
+        insert_ignore(head).execute(tx.conn, [{"site_id": site_id, "seq": 0}])
+        last = tx.conn.execute(numbers).scalar_one()
     first = last - len(instructions) + 1
     rows = [
         {
@@ -36,7 +36,7 @@ def append(tx: Tx, site_id: str, instructions: Sequence[SiteInstruction]) -> Non
         }
         for i, item in enumerate(instructions)
     ]
-    tx.conn.execute(store.instruction.insert(), rows)
+    bulk.insert(tx.conn, store.instruction, rows)
     tx.notify(OUTBOX)
 
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from yunhe.core.lifecycle import EndReason, Step, Task, TaskState
 from yunhe.hub.orders import store
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.writer import Tx
 
 CHUNK = 500  # ids per statement: far below SQLite's bound on variables
@@ -51,55 +52,27 @@ def to_task(row: sa.Row[Any]) -> Task:
     )
 
 
-_UPDATED = (
-    "state",
-    "epoch",
-    "site_id",
-    "pool_id",
-    "retries_left",
-    "site_faults",
-    "not_before_ms",
-    "cancel_requested",
-    "started",
-    "exit_code",
-    "reason",
-    "milli",
-    "memory_bytes",
-    "detail",
-    "placed_ms",
-    "started_ms",
-    "ended_ms",
-    "overdue_ms",
-)
-_update_task = (
-    sa.update(store.task)
-    .where(store.task.c.lease_id == sa.bindparam("b_lease_id"))
-    .values({name: sa.bindparam(f"b_{name}") for name in _UPDATED})
-)
-
-
 def write_back(tx: Tx, changed: Sequence[tuple[Task, dict[str, object]]]) -> None:
     """One row per task; the dict holds the columns that the value does not know (times, sizes, detail)."""
-    rows = []
-    for task, extra in changed:
-        row: dict[str, object] = {
-            "b_lease_id": task.lease_id,
-            "b_state": task.state.value,
-            "b_epoch": task.epoch,
-            "b_site_id": task.site_id,
-            "b_pool_id": task.pool_id,
-            "b_retries_left": task.retries_left,
-            "b_site_faults": task.site_faults,
-            "b_not_before_ms": task.not_before_ms,
-            "b_cancel_requested": task.cancel_requested,
-            "b_started": task.started,
-            "b_exit_code": task.exit_code,
-            "b_reason": task.reason.value if task.reason else None,
+    rows = [
+        {
+            "lease_id": task.lease_id,
+            "state": task.state.value,
+            "epoch": task.epoch,
+            "site_id": task.site_id,
+            "pool_id": task.pool_id,
+            "retries_left": task.retries_left,
+            "site_faults": task.site_faults,
+            "not_before_ms": task.not_before_ms,
+            "cancel_requested": task.cancel_requested,
+            "started": task.started,
+            "exit_code": task.exit_code,
+            "reason": task.reason.value if task.reason else None,
+            **extra,
         }
-        row.update((f"b_{name}", value) for name, value in extra.items())
-        rows.append(row)
-    if rows:
-        tx.conn.execute(_update_task, rows)
+        for task, extra in changed
+    ]
+    bulk.update(tx.conn, store.task, ("lease_id",), rows)
 
 
 def extra_columns(row: sa.Row[Any]) -> dict[str, object]:
@@ -130,5 +103,4 @@ def fact_rows(order_id: str, step: Step, now_ms: int) -> list[dict[str, object]]
 
 
 def insert_facts(tx: Tx, rows: list[dict[str, object]]) -> None:
-    if rows:
-        tx.conn.execute(store.fact.insert(), rows)
+    bulk.insert(tx.conn, store.fact, rows)

@@ -26,8 +26,7 @@ from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import settled, views
 from yunhe.hub.orders.model import SETTLEMENT, Lease, order_of
 from yunhe.hub.orders.tasks import chunks
-from yunhe.hub.platform import work
-from yunhe.hub.platform.db import insert_ignore
+from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.writer import Tx
 from yunhe.hub.settlement import store
 
@@ -64,7 +63,7 @@ def _settle_attempts(tx: Tx, keys: Sequence[tuple[str, int]]) -> None:
     rated = [_rate(lease, used[key]) for key, lease in sorted(leases.items()) if used[key].last is not None]
     if not rated:
         return
-    insert_ignore(store.charge).execute(tx.conn, [_row(tx, item) for item in rated])
+    bulk.insert(tx.conn, store.charge, [_row(tx, item) for item in rated], ignore=True)
     captures = [Capture(item.lease.order_id, _postings(tx, item)) for item in rated if item.charge.price.total]
     for outcome in ledger.capture(tx, captures):
         if isinstance(outcome, YunheError):

@@ -1,0 +1,100 @@
+"""Many rows in one statement, in the words of both databases.
+
+PostgreSQL gets the rows as one JSON parameter: one parse, one plan and one round trip whatever their number, and the
+unpacking is done by the server instead of by this process, whose interpreter is what a hub runs out of first.  SQLite,
+in the same process, takes them row by row.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+Rows = Sequence[Mapping[str, object]]
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+MAX_ROWS = 20_000  # of one statement: bounds its parameter
+
+
+def insert(conn: sa.Connection, table: sa.Table, rows: Rows, *, ignore: bool = False) -> int:
+    """Insert rows that all have the same columns; `ignore` leaves out those whose key is there. Returns how many.
+
+    Columns that are not named get their server defaults. Not for binary columns.
+    """
+    if not rows:
+        return 0
+    columns = tuple(rows[0])
+    if conn.dialect.name == "sqlite":
+        return _executed(conn, _sqlite_insert(table, columns, ignore), list(rows))
+    text = _postgresql_insert(table, columns, ignore)
+    return sum(_executed(conn, text, (_json(part),)) for part in _parts(rows))
+
+
+def update(conn: sa.Connection, table: sa.Table, key: Sequence[str], rows: Rows) -> int:
+    """Set every column of each row but the `key` columns, where the key columns have the row's values.
+
+    Returns how many rows were changed. The order in which they are locked is not stated: lock them before.
+    """
+    if not rows:
+        return 0
+    columns = tuple(rows[0])
+    if conn.dialect.name == "sqlite":
+        return _executed(conn, _sqlite_update(table, tuple(key), columns), list(rows))
+    text = _postgresql_update(table, tuple(key), columns)
+    return sum(_executed(conn, text, (_json(part),)) for part in _parts(rows))
+
+
+def _executed(conn: sa.Connection, text: str, values: Any) -> int:
+    return int(conn.exec_driver_sql(text, values).rowcount)
+
+
+def _json(rows: Rows) -> str:
+    return orjson.dumps(rows).decode()
+
+
+def _parts(rows: Rows) -> list[Rows]:
+    return [rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS)]
+
+
+@lru_cache(maxsize=256)
+def _sqlite_insert(table: sa.Table, columns: tuple[str, ...], ignore: bool) -> str:
+    names, values = ", ".join(map(_quoted, columns)), ", ".join(f":{name}" for name in columns)
+    return f"INSERT INTO {_quoted(table.name)} ({names}) VALUES ({values}){_tail(ignore)}"
+
+
+@lru_cache(maxsize=256)
+def _postgresql_insert(table: sa.Table, columns: tuple[str, ...], ignore: bool) -> str:
+    names = ", ".join(map(_quoted, columns))
+    return (
+        f"INSERT INTO {_quoted(table.name)} ({names}) SELECT {names} FROM {_recordset(table, columns)}{_tail(ignore)}"
+    )
+
+
+@lru_cache(maxsize=256)
+def _sqlite_update(table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> str:
+    changes = ", ".join(f"{_quoted(name)} = :{name}" for name in columns if name not in key)
+    where = " AND ".join(f"{_quoted(name)} = :{name}" for name in key)
+    return f"UPDATE {_quoted(table.name)} SET {changes} WHERE {where}"
+
+
+@lru_cache(maxsize=256)
+def _postgresql_update(table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...]) -> str:
+    changes = ", ".join(f"{_quoted(name)} = x.{_quoted(name)}" for name in columns if name not in key)
+    where = " AND ".join(f"t.{_quoted(name)} = x.{_quoted(name)}" for name in key)
+    return f"UPDATE {_quoted(table.name)} AS t SET {changes} FROM {_recordset(table, columns)} WHERE {where}"
+
+
+def _recordset(table: sa.Table, columns: tuple[str, ...]) -> str:
+    typed = ", ".join(f"{_quoted(name)} {table.c[name].type.compile(dialect=_DIALECT)}" for name in columns)
+    return f"json_to_recordset(%s) AS x({typed})"
+
+
+def _tail(ignore: bool) -> str:
+    return " ON CONFLICT DO NOTHING" if ignore else ""
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
