@@ -36,6 +36,9 @@ class FakeClock:
     def now_ms(self) -> int:
         return self.ms
 
+    def observe(self, database_ms: int) -> None:
+        """A fake clock follows nobody."""
+
 
 @contextmanager
 def fresh_database(kind: str, tmp_path: Path) -> Iterator[str]:

@@ -17,7 +17,9 @@ MAX_FILES_BYTES = 1024 * 1024
 Quantity = Annotated[str, Field(min_length=1, max_length=60)]
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[\w][\w .:-]*$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-Command = Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(min_length=1, max_length=256)]
+NO_NUL = r"^[^\x00]*$"  # what a database cannot hold as text
+Word = Annotated[str, Field(max_length=4096)]
+Command = Annotated[tuple[Word, ...], Field(min_length=1, max_length=256)]
 
 
 def _inside(path: str) -> str:
@@ -82,9 +84,7 @@ class RunSpec(Message):
 
     command: Command | None = None
     stacks: Annotated[dict[Name, Command], Field(max_length=8)] = Field(default_factory=dict)
-    env: Annotated[dict[EnvName, Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = Field(
-        default_factory=dict
-    )
+    env: Annotated[dict[EnvName, Word], Field(max_length=64)] = Field(default_factory=dict)
     # Text of small files put into the job's directory (programs, parameters); 1 MiB together.
     files: Annotated[dict[RelativePath, str], Field(max_length=64)] = Field(default_factory=dict)
     outputs: Annotated[tuple[RelativePath, ...], Field(max_length=64)] = ()
@@ -493,7 +493,9 @@ class WhoAmI(Answer):
 class DepositRequest(Message):
     organisation: Name
     amount: Quantity
-    reference: Annotated[str, Field(min_length=1, max_length=80)]  # a repeat of a reference is not booked twice
+    reference: Annotated[
+        str, Field(min_length=1, max_length=80, pattern=NO_NUL)
+    ]  # a repeat of a reference is not booked twice
 
 
 # --- the hub itself ---------------------------------------------------------------------------------------------

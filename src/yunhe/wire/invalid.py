@@ -24,6 +24,7 @@ _MODELS: dict[str, type[BaseModel]] = {
 _REQUEST_PARTS = frozenset({"body", "query", "path", "header", "cookie"})
 _SECRET = frozenset({"token", "key", "proof"})
 _SHOWN_CHARS = 40
+_HUGE = 10**30  # Python refuses to write integers of thousands of digits
 _PLAIN_NAME = re.compile(r"[\w-]+")
 
 # Plain words for pydantic's types; others keep pydantic's text.
@@ -76,7 +77,7 @@ def from_errors(errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | No
     if kind == "json_invalid":
         return InvalidInput(f"not valid JSON: {(detail.get('ctx') or {}).get('error', detail['msg'])}")
     if kind == "extra_forbidden":
-        name = str(detail["loc"][-1])
+        name = readable(str(detail["loc"][-1]))
         return UnknownField(f"unknown field {name[:_SHOWN_CHARS]!r}", field=path.text[:200], hint=path.meant(name))
     message = _WORDS.get(kind) or _plain(str(detail["msg"]))
     hint = None
@@ -86,7 +87,7 @@ def from_errors(errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | No
         message = "must be text with its unit" if kind == "string_type" else message
     secret = bool(path.parts) and path.parts[-1] in _SECRET
     if kind != "missing" and isinstance(said, str | int | float) and not secret:
-        shown = repr(said)
+        shown = "a huge number" if isinstance(said, int) and abs(said) > _HUGE else repr(said)
         message += f" (it is {shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + '...'})"
     return InvalidInput(message, field=path.text[:200] or None, hint=hint)
 
@@ -105,10 +106,16 @@ def _plain(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
+def readable(text: str) -> str:
+    """Half surrogates, which JSON can spell but UTF-8 cannot, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def field_path(parent: str, part: int | str) -> str:
     """The path of a child: `parent[0]`, `parent.name`, or `parent["../odd name"]`."""
     if isinstance(part, int):
         return f"{parent}[{part}]"
+    part = readable(part)
     if not _PLAIN_NAME.fullmatch(part):
         return f'{parent}["{part}"]'
     return f"{parent}.{part}" if parent else part
@@ -135,7 +142,7 @@ class _Path:
                 if not fields and index < len(location) - 1:
                     continue  # the tag of a discriminated union
                 self._owners = candidates
-                candidates = [m for field in fields for m in _models_in(field.annotation)]
+                candidates = [m for field in fields for m in models_in(field.annotation)]
             self.parts.append(part)
 
     @property
@@ -150,9 +157,9 @@ class _Path:
         """A hint for an unknown field: one of that name a level below, a near one here, or all that are known."""
         fields = {field: info for owner in self._owners for field, info in owner.model_fields.items()}
         for field, info in fields.items():
-            if any(name in model.model_fields for model in _models_in(info.annotation)):
+            if any(name in model.model_fields for model in models_in(info.annotation)):
                 return f"it belongs under {field!r}"
-        near = close_match(name, fields)
+        near = close_match(name[:100], fields)
         if near:
             return f"did you mean {near!r}?"
         return f"known are {', '.join(sorted(fields))}" if fields else ""
@@ -163,8 +170,9 @@ def _is_label(part: str) -> bool:
     return part == "[key]" or part.startswith(("constrained-", "function-", "tuple[", "list[", "dict[", "union["))
 
 
-def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+def models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models that a type mentions, also inside unions and lists."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
-        yield from _models_in(inner)
+        yield from models_in(inner)

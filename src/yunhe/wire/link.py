@@ -19,6 +19,8 @@ LINK_VERSION = 1
 
 Id = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Small = Annotated[int, Field(ge=0, le=2**31 - 1)]  # numbers of epochs of a lease, and of records of one
+NO_NUL = r"^[^\x00]*$"  # what a database cannot hold as text
 
 
 class Message(BaseModel):
@@ -32,12 +34,14 @@ class Enrol(Message):
     """One-time token plus the site's public key; the operator approves afterwards. Not signed: the token is proof,
     but `proof` is a signature of the token by the new key, so that the key is held by the sender."""
 
-    token: Annotated[str, Field(max_length=200)]
-    name: Annotated[str, Field(min_length=1, max_length=60)]
+    token: Annotated[str, Field(max_length=200, pattern=NO_NUL)]
+    name: Annotated[str, Field(min_length=1, max_length=60, pattern=NO_NUL)]
     public_key: Annotated[str, Field(max_length=64)]  # base64url, raw Ed25519
     proof: Annotated[str, Field(max_length=128)]
-    cluster: Annotated[str, Field(max_length=40)] | None = None  # facts/clusters id
-    region: Annotated[str, Field(max_length=40)] | None = None  # needed without a cluster, like lat and lon
+    cluster: Annotated[str, Field(max_length=40, pattern=NO_NUL)] | None = None  # facts/clusters id
+    region: Annotated[str, Field(max_length=40, pattern=NO_NUL)] | None = (
+        None  # needed without a cluster, like lat and lon
+    )
     lat: Annotated[float, Field(ge=-90, le=90)] | None = None
     lon: Annotated[float, Field(ge=-180, le=180)] | None = None
 
@@ -53,7 +57,7 @@ class Hello(Message):
     site_id: Id
     previous_epoch: Count
     link_version: int = LINK_VERSION
-    agent_version: Annotated[str, Field(max_length=40)] = ""
+    agent_version: Annotated[str, Field(max_length=40, pattern=NO_NUL)] = ""
 
 
 class Welcome(Message):
@@ -70,7 +74,7 @@ class LeaseStarted(Message):
     kind: Literal["started"] = "started"
     seq: Count
     lease_id: Id
-    epoch: Count
+    epoch: Small
     started_utc_ms: Count  # the site's wall clock, shown only
 
 
@@ -78,10 +82,10 @@ class LeaseEnded(Message):
     kind: Literal["ended"] = "ended"
     seq: Count
     lease_id: Id
-    epoch: Count
+    epoch: Small
     reason: EndReason
-    exit_code: int | None = None
-    detail: Annotated[str, Field(max_length=500)] = ""
+    exit_code: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
+    detail: Annotated[str, Field(max_length=500, pattern=NO_NUL)] = ""
 
 
 class UsageTotals(Message):
@@ -99,8 +103,8 @@ class UsageReport(Message):
     kind: Literal["usage"] = "usage"
     seq: Count
     lease_id: Id
-    epoch: Count
-    n: Count
+    epoch: Small
+    n: Small
     from_ms: Count
     to_ms: Count
     totals: UsageTotals
@@ -110,9 +114,11 @@ class UsageReport(Message):
 class BenchmarkResult(Message):
     """Median of `repeats` runs; spread is (max - min) / median in percent."""
 
-    name: Annotated[str, Field(max_length=40)]  # "gemm_fp64", "gemm_fp32", "memory_bandwidth", "disk_write", ...
+    name: Annotated[
+        str, Field(max_length=40, pattern=NO_NUL)
+    ]  # "gemm_fp64", "gemm_fp32", "memory_bandwidth", "disk_write", ...
     value: Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
-    unit: Annotated[str, Field(max_length=20)]  # "FLOP/s", "B/s"
+    unit: Annotated[str, Field(max_length=20, pattern=NO_NUL)]  # "FLOP/s", "B/s"
     repeats: Annotated[int, Field(ge=1, le=1000)]
     spread_percent: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -130,15 +136,15 @@ class PoolReport(Message):
 
     name: Annotated[str, Field(min_length=1, max_length=24, pattern=r"^[a-z0-9][a-z0-9-]*$")]
     kind_of_unit: Literal["core", "card"]
-    chip: Annotated[str, Field(max_length=40)]  # catalogue id or "unknown"
-    chip_name: Annotated[str, Field(max_length=120)]  # as the hardware says it
-    stack: Annotated[str, Field(max_length=16)]
+    chip: Annotated[str, Field(max_length=40, pattern=NO_NUL)]  # catalogue id or "unknown"
+    chip_name: Annotated[str, Field(max_length=120, pattern=NO_NUL)]  # as the hardware says it
+    stack: Annotated[str, Field(max_length=16, pattern=NO_NUL)]
     capacity_milli: Count
     memory_bytes: Count
     card_memory_bytes: Count = 0
     max_slot_milli: Count
     watts_per_unit: Annotated[int, Field(ge=0, le=100_000)]
-    watts_source: Annotated[str, Field(max_length=200)] = "assumed"
+    watts_source: Annotated[str, Field(max_length=200, pattern=NO_NUL)] = "assumed"
     rates: Annotated[tuple[RateReport, ...], Field(max_length=16)]
     benchmarks: Annotated[tuple[BenchmarkResult, ...], Field(max_length=32)] = ()
 
@@ -150,8 +156,8 @@ class Certificate(Message):
     seq: Count
     tested_utc_ms: Count
     tier: Annotated[int, Field(ge=0, le=5)]
-    isolation: Annotated[str, Field(max_length=200)]  # "bubblewrap + cgroup v1", "process groups"
-    software: Annotated[str, Field(max_length=500)]
+    isolation: Annotated[str, Field(max_length=200, pattern=NO_NUL)]  # "bubblewrap + cgroup v1", "process groups"
+    software: Annotated[str, Field(max_length=500, pattern=NO_NUL)]
     pools: Annotated[tuple[PoolReport, ...], Field(max_length=64)]
 
 
@@ -165,14 +171,14 @@ class LeaseDigest(Message):
     """One lease that the site still holds (accepted, and its end not yet acknowledged)."""
 
     lease_id: Id
-    epoch: Count
+    epoch: Small
     started: bool
 
 
 class PoolDigest(Message):
     """Units and memory that others than the hub's leases use right now."""
 
-    name: Annotated[str, Field(max_length=24)]
+    name: Annotated[str, Field(max_length=24, pattern=NO_NUL)]
     foreign_milli: Count = 0
     foreign_memory_bytes: Count = 0
 
@@ -196,7 +202,7 @@ class StartLease(Message):
     kind: Literal["start"] = "start"
     seq: Count
     lease_id: Id
-    epoch: Count
+    epoch: Small
     pool: str  # pool name in the site
     slots: int
     slot_milli: int  # units per slot
@@ -215,7 +221,7 @@ class CancelLease(Message):
     kind: Literal["cancel"] = "cancel"
     seq: Count
     lease_id: Id
-    epoch: Count
+    epoch: Small
     reason: EndReason
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from yunhe.core.errors import Conflict, NotFound, StaleMessage, Unauthenticated, Unavailable
 from yunhe.core.supply import SiteState
@@ -24,6 +24,7 @@ from yunhe.hub.orders import outbox, views
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.disk import DiskGuard
 from yunhe.wire.api import OutputList
+from yunhe.wire.invalid import from_validation_error
 from yunhe.wire.link import (
     MAX_INSTRUCTIONS_PER_ANSWER,
     Hello,
@@ -82,7 +83,9 @@ class Gate:
             except NotFound:
                 raise Unauthenticated(f"site {site_id[:80]} is not known here", field=SITE_HEADER, hint="") from None
             self._keys[site_id] = key
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        # As it came over the wire: what was signed is not what a decoded path looks like.
+        query = request.scope["query_string"].decode("latin-1")
+        target = request.scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
         signed = signed_bytes(request.method, target, site_id, int(epoch_text), body)
         verify(load_public(key), signed, signature)
         return SignedRequest(site_id, int(epoch_text), body, signed, signature)
@@ -117,13 +120,16 @@ def agent_router(
     @api.post("/v1/agent/sync")
     async def poll(signed: Signed) -> Response:
         """One poll: reports in, instructions out; held while there is nothing to say."""
-        message = Sync.model_validate_json(signed.body)
+        try:
+            message = Sync.model_validate_json(signed.body)
+        except ValidationError as error:
+            raise from_validation_error(error) from error
         _same_site(signed, message.site_id)
         if message.epoch != signed.epoch:
             raise Conflict("the header's epoch is not the body's", field=EPOCH_HEADER)
-        reader.supersede(message.site_id)
         item = Poll(message, signed.body, hashlib.sha256(signed.body).hexdigest(), signed.signed, signed.signature)
         answer = await platform.write(handler.apply, item)
+        reader.supersede(message.site_id)  # not before this poll was found to be the newest
         wait_ms = min(message.wait_ms, settings.poll_hold_ms)
         if wait_ms and not answer.instructions and not message.reports:
             if await reader.hold(message.site_id, message.applied_seq, wait_ms / 1000):

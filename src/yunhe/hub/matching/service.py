@@ -5,10 +5,15 @@ commit; what became stale waits for the next round, which its cause triggers.
 """
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import sqlalchemy as sa
@@ -39,16 +44,17 @@ class Matching:
         self._platform = platform
         self._leader = lead
         self._shapes = shapes
-        self._committer = Committer(platform.settings, shapes)
+        self._committer = Committer(platform.settings)
         self._crash_point = crash_point
         self._pool: ProcessPoolExecutor | None = None
+        self._worker: Future[int] | None = None  # the worker's process id
         self.rounds = 0
         self.last_round_ms = 0.0
 
     async def run(self) -> None:
         """Until cancelled."""
         topics = (ROUND, SUPPLY_TOPIC, leader.TOPIC)
-        self._start_worker()
+        self._start_worker()  # also where another replica leads: the lead may fall to this one at any time
         try:
             with self._platform.signals.waiting(*topics) as waiter:
                 while True:
@@ -62,22 +68,41 @@ class Matching:
                     pause_ms = max(self._platform.settings.round_debounce_ms, min(self.last_round_ms, 1_000))
                     await asyncio.sleep(pause_ms / 1000 if self.rounds else 0)
         finally:
-            if self._pool is not None:
-                self._pool.shutdown(wait=False, cancel_futures=True)
+            self._stop_worker()
 
     def _start_worker(self) -> None:
         # spawn: a fork would carry the hub's sockets and database connections into the worker.
-        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-        self._pool.submit(_warm)
+        self._pool = ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_the_hub
+        )
+        self._worker = self._pool.submit(os.getpid)
+
+    def _stop_worker(self, *, busy: bool = False) -> None:
+        """`busy`: it still computes a plan that nobody waits for."""
+        if self._pool is None or self._worker is None:
+            return
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if busy and self._worker.done() and self._worker.exception() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._worker.result(), signal.SIGKILL)
+        self._pool = self._worker = None
 
     async def _guarded_round(self) -> int:
         try:
             return await self._round()
         except BrokenProcessPool:
             log.warning("the round's worker process ended; starting another")
-            self._start_worker()
-        except (YunheError, TimeoutError) as error:
+            self._stop_worker()
+        except TimeoutError:
+            log.error("a round took too long (limit %d ms)", self._platform.settings.round_timeout_ms)
+            self._stop_worker(busy=True)
+        except YunheError as error:
             log.warning("no round right now: %s", error)
+        except Exception:
+            # What breaks a round must not take the hub with it: submits, reports and settlement go on.
+            log.exception("a round failed by a mistake of ours")
+        if self._pool is None:
+            self._start_worker()
         await asyncio.sleep(FAILURE_S)
         return 0
 
@@ -120,5 +145,13 @@ class Matching:
         return await asyncio.wait_for(planning, settings.round_timeout_ms / 1000)
 
 
-def _warm() -> None:
-    """Load numpy and the round in the worker before the first order comes."""
+def _end_with_the_hub() -> None:
+    """In the worker, whose start has loaded numpy. A hub that was killed closes nothing, so its end is waited for."""
+    hub = multiprocessing.parent_process()
+    if hub is not None:
+        threading.Thread(target=_exit_after, args=(hub.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(0)

@@ -15,7 +15,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from yunhe.core import lifecycle
-from yunhe.core.demand import Shape
 from yunhe.core.lifecycle import OrderState, Placed, Task, TaskState
 from yunhe.core.policy import Policy
 from yunhe.core.round import Assignment
@@ -24,8 +23,8 @@ from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.orders import outbox, store, tasks
 from yunhe.hub.orders.model import LeaseTerms
-from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.snapshot import OpenOrder
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.convert import command_for
@@ -48,7 +47,7 @@ class _Placement:
     order: sa.Row[Any]
     row: sa.Row[Any]
     assignment: Assignment
-    shape: Shape
+    open: OpenOrder
 
     @property
     def milli(self) -> int:
@@ -60,10 +59,9 @@ class _Placement:
 
 
 class Committer:
-    def __init__(self, settings: HubSettings, shapes: Shapes) -> None:
+    def __init__(self, settings: HubSettings) -> None:
         self._settings = settings
         self._policy: Policy = settings.policy
-        self._shapes = shapes
 
     def commit_plans(self, tx: Tx, plans: Sequence[PlanCommit]) -> list[int]:
         """Writer handler. Gives the number of tasks that were placed for each plan."""
@@ -87,13 +85,12 @@ class Committer:
             pool = pools[p.assignment.pool_id]
             site = sites[pool.site_id]
             step = lifecycle.step(tasks.to_task(p.row), Placed(site.id, pool.id), tx.now_ms)
-            limit_ms = p.shape.terms.run_limit_ms
+            limit_ms = p.open.shape.terms.run_limit_ms
             changed.append((step.task, self._columns(tx, p, limit_ms)))
             leases.append(self._lease_row(tx, p, step.task, pool, site))
             starts[site.id].append(self._start(p, step.task, pool))
         tasks.write_back(tx, changed)
-        if leases:
-            tx.conn.execute(store.lease.insert(), leases)
+        bulk.insert(tx.conn, store.lease, leases)
         for site_id in sorted(starts):
             outbox.append(tx, site_id, starts[site_id])
         _update_orders(tx, placements)
@@ -110,7 +107,7 @@ class Committer:
         }
 
     def _lease_row(self, tx: Tx, p: _Placement, task: Task, pool: Pool, site: Site) -> dict[str, object]:
-        spec = self._shapes.spec(p.order.spec_hash)
+        spec = p.open.loaded.spec
         attempts = p.order.array * (1 + spec.retries)
         terms = LeaseTerms(
             milli=p.milli,
@@ -122,9 +119,9 @@ class Committer:
             watts_per_unit=pool.watts_per_unit,
             carbon_g_per_kwh=site.carbon_g_per_kwh,
             operator_fee_bps=self._policy.operator_fee_bps,
-            data_bytes=p.shape.requirement.data_bytes,
+            data_bytes=p.open.shape.requirement.data_bytes,
             transfer_microcny_per_gib=self._policy.transfer_microcny_per_gib,
-            run_limit_ms=p.shape.terms.run_limit_ms,
+            run_limit_ms=p.open.shape.terms.run_limit_ms,
             hold_microcny=p.order.hold_microcny // attempts,
             provider=site.provider,
             measured_flops={
@@ -142,8 +139,8 @@ class Committer:
         }
 
     def _start(self, p: _Placement, task: Task, pool: Pool) -> StartLease:
-        spec = self._shapes.spec(p.order.spec_hash)
-        slots = p.shape.requirement.slots
+        spec = p.open.loaded.spec
+        slots = p.open.shape.requirement.slots
         # `pool.id` is "site:name"; the site knows its pools by name.
         return StartLease.model_construct(
             seq=0,
@@ -153,11 +150,11 @@ class Committer:
             slots=slots,
             slot_milli=p.milli // slots,
             slot_memory_bytes=p.memory_bytes // slots,
-            run_limit_ms=p.shape.terms.run_limit_ms,
+            run_limit_ms=p.open.shape.terms.run_limit_ms,
             disconnect_limit_ms=self._settings.disconnect_limit_ms,
             command=command_for(spec, pool.stack),
             env={**spec.run.env, "YUNHE_TASK_INDEX": str(p.row.idx), "YUNHE_LEASE_ID": task.lease_id},
-            bundle_sha256=self._shapes.bundle(p.order.spec_hash),
+            bundle_sha256=p.open.loaded.bundle,
             outputs=spec.run.outputs,
             log_cap_bytes=self._settings.log_cap_bytes,
             output_cap_bytes=self._settings.output_cap_bytes,
@@ -183,16 +180,18 @@ def _reserve(tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any
         milli, memory = sums.get(a.pool_id, (0, 0))
         sums[a.pool_id] = (milli + a.milli, memory + a.memory_bytes)
     full = catalogue.reserve_many(tx, sums)
-    # Where a sum does not fit, perhaps a part of it does.
+    # Where a sum does not fit, perhaps a part of it does. Guards in sorted order here too.
     placed = [
-        a for a in assignments if a.pool_id not in full or catalogue.reserve(tx, a.pool_id, a.milli, a.memory_bytes)
+        a
+        for a in sorted(assignments, key=lambda a: a.pool_id)
+        if a.pool_id not in full or catalogue.reserve(tx, a.pool_id, a.milli, a.memory_bytes)
     ]
     quota: dict[str, int] = defaultdict(int)
     for a in placed:
         quota[orders[a.order_id].org] += a.milli
     refused = accounts.reserve_quota(tx, quota)
     kept = []
-    for a in placed:
+    for a in sorted(placed, key=lambda a: orders[a.order_id].org):
         org = orders[a.order_id].org
         if org in refused and accounts.reserve_quota(tx, {org: a.milli}):
             catalogue.release(tx, a.pool_id, a.milli, a.memory_bytes)
@@ -224,7 +223,7 @@ def _pick_tasks(
     for a in assignments:
         for _ in range(a.tasks):
             row = rows[a.order_id].pop(0)
-            yield _Placement(orders[a.order_id], row, a, plan.open_orders[a.order_id].shape)
+            yield _Placement(orders[a.order_id], row, a, plan.open_orders[a.order_id])
 
 
 def _update_orders(tx: Tx, placements: list[_Placement]) -> None:

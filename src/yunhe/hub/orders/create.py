@@ -1,5 +1,6 @@
 """New orders: their rows, in the transaction in which intake took the hold."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ from yunhe.core.lifecycle import OrderState, TaskState
 from yunhe.hub.orders import store
 from yunhe.hub.orders.model import NewOrder
 from yunhe.hub.orders.tasks import chunks
-from yunhe.hub.platform.db import insert_ignore
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.writer import Tx
 
 ROUND = "round"  # topic: there may be something to place
@@ -20,13 +21,16 @@ def known_keys(tx: Tx, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, 
     known: dict[tuple[str, str], str | IdempotencyConflict] = {}
     if not keys:
         return known
-    shas = {(org, key): sha for org, key, sha in keys}
-    columns = (store.order.c.id, store.order.c.org, store.order.c.idem_key, store.order.c.idem_sha)
-    for part in chunks(sorted({key for _, key, _ in keys})):
-        for row in tx.conn.execute(sa.select(*columns).where(store.order.c.idem_key.in_(part))):
-            wanted = shas.get((row.org, row.idem_key))
-            if wanted is not None:
-                known[row.org, row.idem_key] = row.id if wanted == row.idem_sha else _other_body(row.id)
+    shas: dict[str, dict[str, str]] = defaultdict(dict)
+    for org, key, sha in keys:
+        shas[org][key] = sha
+    columns = (store.order.c.id, store.order.c.idem_key, store.order.c.idem_sha)
+    for org, wanted in shas.items():
+        for part in chunks(sorted(wanted)):
+            same_keys = (store.order.c.org == org, store.order.c.idem_key.in_(part))
+            for row in tx.conn.execute(sa.select(*columns).where(*same_keys)):
+                same_body = wanted[row.idem_key] == row.idem_sha
+                known[org, row.idem_key] = row.id if same_body else _other_body(row.id)
     return known
 
 
@@ -58,13 +62,12 @@ def insert(tx: Tx, orders: Sequence[NewOrder]) -> None:
     if not orders:
         return
     bundles = {o.bundle_sha256: o.bundle_json for o in orders if o.bundle_sha256 is not None}
-    insert_ignore(store.bundle).execute(
-        tx.conn, [{"sha256": sha, "json": text} for sha, text in sorted(bundles.items())]
-    )
+    bundle_rows = [{"sha256": sha, "json": text} for sha, text in sorted(bundles.items())]
+    bulk.insert(tx.conn, store.bundle, bundle_rows, ignore=True)
     specs = {o.spec_hash: {"hash": o.spec_hash, "json": o.spec_json, "bundle": o.bundle_sha256} for o in orders}
-    insert_ignore(store.spec).execute(tx.conn, [specs[key] for key in sorted(specs)])
-    tx.conn.execute(store.order.insert(), [_order_row(order) for order in orders])
-    tx.conn.execute(store.task.insert(), [row for order in orders for row in _task_rows(order)])
+    bulk.insert(tx.conn, store.spec, [specs[key] for key in sorted(specs)], ignore=True)
+    bulk.insert(tx.conn, store.order, [_order_row(order) for order in orders])
+    bulk.insert(tx.conn, store.task, [row for order in orders for row in _task_rows(order)])
     tx.notify(ROUND)
 
 

@@ -119,10 +119,11 @@ def _cancel(instruction: Instruction) -> CancelLease:
 def _write(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str, sa.Row[Any]]) -> None:
     tasks.write_back(tx, [(current[lease_id], extra) for lease_id, extra in changes.columns.items()])
     tasks.insert_facts(tx, changes.facts)
-    for site_id in sorted(changes.instructions):
-        outbox.append(tx, site_id, changes.instructions[site_id])
+    # Guards in the order that committing a plan takes them: pools, quotas, outbox heads.
     catalogue.release_many(tx, changes.pools)
     accounts.release_quota(tx, changes.quotas)
+    for site_id in sorted(changes.instructions):
+        outbox.append(tx, site_id, changes.instructions[site_id])
     if changes.ended_attempts:
         _end_attempts(tx, changes.ended_attempts)
     _update_orders(tx, changes, current, orders)

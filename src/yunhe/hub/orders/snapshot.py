@@ -1,6 +1,7 @@
 """The snapshot that a round decides on: open orders as columns over the supply."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -9,14 +10,14 @@ from yunhe.core.demand import Shape
 from yunhe.core.round import AccountShare, Queue, Snapshot
 from yunhe.core.supply import Supply
 from yunhe.hub.orders import store
-from yunhe.hub.orders.shapes import Shapes
+from yunhe.hub.orders.shapes import Loaded, Shapes
 
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
     """What committing a plan needs to know of an order besides its row."""
 
-    spec_hash: str
+    loaded: Loaded
     shape: Shape
 
 
@@ -36,39 +37,26 @@ def take(
     now_ms: int,
     limit: int,
 ) -> View:
-    """Open orders by priority and age, at most `limit`, with the places they wait for."""
-    order = store.order
-    rows = conn.execute(
-        sa.select(
-            order.c.id,
-            order.c.org,
-            order.c.spec_hash,
-            order.c.priority,
-            order.c.submitted_ms,
-            order.c.deadline_ms,
-            order.c.hold_microcny,
-            order.c.pending,
-            order.c.version,
-        )
-        .where(order.c.pending > 0, order.c.not_before_ms <= now_ms)
-        .order_by(order.c.priority.desc(), order.c.submitted_ms, order.c.id)
-        .limit(limit)
-    ).all()
-    shapes.load(conn, {row.spec_hash for row in rows}, {row.spec_hash: row.submitted_ms for row in rows})
+    """Open orders of every organisation in turn, each by priority and age; at most `limit` in all.
+
+    In turn, because a thousand orders of one that cannot be placed must not keep the others from being looked at.
+    """
+    rows = conn.execute(_open_orders(now_ms, limit)).all()
+    loaded = shapes.load(conn, {row.spec_hash: row.submitted_ms for row in rows})
     account_index = {account.id: index for index, account in enumerate(accounts)}
-    known = [row for row in rows if row.org in account_index]
+    known = [row for row in rows if row.org in account_index and row.spec_hash in loaded]
     shape_index: dict[Shape, int] = {}
     by_key: dict[tuple[str, int | None, int], int] = {}
     columns = np.empty(len(known), np.int32)
     open_orders: dict[str, OpenOrder] = {}
     for i, row in enumerate(known):
-        shape = shapes.shape(row.spec_hash, row.deadline_ms, row.hold_microcny)
         key = (row.spec_hash, row.deadline_ms, row.hold_microcny)
+        shape = shapes.shape(row.spec_hash, loaded[row.spec_hash], row.deadline_ms, row.hold_microcny)
         # Hashing a shape is slow; its key is not.
         if key not in by_key:
             by_key[key] = shape_index.setdefault(shape, len(shape_index))
         columns[i] = by_key[key]
-        open_orders[row.id] = OpenOrder(row.spec_hash, shape)
+        open_orders[row.id] = OpenOrder(loaded[row.spec_hash], shape)
     queue = Queue(
         ids=tuple(row.id for row in known),
         shape=columns,
@@ -79,3 +67,24 @@ def take(
         version=np.fromiter((row.version for row in known), np.int64, len(known)),
     )
     return View(Snapshot(supply, tuple(shape_index), accounts, queue), open_orders)
+
+
+def _open_orders(now_ms: int, limit: int) -> sa.Select[Any]:
+    order = store.order
+    by_age = (order.c.priority.desc(), order.c.submitted_ms, order.c.id)
+    turn = sa.func.row_number().over(partition_by=order.c.org, order_by=by_age).label("turn")
+    waiting = sa.and_(order.c.pending > 0, order.c.not_before_ms <= now_ms)
+    ranked = sa.select(order.c.id, turn).where(waiting).subquery()
+    first = sa.select(ranked.c.id).order_by(ranked.c.turn, ranked.c.id).limit(limit).subquery()
+    columns = (
+        order.c.id,
+        order.c.org,
+        order.c.spec_hash,
+        order.c.priority,
+        order.c.submitted_ms,
+        order.c.deadline_ms,
+        order.c.hold_microcny,
+        order.c.pending,
+        order.c.version,
+    )
+    return sa.select(*columns).join(first, first.c.id == order.c.id).order_by(*by_age)

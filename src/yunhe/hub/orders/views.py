@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from yunhe.core.demand import Shape
-from yunhe.core.errors import InvalidInput, NotFound
+from yunhe.core.errors import InvalidInput, NotFound, Refused
 from yunhe.core.lifecycle import ORDER_ENDED, PLACED, OrderState, TaskState
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.orders import store
@@ -243,5 +243,7 @@ def placed_at_site(conn: sa.Connection, site_id: str) -> set[tuple[str, int]]:
 def shape_of(conn: sa.Connection, order_id: str, shapes: Shapes) -> Shape:
     """The order's shape, as the round sees it."""
     row = conn.execute(sa.select(store.order).where(store.order.c.id == order_id)).one()
-    shapes.load(conn, {row.spec_hash}, {row.spec_hash: row.submitted_ms})
-    return shapes.shape(row.spec_hash, row.deadline_ms, row.hold_microcny)
+    loaded = shapes.load(conn, {row.spec_hash: row.submitted_ms}).get(row.spec_hash)
+    if loaded is None:
+        raise Refused(f"order {order_id} was written by another version of the hub and cannot be read by this one")
+    return shapes.shape(row.spec_hash, loaded, row.deadline_ms, row.hold_microcny)

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from yunhe.hub.platform.clock import Clock
-from yunhe.hub.platform.db import Database
+from yunhe.hub.platform.clock import Clock, DatabaseClock, SystemClock
+from yunhe.hub.platform.db import Database, database_now_ms
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.signals import Signals
 from yunhe.hub.platform.writer import Handler, Writer
@@ -42,9 +42,15 @@ class Platform:
 
 
 def open_platform(settings: HubSettings, clock: Clock, crash_point: Callable[[str], None]) -> Platform:
-    """Engines, writer (not started) and signals for one hub process."""
+    """Engines, writer (not started) and signals for one hub process.
+
+    Replicas on PostgreSQL go by the database's clock instead of their machine's. Raises Unavailable without it.
+    """
     db = Database(settings.database_url, settings.read_connections)
     signals = Signals()
+    if isinstance(clock, SystemClock) and not db.is_sqlite:
+        with db.reading() as conn:
+            clock = DatabaseClock(database_now_ms(conn))
     return Platform(
         db=db,
         writer=Writer(db, clock, signals, crash_point),

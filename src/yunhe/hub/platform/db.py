@@ -1,15 +1,13 @@
 """The hub's one SQL database: SQLite in one process, or PostgreSQL shared by several replicas. Same statements."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from yunhe.core.errors import StorageFull, Unavailable, YunheError
-
-T = TypeVar("T")
 
 # Every room's store defines its tables here, so that one migration history covers them all.
 metadata = sa.MetaData(
@@ -24,6 +22,11 @@ SQLITE_BUSY_S = 10
 PG_CONNECT_S = 5
 PG_STATEMENT_MS = 30_000
 PG_LOCK_MS = 10_000
+# A replica that was stopped in the middle of a transaction must not keep its locks from the others.
+PG_IDLE_IN_TRANSACTION_MS = 5_000
+POSTGRESQL_NOW_MS = "CAST(extract(epoch from clock_timestamp()) * 1000 AS BIGINT)"
+# A server whose host is gone is noticed in about 25 s instead of hours.
+PG_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
 
 class Database:
@@ -40,6 +43,7 @@ class Database:
         else:
             self.write_engine = _postgresql_engine(self.url, 2)
             sa.event.listen(self.write_engine, "connect", self._note_backend)
+            sa.event.listen(self.write_engine, "close", self._forget_backend)
             self.read_engine = _postgresql_engine(self.url, read_connections)
 
     @contextmanager
@@ -48,8 +52,13 @@ class Database:
         with translated(), self.read_engine.begin() as conn:
             yield conn
 
-    def _note_backend(self, dbapi_connection: Any, _record: Any) -> None:
-        self.own_backends.add(dbapi_connection.info.backend_pid)
+    def _note_backend(self, dbapi_connection: Any, record: Any) -> None:
+        record.info["backend"] = dbapi_connection.info.backend_pid
+        self.own_backends.add(record.info["backend"])
+
+    def _forget_backend(self, _dbapi_connection: Any, record: Any) -> None:
+        # The number may be another replica's next.
+        self.own_backends.discard(record.info.get("backend"))
 
     def close(self) -> None:
         self.write_engine.dispose()
@@ -87,15 +96,35 @@ def _sqlite_engine(url: str, begin: str, connections: int) -> sa.Engine:
 
 
 def _postgresql_engine(url: str, connections: int) -> sa.Engine:
-    options = f"-c statement_timeout={PG_STATEMENT_MS} -c lock_timeout={PG_LOCK_MS} -c timezone=UTC"
+    limits = {
+        "statement_timeout": PG_STATEMENT_MS,
+        "lock_timeout": PG_LOCK_MS,
+        "idle_in_transaction_session_timeout": PG_IDLE_IN_TRANSACTION_MS,
+        "timezone": "UTC",
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in limits.items())
     return sa.create_engine(
         url,
-        connect_args={"connect_timeout": PG_CONNECT_S, "options": options, "application_name": "yunhe-hub"},
+        connect_args={
+            "connect_timeout": PG_CONNECT_S,
+            "options": options,
+            "application_name": "yunhe-hub",
+            **PG_KEEPALIVE,
+        },
         pool_size=connections,
         max_overflow=2,
         pool_pre_ping=True,
         isolation_level="READ COMMITTED",
     )
+
+
+def database_now_ms(conn: sa.Connection) -> int:
+    """UTC ms by the database's clock, which all replicas share."""
+    if conn.dialect.name == "sqlite":
+        text = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+    else:
+        text = POSTGRESQL_NOW_MS
+    return int(conn.exec_driver_sql(f"SELECT {text}").scalar_one())
 
 
 def insert_ignore(table: sa.Table) -> Any:
@@ -144,6 +173,3 @@ def translated() -> Iterator[None]:
         raise known from error
     except sa.exc.TimeoutError as error:
         raise Unavailable("the hub is busy: no database connection was free", hint="try again") from error
-
-
-Reader = Callable[[sa.Connection], T]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from yunhe.core.errors import YunheError
 from yunhe.hub.platform.context import Platform
-from yunhe.hub.platform.db import insert_ignore, metadata
+from yunhe.hub.platform.db import database_now_ms, insert_ignore, metadata
 from yunhe.hub.platform.writer import Tx
 
 log = logging.getLogger(__name__)
@@ -28,14 +28,6 @@ leadership = sa.Table(
 
 NAME = "hub"
 TOPIC = "leader"
-
-
-def database_now_ms(conn: sa.Connection) -> int:
-    if conn.dialect.name == "sqlite":
-        text = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-    else:
-        text = "SELECT CAST(extract(epoch from clock_timestamp()) * 1000 AS BIGINT)"
-    return int(conn.exec_driver_sql(text).scalar_one())
 
 
 class Leader:
@@ -69,15 +61,23 @@ class Leader:
 
     def _renew(self, tx: Tx, items: Sequence[None]) -> list[bool]:
         now_ms = database_now_ms(tx.conn)
+        self._platform.clock.observe(now_ms)
         values = {"holder": self.holder, "expires_ms": now_ms + self._ttl_ms}
         insert_ignore(leadership).execute(tx.conn, [{"name": NAME, "holder": "", "expires_ms": 0, "term": 0}])
         mine = tx.conn.execute(
             sa.update(leadership).where(leadership.c.name == NAME, leadership.c.holder == self.holder).values(values)
         ).rowcount
         if not mine:
+            # On SQLite there is one process: whoever held the lead before is gone. A time that is far ahead was
+            # written before the database's clock was set back.
+            free = sa.or_(
+                sa.literal(self._platform.db.is_sqlite),
+                leadership.c.expires_ms < now_ms,
+                leadership.c.expires_ms > now_ms + 10 * self._ttl_ms,
+            )
             mine = tx.conn.execute(
                 sa.update(leadership)
-                .where(leadership.c.name == NAME, leadership.c.expires_ms < now_ms)
+                .where(leadership.c.name == NAME, free)
                 .values(term=leadership.c.term + 1, **values)
             ).rowcount
         return [bool(mine)] * len(items)

@@ -6,7 +6,9 @@ Use: register the waiter, THEN read, then wait; otherwise a change between the r
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+MANY = ("order:", "log:")  # topics of single things: as many waiters as there are people waiting
 
 
 class Waiter:
@@ -60,11 +62,13 @@ class Signals:
             for waiter in self._waiters.get(topic, ()):
                 waiter.wake()
 
+    def fire_shared(self) -> None:
+        """Another replica wrote something: the loops of this one look again."""
+        self.fire([topic for topic in self._waiters if not topic.startswith(MANY)])
+
     def fire_all(self) -> None:
-        """Another replica wrote something: everybody looks again."""
-        for waiters in list(self._waiters.values()):
-            for waiter in waiters:
-                waiter.wake()
+        """As `fire_shared`, and everybody who waits for one order or one log."""
+        self.fire(list(self._waiters))
 
     def close(self) -> None:
         """The process is about to stop: long polls look at `closing` and answer with what there is."""
@@ -72,5 +76,7 @@ class Signals:
         self.fire_all()
 
     def fire_from_thread(self, topics: Iterable[str]) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.fire, tuple(topics))
+        if self._loop is not None:
+            # The loop may be closing: then nobody waits any more, and what was committed stays so.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.fire, tuple(topics))

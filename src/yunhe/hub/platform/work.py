@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 import sqlalchemy as sa
 
 from yunhe.core.errors import YunheError
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.context import Platform
-from yunhe.hub.platform.db import insert_ignore, metadata
+from yunhe.hub.platform.db import metadata
 from yunhe.hub.platform.writer import Tx
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def topic(room: str) -> str:
 
 def put(tx: Tx, room: str, keys: Iterable[str], due_ms: int) -> None:
     """Leave work for `room`; a key that is there already stays as it is."""
-    insert_ignore(work).execute(tx.conn, [{"room": room, "key": key, "due_ms": due_ms} for key in keys])
+    bulk.insert(tx.conn, work, [{"room": room, "key": key, "due_ms": due_ms} for key in keys], ignore=True)
     tx.notify(topic(room))
 
 
@@ -61,10 +62,13 @@ def left(conn: sa.Connection, room: str, key_prefixes: Iterable[str]) -> set[str
 
 
 def take(tx: Tx, room: str, keys: Sequence[str]) -> list[str]:
-    """Delete the rows and return the keys that this transaction deleted, in order."""
-    taken: set[str] = set(
-        tx.conn.scalars(sa.delete(work).where(work.c.room == room, work.c.key.in_(sorted(keys))).returning(work.c.key))
-    )
+    """Delete the rows and return the keys that this transaction deleted, in order.
+
+    Rows that another replica is about to delete are passed over rather than waited for.
+    """
+    mine = sa.select(work.c.key).where(work.c.room == room, work.c.key.in_(sorted(keys))).order_by(work.c.key)
+    taken = set(tx.conn.scalars(mine.with_for_update(skip_locked=True)))
+    tx.conn.execute(sa.delete(work).where(work.c.room == room, work.c.key.in_(sorted(taken))))
     return [key for key in keys if key in taken]
 
 
@@ -100,7 +104,7 @@ class WorkLoop:
         if not keys:
             return 0
         try:
-            await platform.write(self._apply, tuple(keys))
+            return await platform.write(self._apply, tuple(keys))
         except YunheError:
             raise
         except Exception:
@@ -110,12 +114,15 @@ class WorkLoop:
                 await self._single(key)
         return len(keys)
 
-    def _apply(self, tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[None]:
+    def _apply(self, tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[int]:
+        """Writer handler: how many rows were done."""
+        done = []
         for keys in batches:
             taken = take(tx, self._room, keys)
             if taken:
                 self._consume(tx, taken)
-        return [None] * len(batches)
+            done.append(len(taken))
+        return done
 
     async def _single(self, key: str) -> None:
         try:

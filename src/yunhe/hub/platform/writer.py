@@ -2,13 +2,15 @@
 
 There is no timer: alone, a write goes at once; under load the groups grow by themselves.  A handler gets all its
 items of the group and gives one result (or one YunheError, a refusal) for each.  If the group fails as a whole, its
-items are run again one by one, so that one bad item harms no other.  Answers go out after COMMIT.
+items are run again one by one, so that one bad item harms no other.  Answers go out after COMMIT.  What fails by bad
+luck (a deadlock, a lost connection) is run again as a group first.
 
 When the connection breaks during COMMIT nobody knows whether it happened.  Each group therefore leaves a marker row
 in its transaction; after a reconnect the marker tells, and the group is answered or run again, never twice.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -22,7 +24,7 @@ import sqlalchemy as sa
 
 from yunhe.core.errors import Unavailable, YunheError
 from yunhe.hub.platform.clock import Clock
-from yunhe.hub.platform.db import Database, metadata, storage_error
+from yunhe.hub.platform.db import POSTGRESQL_NOW_MS, Database, insert_ignore, metadata, storage_error
 from yunhe.hub.platform.signals import Signals
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,14 @@ R = TypeVar("R")
 MAX_GROUP = 2_000
 MAX_QUEUE = 20_000
 RETRIES = 6
+RACE_RETRIES = 3  # a race that is lost again and again is no race
 RETRY_S = 0.05
 MARKER_KEEP_MS = 600_000
+CLAIMED = -1  # `at_ms` of a marker that was written after a broken COMMIT, in the place of the group's own
+UNKNOWN_S = 30.0  # how long a broken COMMIT waits for the database to come back
+# Serialisation, deadlock, lock time-out, and a row that another replica inserted first (40001 40P01 55P03 23505):
+# the next look finds what the other left.
+RACES = frozenset({"40001", "40P01", "55P03", "23505"})
 
 commit_marker = sa.Table(
     "commit_marker",
@@ -62,6 +70,10 @@ CrashPoint = Callable[[str], None]
 
 def no_crash(_name: str) -> None:
     """The crash point of a healthy process."""
+
+
+class _OutcomeUnknown(Exception):
+    """A group may or may not be committed."""
 
 
 @dataclass
@@ -144,43 +156,48 @@ class Writer:
             self._run_group(group)
 
     def _run_group(self, group: list[_Job]) -> None:
-        try:
-            outcomes = self._commit(group)
-        except Exception as error:  # noqa: BLE001 - whatever broke is every waiting caller's answer
-            if len(group) > 1:
-                log.info("a group of %d writes failed (%s): running them singly", len(group), error)
-                for job in group:
-                    self._run_group([job])
+        error: Exception | None = None
+        for attempt in range(RETRIES + 1):
+            try:
+                outcomes = self._commit(group)
+            except _OutcomeUnknown:
+                # Running it again could do it twice.
+                self._answer(group, [_unknown() for _ in group])
                 return
-            outcomes = [self._retry_single(group[0], error)]
+            except Exception as caught:  # noqa: BLE001 - whatever broke is every waiting caller's answer
+                error = caught
+                if not _transient(caught) or (attempt >= RACE_RETRIES and not _away(caught)):
+                    break
+                time.sleep(RETRY_S * 2**attempt)
+            else:
+                self._answer(group, outcomes)
+                return
+        assert error is not None
+        if len(group) > 1 and not _away(error):
+            log.info("a group of %d writes failed (%s): running them singly", len(group), error)
+            for job in group:
+                self._run_group([job])
+            return
+        if not isinstance(error, YunheError):
+            log.error("a write failed", exc_info=error)
+        self._answer(group, [_refusal(error) for _ in group])
+
+    @staticmethod
+    def _answer(group: list[_Job], outcomes: Sequence[Any]) -> None:
         for job, outcome in zip(group, outcomes, strict=True):
             job.done(outcome)
 
-    def _retry_single(self, job: _Job, error: Exception) -> Any:
-        for attempt in range(RETRIES):
-            if not _transient(error):
-                break
-            time.sleep(RETRY_S * 2**attempt)
-            try:
-                return self._commit([job])[0]
-            except Exception as again:  # noqa: BLE001
-                error = again
-        known = storage_error(error) if isinstance(error, sa.exc.DBAPIError) else None
-        if known is None and not isinstance(error, YunheError):
-            log.error("a write failed", exc_info=error)
-        return known or error
-
     def _commit(self, group: list[_Job]) -> list[Any]:
-        """One transaction for the whole group; raises when nothing was committed."""
-        now_ms = self._clock.now_ms()
+        """One transaction for the whole group; raises when nothing was committed, _OutcomeUnknown when nobody knows."""
         marker = None if self._db.is_sqlite else uuid.uuid4().hex
-        with self._db.write_engine.connect() as conn:
+        conn = self._db.write_engine.connect()
+        try:
             transaction = conn.begin()
-            tx = Tx(conn, now_ms)
+            tx = Tx(conn, self._clock.now_ms())
             try:
                 outcomes = self._apply(tx, group)
                 if marker is not None:
-                    self._mark(conn, marker, now_ms)
+                    self._mark(conn, marker)
                 self._crash_point("writer.before_commit")
             except BaseException:
                 transaction.rollback()
@@ -190,6 +207,8 @@ class Writer:
             except sa.exc.DBAPIError:
                 if marker is None or not self._was_committed(marker):
                     raise
+        finally:
+            _give_back(conn)
         self._crash_point("writer.after_commit")
         if tx.topics:
             self._signals.fire_from_thread(tx.topics)
@@ -207,33 +226,70 @@ class Writer:
                 outcomes[index] = result
         return outcomes
 
-    def _mark(self, conn: sa.Connection, marker: str, now_ms: int) -> None:
-        conn.execute(commit_marker.insert(), {"id": marker, "at_ms": now_ms})
-        if now_ms - self._markers_swept_ms > MARKER_KEEP_MS:
+    def _mark(self, conn: sa.Connection, marker: str) -> None:
+        # By the database's clock: a replica whose own clock is wrong must not sweep the others' markers.
+        insert = commit_marker.insert().values(id=marker, at_ms=sa.text(POSTGRESQL_NOW_MS))
+        now_ms = conn.scalar(insert.returning(commit_marker.c.at_ms)) or 0
+        if abs(now_ms - self._markers_swept_ms) > MARKER_KEEP_MS:
             self._markers_swept_ms = now_ms
             conn.execute(commit_marker.delete().where(commit_marker.c.at_ms < now_ms - MARKER_KEEP_MS))
         # Payload-free, one per group, delivered by the server only if the group commits.
         conn.exec_driver_sql("NOTIFY yunhe")
 
     def _was_committed(self, marker: str) -> bool:
-        """After a broken COMMIT. Waits for the server to come back; when it does not, the answer is unknown: raise."""
-        for attempt in range(RETRIES * 2):
+        """After a broken COMMIT: take the marker's place, which waits for a COMMIT still under way at the server.
+
+        When the server does not come back in time, the answer is unknown: raises _OutcomeUnknown.
+        """
+        until = time.monotonic() + UNKNOWN_S
+        while True:
             try:
-                with self._db.read_engine.connect() as conn:
-                    found = conn.execute(sa.select(commit_marker.c.id).where(commit_marker.c.id == marker)).first()
-                return found is not None
-            except sa.exc.DBAPIError:
-                time.sleep(min(RETRY_S * 2**attempt, 2))
-        raise Unavailable("the database went away during COMMIT", hint="ask again with the same Idempotency-Key")
+                with self._db.write_engine.connect() as conn:
+                    insert_ignore(commit_marker).execute(conn, [{"id": marker, "at_ms": CLAIMED}])
+                    conn.commit()
+                    row = conn.execute(sa.select(commit_marker.c.at_ms).where(commit_marker.c.id == marker)).first()
+                return row is not None and row.at_ms != CLAIMED
+            except sa.exc.DBAPIError as error:
+                if time.monotonic() > until:
+                    log.error("the database went away during COMMIT and did not come back: %s", error)
+                    raise _OutcomeUnknown from error
+                time.sleep(RETRY_S * 4)
+
+
+def _give_back(conn: sa.Connection) -> None:
+    """To the pool. A connection that broke meanwhile must not make a committed group look failed."""
+    try:
+        conn.close()
+    except sa.exc.SQLAlchemyError as error:
+        log.warning("a database connection could not be given back: %s", error)
+
+
+def _unknown() -> Unavailable:
+    return Unavailable("the database went away during COMMIT", hint="ask again with the same Idempotency-Key")
+
+
+def _away(error: Exception) -> bool:
+    """The database itself cannot be reached: asking once per write would only take longer."""
+    if not isinstance(error, sa.exc.DBAPIError) or _sqlstate(error) in RACES:
+        return False
+    return type(storage_error(error)) is Unavailable
+
+
+def _refusal(error: Exception) -> Exception:
+    """An answer of its own for one caller."""
+    known = storage_error(error) if isinstance(error, sa.exc.DBAPIError) else None
+    return known or error
+
+
+def _sqlstate(error: sa.exc.DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 def _transient(error: Exception) -> bool:
-    """Worth running again: deadlock, serialisation, lock time-out, lost connection, a room's own "not now"."""
+    """Worth running again: another writer was faster, a lost connection, a room's own "not now"."""
     if not isinstance(error, sa.exc.DBAPIError):
         return type(error) is Unavailable
-    known = storage_error(error)
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return state in ("40001", "40P01", "55P03") or (known is not None and type(known) is Unavailable)
+    return _sqlstate(error) in RACES or type(storage_error(error)) is Unavailable
 
 
 def _settle_later(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], outcome: Any) -> None:
@@ -245,5 +301,6 @@ def _settle_later(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], 
         else:
             future.set_result(outcome)
 
-    if not loop.is_closed():
+    # The loop may be closing: then nobody waits any more.
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(settle)
