@@ -227,6 +227,9 @@ def _started(task: Task, epoch: int) -> Step:
 def _ended(task: Task, epoch: int, reason: EndReason, exit_code: int | None, now_ms: int) -> Step:
     if epoch != task.epoch or task.state not in PLACED:
         return Step(task)
+    if reason is EndReason.TIME_LIMIT and not task.started:
+        # The hub's overdue notice reached the site before the job began: not a second of the limit was used.
+        reason = EndReason.SPAWN_FAILED
     return _attempt_over(task, reason, exit_code, now_ms)
 
 

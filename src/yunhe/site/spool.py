@@ -291,6 +291,8 @@ def _report(db: sqlite3.Connection, event: Event, seq: int) -> Report | None:
             if row is None:
                 return None
             n, from_ms = row
+            if totals.wall_ms <= from_ms and not final:
+                return None  # nothing new: after a restart the engine's totals may still be those of the last record
             to_ms = max(from_ms, totals.wall_ms)
             totals = totals.model_copy(update={"wall_ms": to_ms})
             db.execute(

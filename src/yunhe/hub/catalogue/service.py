@@ -292,6 +292,12 @@ def touch(tx: Tx, site_id: str, now_ms: int, accepting: bool, pools: Sequence[Po
     return changed
 
 
+def unheard_since(tx: Tx, contacts: Mapping[str, int | None]) -> set[str]:
+    """The sites whose last contact is still the given one; they make no other until this transaction ends."""
+    found = store.lock_contacts(tx.conn, sorted(contacts))
+    return {site_id for site_id, contact_ms in found.items() if contact_ms == contacts[site_id]}
+
+
 # --- capacity -----------------------------------------------------------------------------------------------------
 
 

@@ -153,6 +153,12 @@ def change_site(conn: Connection, site_id: str, values: Mapping[str, object]) ->
     conn.execute(update(site).where(site.c.id == site_id).values(dict(values)))
 
 
+def lock_contacts(conn: Connection, site_ids: Sequence[str]) -> dict[str, int | None]:
+    """Last contact by site, UTC ms; the rows stay locked until the end of the transaction, taken in order of id."""
+    query = select(site.c.id, site.c.last_contact_ms).where(site.c.id.in_(site_ids)).order_by(site.c.id)
+    return {row.id: row.last_contact_ms for row in conn.execute(query.with_for_update())}
+
+
 def touch_site(conn: Connection, site_id: str, now_ms: int, accepting: bool) -> bool:
     """Note a contact; True when `accepting` changed by it."""
     same = update(site).where(site.c.id == site_id, site.c.accepting.is_(accepting)).values(last_contact_ms=now_ms)

@@ -8,7 +8,7 @@ never early.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -74,20 +74,21 @@ class Watch:
         sites = await platform.read(catalogue.list_sites)
         placed = await platform.read(events.silent_candidates)
         now_s = time.monotonic()
-        silent, lost = [], []
+        silent: dict[str, int | None] = {}
+        lost: dict[str, int | None] = {}
         for site in sites:
             quiet_ms = self._contacts.silent_ms(site.id, site.last_contact_ms, now_s)
             states = placed.get(site.id, set())
             if quiet_ms > settings.silent_after_ms and states - {TaskState.UNKNOWN.value}:
-                silent.append(site.id)
+                silent[site.id] = site.last_contact_ms
             if quiet_ms > settings.disconnect_limit_ms + settings.disconnect_grace_ms and states:
-                lost.append(site.id)
+                lost[site.id] = site.last_contact_ms
         if silent:
             log.warning("silent: %s", ", ".join(silent))
-            await platform.write(_silent, tuple(silent))
+            await platform.write(_silent, silent)
         if lost:
             log.warning("given up: %s", ", ".join(lost))
-            await platform.write(_lost, tuple(lost))
+            await platform.write(_lost, lost)
         if await platform.read(lambda conn: events.timers_due(conn, platform.clock.now_ms())):
             await platform.write(_timers, None)
         waiting = [s.id for s in sites if s.state is SiteState.APPROVED and s.certified_ms is None]
@@ -117,15 +118,21 @@ def _has_link(tx: Tx, site_id: str) -> bool:
     return tx.conn.execute(sa.select(link.c.site_id).where(link.c.site_id == site_id)).first() is not None
 
 
-def _silent(tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[None]:
-    events.site_silent(tx, {site for sites in batches for site in sites})
+# A replica that stood still between its look and its write must not give up a site that has spoken meanwhile, here or
+# at another replica: its job would run twice. So the contact that was judged travels along, and is compared again.
+
+
+def _silent(tx: Tx, batches: Sequence[Mapping[str, int | None]]) -> list[None]:
+    for contacts in batches:
+        events.site_silent(tx, catalogue.unheard_since(tx, contacts))
     return [None] * len(batches)
 
 
-def _lost(tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[None]:
-    sites = {site for batch in batches for site in batch}
-    events.site_silent(tx, sites)
-    events.give_up(tx, sites)
+def _lost(tx: Tx, batches: Sequence[Mapping[str, int | None]]) -> list[None]:
+    for contacts in batches:
+        sites = catalogue.unheard_since(tx, contacts)
+        events.site_silent(tx, sites)
+        events.give_up(tx, sites)
     return [None] * len(batches)
 
 

@@ -25,7 +25,7 @@ from yunhe.hub.ledger.service import Capture, Release
 from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import settled, views
 from yunhe.hub.orders.model import SETTLEMENT, Lease, order_of
-from yunhe.hub.orders.tasks import chunks
+from yunhe.hub.orders.tasks import chunks, lock_orders
 from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.writer import Tx
 from yunhe.hub.settlement import store
@@ -44,6 +44,9 @@ class _Rated:
 
 def consume(tx: Tx, keys: Sequence[str]) -> None:
     """Consumer of the room's work rows; keys are `lease:epoch` or `order:end`."""
+    # One replica at a time per order: of two that each settle one of its last attempts, the later has to see that no
+    # other is left.
+    lock_orders(tx, (order_of(key.partition(":")[0]) for key in keys))
     attempts = [_attempt(key) for key in keys if not key.endswith(f":{END}")]
     _settle_attempts(tx, [key for key in attempts if key is not None])
     _settle_orders(tx, sorted({order_of(key.partition(":")[0]) for key in keys}))

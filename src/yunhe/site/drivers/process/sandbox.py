@@ -39,19 +39,21 @@ def argv(bwrap: str, lease_dir: Path, expose: Sequence[Path], tmp_bytes: int, hi
             words += ["--ro-bind", name, name]
     for name in ETC:
         words += ["--ro-bind-try", name, name]
+    # Before the folders that jobs may read: one of them may lie under /tmp.
+    words += ["--perms", "1777", "--size", str(tmp_bytes), "--tmpfs", "/tmp"]
     words += _parents([*expose, Path(ENV_INSIDE)])
     for path in expose:
         words += ["--ro-bind", str(path), str(path)]
     if any(hide.is_relative_to(path) for path in (*expose, Path("/usr"))):
         words += ["--tmpfs", str(hide)]
-    words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(tmp_bytes), "--tmpfs", "/tmp"]
+    words += ["--proc", "/proc", "--dev", "/dev"]
     words += ["--ro-bind", str(lease_dir / "env"), ENV_INSIDE]
     return [*words, "--bind", str(lease_dir / "job"), JOB_INSIDE, "--chdir", JOB_INSIDE]
 
 
 def _parents(paths: Sequence[Path]) -> list[str]:
     """Folders above mounts, readable for the job's user: made on the way they would be closed to it."""
-    wanted = {parent for path in paths for parent in path.parents if parent != Path("/")}
+    wanted = {parent for path in paths for parent in path.parents if parent not in (Path("/"), Path("/tmp"))}
     return [word for path in sorted(wanted) for word in ("--perms", "0755", "--dir", str(path))]
 
 
