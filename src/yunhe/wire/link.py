@@ -6,10 +6,11 @@ Every request is signed with the site's Ed25519 key over `signed_bytes` (see `yu
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from yunhe.core.demand import Precision
 from yunhe.core.lifecycle import EndReason
+from yunhe.wire.message import NO_NUL, Message
 
 MAX_SYNC_BYTES = 4 * 1024 * 1024
 MAX_REPORTS_PER_SYNC = 1_000
@@ -20,11 +21,6 @@ LINK_VERSION = 1
 Id = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Small = Annotated[int, Field(ge=0, le=2**31 - 1)]  # numbers of epochs of a lease, and of records of one
-NO_NUL = r"^[^\x00]*$"  # what a database cannot hold as text
-
-
-class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # --- enrolment ------------------------------------------------------------------------------------------------
@@ -39,9 +35,8 @@ class Enrol(Message):
     public_key: Annotated[str, Field(max_length=64)]  # base64url, raw Ed25519
     proof: Annotated[str, Field(max_length=128)]
     cluster: Annotated[str, Field(max_length=40, pattern=NO_NUL)] | None = None  # facts/clusters id
-    region: Annotated[str, Field(max_length=40, pattern=NO_NUL)] | None = (
-        None  # needed without a cluster, like lat and lon
-    )
+    # Needed without a cluster: region, lat and lon.
+    region: Annotated[str, Field(max_length=40, pattern=NO_NUL)] | None = None
     lat: Annotated[float, Field(ge=-90, le=90)] | None = None
     lon: Annotated[float, Field(ge=-180, le=180)] | None = None
 
@@ -56,6 +51,8 @@ class Hello(Message):
 
     site_id: Id
     previous_epoch: Count
+    # Of this agent process: the same hello again (repeated, doubled, late) is the same epoch, not one more.
+    nonce: Annotated[str, Field(max_length=40, pattern=r"^[0-9a-f]*$")] = ""
     link_version: int = LINK_VERSION
     agent_version: Annotated[str, Field(max_length=40, pattern=NO_NUL)] = ""
 
@@ -114,9 +111,8 @@ class UsageReport(Message):
 class BenchmarkResult(Message):
     """Median of `repeats` runs; spread is (max - min) / median in percent."""
 
-    name: Annotated[
-        str, Field(max_length=40, pattern=NO_NUL)
-    ]  # "gemm_fp64", "gemm_fp32", "memory_bandwidth", "disk_write", ...
+    # "gemm_fp64", "gemm_fp32", "memory_bandwidth", "disk_write", ...
+    name: Annotated[str, Field(max_length=40, pattern=NO_NUL)]
     value: Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
     unit: Annotated[str, Field(max_length=20, pattern=NO_NUL)]  # "FLOP/s", "B/s"
     repeats: Annotated[int, Field(ge=1, le=1000)]

@@ -1,0 +1,65 @@
+"""Organisations, and the keys with which their members call."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from yunhe.wire.message import Answer, Message, Name, Quantity
+
+Role = Literal["customer", "provider", "operator", "auditor"]
+
+
+class OrganisationRequest(Message):
+    id: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Name
+    credit_limit: Quantity = "0CNY"
+    quota_cores: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class OrganisationView(Answer):
+    id: str
+    name: str
+    credit_limit_microcny: int
+    quota_milli: int | None
+    weight: int
+
+
+class OrganisationList(Answer):
+    organisations: tuple[OrganisationView, ...]
+
+
+class KeyRequest(Message):
+    organisation: Name
+    member: Name
+    role: Role
+
+
+class KeyCreated(Answer):
+    """The only time that the key is shown."""
+
+    id: str
+    key: str
+    role: Role
+    organisation: str
+
+
+class KeyView(Answer):
+    """A key without its secret."""
+
+    id: str
+    organisation: str
+    member: str
+    role: Role
+    created_utc_ms: int
+    revoked_utc_ms: int | None
+
+
+class KeyList(Answer):
+    keys: tuple[KeyView, ...]
+
+
+class WhoAmI(Answer):
+    organisation: str
+    member: str
+    role: Role

@@ -1,0 +1,93 @@
+"""What the network has: sites, pools, and the public facts that they are described with."""
+
+from typing import Any
+
+from pydantic import Field
+
+from yunhe.wire.message import Answer, Message, Name, Quantity
+
+
+class BenchmarkView(Answer):
+    name: str
+    value: float
+    unit: str
+    repeats: int
+    spread_percent: float
+
+
+class RateView(Answer):
+    precision: str
+    nominal_flops: int | None
+    measured_flops: int | None
+
+
+class PoolView(Answer):
+    id: str
+    site_id: str
+    chip: str
+    chip_name: str
+    unit: str
+    stack: str
+    capacity_milli: int
+    free_milli: int
+    memory_bytes: int
+    free_memory_bytes: int
+    rates: tuple[RateView, ...]
+    benchmarks: tuple[BenchmarkView, ...]
+    price_microcny_per_unit_hour: int
+    watts_per_unit: int
+    watts_source: str
+
+
+class PoolList(Answer):
+    pools: tuple[PoolView, ...]
+
+
+class SiteView(Answer):
+    id: str
+    name: str
+    provider: str
+    state: str
+    connected: bool
+    accepting: bool
+    cluster: str | None
+    region: str
+    lat: float
+    lon: float
+    pue_milli: int
+    carbon_g_per_kwh: int
+    power_price_microcny_per_kwh: int
+    assumed: tuple[str, ...]  # names of figures that have no public source
+    tier: int
+    isolation: str
+    last_contact_utc_ms: int | None
+    certified_utc_ms: int | None
+    pools: tuple[PoolView, ...] = ()
+    latency_us: dict[str, int] = Field(default_factory=dict)  # one-way to places
+
+
+class SiteList(Answer):
+    sites: tuple[SiteView, ...]
+
+
+class SiteTerms(Message):
+    """What an operator sets when approving a site (or later): price and grid figures. None: keep, or from the facts."""
+
+    price_per_core_hour: Quantity | None = None
+    price_per_card_hour: Quantity | None = None
+    power_price_per_kwh: Quantity | None = None
+
+
+class EnrolmentTokenRequest(Message):
+    provider: Name  # organisation id that will be paid
+
+
+class EnrolmentToken(Answer):
+    token: str
+    expires_utc_ms: int
+
+
+class FactTable(Answer):
+    """Rows of a shipped table of public facts, each with `source` and `confidence`."""
+
+    rows: tuple[dict[str, Any], ...]

@@ -1,0 +1,27 @@
+"""The hub itself: what it is doing, and what went wrong."""
+
+from yunhe.wire.message import Answer
+
+
+class HubStats(Answer):
+    orders: dict[str, int]  # count by state
+    usage_records: int
+    usage_gaps: int
+    usage_duplicates: int
+    disputed: int
+    postings: int
+    leader: bool
+
+
+class Problem(Answer):
+    """RFC 9457 problem+json."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | None = None
+    hint: str = ""
+    retryable: bool = False
+    request_id: str = ""

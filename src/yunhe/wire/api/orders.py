@@ -1,0 +1,211 @@
+"""Orders: what is asked for, what is offered, what became of it."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from yunhe.core.demand import Preference
+from yunhe.core.lifecycle import OrderState, TaskState
+from yunhe.wire.api.money import PriceView
+from yunhe.wire.message import Answer, Message, Name, Quantity
+
+MAX_BATCH_ORDERS = 10_000
+MAX_FILES_BYTES = 1024 * 1024
+
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+Word = Annotated[str, Field(max_length=4096)]
+Command = Annotated[tuple[Word, ...], Field(min_length=1, max_length=256)]
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must be a path inside the job's directory, without '..'")
+    return path
+
+
+RelativePath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00\\]+$"), AfterValidator(_inside)]
+
+
+# --- requirement and order -----------------------------------------------------------------------------------------
+
+
+class LatencySpec(Message):
+    """`place` and exactly one of `one_way`, `rtt`. The short form is the string "20ms:shanghai" (round trip)."""
+
+    place: Name
+    one_way: Quantity | None = None
+    rtt: Quantity | None = None
+
+
+class DataSpec(Message):
+    """Where the input data lies and how much of it has to come to the site."""
+
+    at: Name
+    size: Quantity = "0B"
+
+
+class RequirementSpec(Message):
+    """Constraints on the place of one task. State its size by exactly one of cores, cards, compute, work."""
+
+    cores: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None  # per slot
+    cards: Annotated[int, Field(gt=0, le=100_000)] | None = None  # per slot
+    compute: Quantity | None = None  # "0.05TFLOPS@fp64", of the whole task
+    work: Quantity | None = None  # "3EFLOP@bf16", done before the deadline
+    chip: Name | None = None
+    slots: Annotated[int, Field(ge=1, le=20_000)] = 1
+    memory: Quantity | None = None  # per slot
+    card_memory: Quantity | None = None  # per card
+    latency: Annotated[tuple[LatencySpec | Quantity, ...], Field(max_length=16)] | LatencySpec | Quantity = ()
+    bandwidth: Quantity | None = None
+    data: DataSpec | None = None
+    residency: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
+    tier: Annotated[int, Field(ge=0, le=5)] = 0
+    max_carbon: Quantity | None = None  # "400g/kWh"
+    sites: Annotated[tuple[Name, ...], Field(max_length=256)] = ()
+
+
+class RunSpec(Message):
+    """One command per software stack; `command` alone means the cpu stack."""
+
+    command: Command | None = None
+    stacks: Annotated[dict[Name, Command], Field(max_length=8)] = Field(default_factory=dict)
+    env: Annotated[dict[EnvName, Word], Field(max_length=64)] = Field(default_factory=dict)
+    # Text of small files put into the job's directory (programs, parameters); 1 MiB together.
+    files: Annotated[dict[RelativePath, str], Field(max_length=64)] = Field(default_factory=dict)
+    outputs: Annotated[tuple[RelativePath, ...], Field(max_length=64)] = ()
+
+
+class OrderSpec(Message):
+    """The whole order, as YAML, as JSON and over the API."""
+
+    name: Name = "order"
+    run: RunSpec
+    requirement: RequirementSpec = Field(default_factory=RequirementSpec)
+    duration: Quantity = "10m"  # run limit of one task
+    deadline: Quantity | None = None  # "6h" from now, or an ISO 8601 time with zone
+    budget: Quantity | None = None  # "2CNY"
+    preference: Preference = Preference.COST
+    array: Annotated[int, Field(ge=1, le=10_000)] = 1
+    priority: Annotated[int, Field(ge=0, le=9)] = 0
+    retries: Annotated[int, Field(ge=0, le=10)] = 0
+
+
+class OrderBatch(Message):
+    """Many orders in one call; all are accepted or none."""
+
+    orders: Annotated[tuple[OrderSpec, ...], Field(min_length=1, max_length=MAX_BATCH_ORDERS)]
+
+
+class BatchAccepted(Answer):
+    ids: tuple[str, ...]
+
+
+# --- quote ---------------------------------------------------------------------------------------------------------
+
+
+class OfferView(Answer):
+    site_id: str
+    site_name: str
+    pool_id: str
+    chip: str
+    units_milli: int  # per task: 1/1000 core or card
+    memory_bytes: int
+    run_ms: int
+    start_utc_ms: int
+    finish_utc_ms: int
+    price: PriceView  # expected
+    hold: PriceView  # most it can cost
+    carbon_mg: int
+    latency_us: tuple[int, ...] = ()
+    fits_budget: bool = True
+
+
+class ReasonView(Answer):
+    code: str
+    need: str
+    have: str
+    lasting: bool
+
+
+class SiteReasonsView(Answer):
+    site_id: str
+    site_name: str
+    pool_id: str | None
+    reasons: tuple[ReasonView, ...]
+
+
+class QuoteView(Answer):
+    offers: tuple[OfferView, ...]
+    refused: tuple[SiteReasonsView, ...]
+
+
+class WhyView(Answer):
+    """Why an order is where it is, or why it waits."""
+
+    order_id: str
+    state: OrderState
+    summary: str
+    placed: tuple[str, ...] = ()  # "task 0: zhangjiakou (cheapest of 2 offers)"
+    sites: tuple[SiteReasonsView, ...] = ()
+
+
+# --- orders that exist ---------------------------------------------------------------------------------------------
+
+
+class TaskView(Answer):
+    lease_id: str
+    index: int
+    state: TaskState
+    epoch: int
+    site_id: str | None
+    pool_id: str | None
+    exit_code: int | None
+    reason: str | None
+    detail: str = ""
+    placed_utc_ms: int | None = None
+    started_utc_ms: int | None = None
+    ended_utc_ms: int | None = None
+
+
+class OrderView(Answer):
+    id: str
+    name: str
+    account: str
+    state: OrderState
+    submitted_utc_ms: int
+    ended_utc_ms: int | None
+    array: int
+    tasks: dict[str, int]  # count by task state
+    hold_microcny: int
+    charged_microcny: int
+    settled: bool
+
+
+class FactView(Answer):
+    utc_ms: int
+    lease_id: str | None
+    epoch: int | None
+    kind: str
+    detail: str
+
+
+class OrderDetail(OrderView):
+    spec: OrderSpec
+    task_list: tuple[TaskView, ...]
+    facts: tuple[FactView, ...]
+
+
+class OrderPage(Answer):
+    orders: tuple[OrderView, ...]
+    next_cursor: str | None = None
+
+
+class OutputView(Answer):
+    lease_id: str
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class OutputList(Answer):
+    outputs: tuple[OutputView, ...]

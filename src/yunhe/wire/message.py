@@ -1,0 +1,21 @@
+"""What all messages are made of: the two kinds of message, and the forms of text in them."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+NO_NUL = r"^[^\x00]*$"  # what a database cannot hold as text
+Quantity = Annotated[str, Field(min_length=1, max_length=60)]
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[\w][\w .:-]*$")]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """What the hub sends: a newer hub may send more fields than this SDK knows."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
