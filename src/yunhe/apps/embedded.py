@@ -18,6 +18,7 @@ import psutil
 
 from yunhe.apps import site as site_app
 from yunhe.apps.children import Child
+from yunhe.apps.hub import OPERATOR_KEY_FILE
 from yunhe.apps.site import JoinRequest
 from yunhe.core.errors import Conflict, InvalidInput, Unavailable, YunheError
 from yunhe.hub.platform.settings import HubSettings
@@ -124,6 +125,16 @@ class Network:
 
     def _start_hub(self) -> None:
         port = self._port if self._port is not None else _free_port(DEFAULT_PORT)
+        try:
+            self._try_hub(port or _free_port(0))
+        except Unavailable:
+            if self._port is not None:
+                raise
+            # Another program took the usual port in between.
+            self._try_hub(_free_port(0))
+        self._say(f"hub at {self.url}")
+
+    def _try_hub(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         home = self.data_dir / "hub"
         home.mkdir(exist_ok=True, mode=0o700)
@@ -132,15 +143,16 @@ class Network:
         file = home / "settings.json"
         file.touch(mode=0o600)
         file.write_text(settings.model_dump_json())
-        self._hub = Child("the hub", "yunhe.apps.hub:main", [str(file)], home / "hub.log", {})
+        hub = self._hub = Child("the hub", "yunhe.apps.hub:main", [str(file)], home / "hub.log", {})
+        key_file = home / OPERATOR_KEY_FILE
         until = time.monotonic() + START_S
-        while not _answers(self.url):
-            self._hub.check()
+        # The key too: what answers at this port could be another hub.
+        while not (_answers(self.url) and key_file.exists()):
+            hub.check()
             if time.monotonic() > until:
-                raise Unavailable(f"the hub did not answer within {START_S:.0f} s", hint=self._hub.tail())
+                raise Unavailable(f"the hub did not answer within {START_S:.0f} s", hint=hub.tail())
             time.sleep(_POLL_S / 2)
-        self.operator_key = (home / "operator.key").read_text().strip()
-        self._say(f"hub at {self.url}")
+        self.operator_key = key_file.read_text().strip()
 
     def _make_accounts(self, operator: Client) -> None:
         known = {organisation.id for organisation in operator.organisations()}
@@ -265,8 +277,8 @@ def _answers(url: str) -> bool:
 
 
 def _free_port(wanted: int) -> int:
-    """The usual port, or any other when it is taken."""
-    for port in (wanted, 0):
+    """The wanted port, or any other when it is taken (or 0)."""
+    for port in dict.fromkeys((wanted, 0)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
