@@ -34,7 +34,9 @@ def accept(tx: Tx, site_id: str, records: Sequence[tuple[UsageReport, str]]) -> 
     if not records:
         return
     own = views.epochs_at_site(tx.conn, site_id, [(report.lease_id, report.epoch) for report, _ in records])
-    stored = _stored(tx.conn, {lease_id for lease_id, _ in own})
+    # Only what stands beside the new records: a long job's hundred thousand others need not be read again.
+    beside = {n for report, _ in records for n in (report.n - 1, report.n)}
+    stored = _stored(tx.conn, {lease_id for lease_id, _ in own}, beside)
     counts: dict[str, int] = defaultdict(int)
     rows: list[dict[str, object]] = []
     touched: set[Key] = set()
@@ -45,7 +47,8 @@ def accept(tx: Tx, site_id: str, records: Sequence[tuple[UsageReport, str]]) -> 
             continue
         known = stored[key]
         interval = _interval(report)
-        verdict = rules.accept(_prefix(known.values()), interval, known.get(report.n))
+        before = Prefix(known.get(report.n) or known.get(report.n - 1))
+        verdict = rules.accept(before, interval, known.get(report.n))
         counts[type(verdict).__name__.lower()] += 1
         if isinstance(verdict, rules.Conflict):
             log.warning("usage of %s epoch %d refused: %s", report.lease_id, report.epoch, verdict.reason)
@@ -66,10 +69,16 @@ def _leave_late(tx: Tx, touched: set[Key]) -> None:
         work.put(tx, SETTLEMENT, [attempt_key(lease_id, epoch) for lease_id, epoch in sorted(late)], tx.now_ms)
 
 
-def _stored(conn: sa.Connection, lease_ids: Iterable[str]) -> dict[Key, dict[int, Interval]]:
+def _stored(
+    conn: sa.Connection, lease_ids: Iterable[str], only: set[int] | None = None
+) -> dict[Key, dict[int, Interval]]:
+    """Records by lease epoch and number; `only` those numbers."""
     found: dict[Key, dict[int, Interval]] = defaultdict(dict)
     for ids in chunks(sorted(lease_ids)):
-        for row in conn.execute(sa.select(store.usage).where(store.usage.c.lease_id.in_(ids))):
+        statement = sa.select(store.usage).where(store.usage.c.lease_id.in_(ids))
+        if only is not None:
+            statement = statement.where(store.usage.c.n.in_(sorted(only)))
+        for row in conn.execute(statement):
             found[row.lease_id, row.epoch][row.n] = _from_row(row)
     return found
 

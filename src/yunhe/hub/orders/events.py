@@ -37,6 +37,8 @@ from yunhe.hub.platform.writer import Tx
 from yunhe.wire.link import CancelLease
 
 OVERDUE_REPEAT_MS = 60_000
+# Tasks that one transaction changes because of the time; what is left is found again half a second later.
+MAX_BY_TIME = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ def cancel_orders(tx: Tx, order_ids: Sequence[str]) -> list[str | YunheError]:
 
 def site_silent(tx: Tx, site_ids: Iterable[str]) -> None:
     where = store.task.c.site_id.in_(sorted(site_ids))
-    leases = _leases(tx, where, [TaskState.LEASED, TaskState.RUNNING])
+    leases = _leases(tx, where, [TaskState.LEASED, TaskState.RUNNING], MAX_BY_TIME)
     apply(tx, [LeaseEvent(lease_id, SiteSilent()) for lease_id in leases])
 
 
@@ -225,12 +227,12 @@ def site_back(tx: Tx, site_id: str) -> None:
 
 def give_up(tx: Tx, site_ids: Iterable[str]) -> None:
     where = store.task.c.site_id.in_(sorted(site_ids))
-    leases = _leases(tx, where, [TaskState.UNKNOWN])
+    leases = _leases(tx, where, [TaskState.UNKNOWN], MAX_BY_TIME)
     apply(tx, [LeaseEvent(lease_id, GivenUp(), "no word from the site") for lease_id in leases])
 
 
 def overdue(tx: Tx, limit: int) -> None:
-    leases = _leases(tx, store.task.c.overdue_ms < tx.now_ms, list(PLACED))[:limit]
+    leases = _leases(tx, store.task.c.overdue_ms < tx.now_ms, list(PLACED), limit)
     apply(tx, [LeaseEvent(lease_id, Overdue()) for lease_id in leases])
 
 
@@ -243,13 +245,13 @@ def deadlines(tx: Tx, limit: int) -> None:
         .limit(limit)
     ).all()
     if ids:
-        leases = _leases(tx, store.task.c.order_id.in_(ids), [TaskState.PENDING])
+        leases = _leases(tx, store.task.c.order_id.in_(ids), [TaskState.PENDING], MAX_BY_TIME)
         apply(tx, [LeaseEvent(lease_id, DeadlinePassed(), "not placed before its deadline") for lease_id in leases])
 
 
-def _leases(tx: Tx, where: sa.ColumnElement[bool], states: Sequence[TaskState]) -> list[str]:
+def _leases(tx: Tx, where: sa.ColumnElement[bool], states: Sequence[TaskState], limit: int | None = None) -> list[str]:
     statement = sa.select(store.task.c.lease_id).where(where, store.task.c.state.in_([s.value for s in states]))
-    return list(tx.conn.scalars(statement.order_by(store.task.c.lease_id)))
+    return list(tx.conn.scalars(statement.order_by(store.task.c.lease_id).limit(limit)))
 
 
 def silent_candidates(conn: sa.Connection) -> dict[str, set[str]]:

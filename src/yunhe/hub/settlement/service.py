@@ -46,9 +46,10 @@ def consume(tx: Tx, keys: Sequence[str]) -> None:
     """Consumer of the room's work rows; keys are `lease:epoch` or `order:end`."""
     # One replica at a time per order: of two that each settle one of its last attempts, the later has to see that no
     # other is left.
-    lock_orders(tx, (order_of(key.partition(":")[0]) for key in keys))
+    orders = lock_orders(tx, (order_of(key.partition(":")[0]) for key in keys))
     attempts = [_attempt(key) for key in keys if not key.endswith(f":{END}")]
-    _settle_attempts(tx, [key for key in attempts if key is not None])
+    closed = {order_id for order_id, row in orders.items() if row.settled}
+    _settle_attempts(tx, [key for key in attempts if key is not None], closed)
     _settle_orders(tx, sorted({order_of(key.partition(":")[0]) for key in keys}))
 
 
@@ -57,13 +58,18 @@ def _attempt(key: str) -> tuple[str, int] | None:
     return (lease_id, int(epoch)) if epoch.isdigit() else None
 
 
-def _settle_attempts(tx: Tx, keys: Sequence[tuple[str, int]]) -> None:
+def _settle_attempts(tx: Tx, keys: Sequence[tuple[str, int]], closed: set[str]) -> None:
+    """`closed`: orders that are settled already, whose hold is gone."""
     done = _charged(tx.conn, keys)
     todo = [key for key in keys if key not in done]
     leases = views.leases(tx.conn, todo)
     used = metering.prefixes(tx.conn, todo)
     # An attempt that never started has no usage and no charge.
-    rated = [_rate(lease, used[key]) for key, lease in sorted(leases.items()) if used[key].last is not None]
+    rated = [
+        _rate(lease, used[key], lease.order_id in closed)
+        for key, lease in sorted(leases.items())
+        if used[key].last is not None
+    ]
     if not rated:
         return
     bulk.insert(tx.conn, store.charge, [_row(tx, item) for item in rated], ignore=True)
@@ -78,7 +84,8 @@ def _settle_attempts(tx: Tx, keys: Sequence[tuple[str, int]]) -> None:
     settled.add_charges(tx, amounts)
 
 
-def _rate(lease: Lease, prefix: Prefix) -> _Rated:
+def _rate(lease: Lease, prefix: Prefix, closed: bool) -> _Rated:
+    """Usage that comes when its order is settled is told as disputed and costs nothing: its hold was given back."""
     terms, used = lease.terms, prefix.totals
     inputs = RatingInputs(
         milli=terms.milli,
@@ -92,8 +99,8 @@ def _rate(lease: Lease, prefix: Prefix) -> _Rated:
         watts_per_unit=terms.watts_per_unit,
         carbon_g_per_kwh=terms.carbon_g_per_kwh,
         fee_bps=terms.operator_fee_bps,
-        hold_microcny=terms.hold_microcny,
-        disputed=metering.is_disputed(lease.end_reason),
+        hold_microcny=0 if closed else terms.hold_microcny,
+        disputed=closed or metering.is_disputed(lease.end_reason),
     )
     return _Rated(lease, inputs, rate(inputs))
 
