@@ -30,6 +30,7 @@ from yunhe.hub.dispatch.sync import SyncHandler
 from yunhe.hub.dispatch.watch import Watch
 from yunhe.hub.intake import routes as intake_routes
 from yunhe.hub.intake.pricing import Pricer
+from yunhe.hub.intake.submitting import Submitting, express
 from yunhe.hub.ledger import routes as ledger_routes
 from yunhe.hub.matching.service import Matching
 from yunhe.hub.metering import service as metering
@@ -40,6 +41,7 @@ from yunhe.hub.platform import migrate
 from yunhe.hub.platform.clock import Clock, SystemClock
 from yunhe.hub.platform.context import Platform, open_platform
 from yunhe.hub.platform.disk import DiskGuard
+from yunhe.hub.platform.express import Express, Handlers
 from yunhe.hub.platform.http import Frame, install_problems
 from yunhe.hub.platform.leader import Leader
 from yunhe.hub.platform.listener import listen
@@ -101,18 +103,21 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
     )
     app.state.hub = hub
     install_problems(app)
-    _routes(hub, shapes, Pricer(platform, places))
+    handlers = _routes(hub, shapes, Pricer(platform, places))
+    app.add_middleware(Express, handlers=handlers)
     app.add_middleware(Frame, limits=_LIMITS, default_limit=MAX_BODY_BYTES)
     return hub
 
 
-def _routes(hub: Hub, shapes: Shapes, pricer: Pricer) -> None:
+def _routes(hub: Hub, shapes: Shapes, pricer: Pricer) -> Handlers:
+    """Every room's routes; returns those that have an express way."""
     platform, app = hub.platform, hub.app
     disk = DiskGuard(platform.settings.data_dir, platform.settings.min_free_disk_bytes)
     blobs = Blobs(platform.settings.data_dir)
     who = Accounts(platform)
     handler = SyncHandler(metering.accept)
-    app.include_router(intake_routes.router(platform, who, pricer, shapes, disk))
+    submitting = Submitting(platform, pricer, disk)
+    app.include_router(intake_routes.router(submitting, who, shapes))
     app.include_router(orders_routes.router(platform, who))
     app.include_router(dispatch_routes.customer_router(platform, who, blobs))
     app.include_router(settlement_routes.router(platform, who, hub.leader))
@@ -122,6 +127,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer) -> None:
     app.include_router(accounts_routes.router(platform, who))
     app.include_router(dispatch_routes.agent_router(platform, hub.outbox_reader, handler, blobs, disk))
     _health(hub)
+    return express(submitting, who)
 
 
 def _health(hub: Hub) -> None:

@@ -19,6 +19,8 @@ from yunhe.wire.convert import to_shape
 
 SUPPLY_TTL_MS = 250  # a quote may be this old; the round decides on a fresh view
 CACHED_QUOTES = 2_000
+CACHED_BODIES = 1_000
+KEPT_BODY_BYTES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,28 @@ def canonical(spec: OrderSpec) -> Canonical:
     bundle_sha = hashlib.sha256(bundle.encode()).hexdigest() if bundle is not None else None
     digest = hashlib.sha256(f"{text}\n{bundle_sha}".encode()).hexdigest()
     return Canonical(digest, text, bundle_sha, bundle, digest)
+
+
+class Reader:
+    """From the bytes of an order to its spec. Orders of one text come in great numbers: they are read once.
+
+    One per process, used on the event loop's thread.
+    """
+
+    def __init__(self) -> None:
+        self._read: OrderedDict[bytes, tuple[OrderSpec, Canonical]] = OrderedDict()
+
+    def read(self, body: bytes) -> tuple[OrderSpec, Canonical]:
+        """Raises pydantic.ValidationError."""
+        found = self._read.get(body)
+        if found is None:
+            spec = OrderSpec.model_validate_json(body)
+            found = (spec, canonical(spec))
+            if len(body) <= KEPT_BODY_BYTES:
+                self._read[body] = found
+                if len(self._read) > CACHED_BODIES:
+                    self._read.popitem(last=False)
+        return found
 
 
 class Pricer:

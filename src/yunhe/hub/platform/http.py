@@ -75,13 +75,16 @@ def install_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
-        log.error("request %s %s failed", request.method, request.url.path, exc_info=error)
-        known = errors.Unavailable(
-            "the hub made a mistake; it has been logged", hint="tell the operator the request id"
-        )
-        response = problem_response(known, _request_id(request))
-        response.status_code = 500
-        return response
+        return mistake_response(request.method, request.url.path, error, _request_id(request))
+
+
+def mistake_response(method: str, path: str, error: Exception, request_id: str) -> Response:
+    """Status 500: what went wrong is in the log, not in the answer."""
+    log.error("request %s %s failed", method, path, exc_info=error)
+    known = errors.Unavailable("the hub made a mistake; it has been logged", hint="tell the operator the request id")
+    response = problem_response(known, request_id)
+    response.status_code = 500
+    return response
 
 
 def _body_model(request: Request) -> type[BaseModel] | None:
