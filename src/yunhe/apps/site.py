@@ -19,9 +19,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
+from yunhe.apps import crash_points
 from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
 from yunhe.site import link
 from yunhe.site.agent import PAUSE_FILE, Agent, AlreadyRunning, Superseded
+from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.discover import share
 from yunhe.site.drivers.contract import Driver
 from yunhe.site.drivers.fake import FakeDriver
@@ -180,17 +182,19 @@ def load_settings(data_dir: Path, **overrides: object) -> SiteSettings:
         raise _invalid(error) from error
 
 
-def make_driver(settings: SiteSettings) -> Driver:
+def make_driver(settings: SiteSettings, crash_point: CrashPoint = no_crash) -> Driver:
     if settings.engine == "fake":
         driver = settings.driver
         cores, memory = driver.cores_milli or FAKE_MILLI, driver.memory_bytes or FAKE_MEMORY_BYTES
         return FakeDriver(driver.pool, cores, memory, settings.fake_run_ms)
-    return ProcessDriver(settings.driver, settings.site_id, settings.data_dir)
+    return ProcessDriver(settings.driver, settings.site_id, settings.data_dir, crash_point)
 
 
 async def serve_until(settings: SiteSettings, stop: asyncio.Event) -> None:
     """Run the agent until `stop` is set. Raises Superseded, AlreadyRunning, or what its folder lacks."""
-    agent = Agent(settings, _load_key(settings.data_dir), make_driver(settings))
+    crash_point = crash_points.from_environment()
+    driver = make_driver(settings, crash_point)
+    agent = Agent(settings, _load_key(settings.data_dir), driver, crash_point)
 
     async def stopper() -> None:
         await stop.wait()

@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import platform
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from yunhe.core.errors import Conflict, Forbidden, StaleMessage, StorageFull, Un
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.bundles import Bundles
 from yunhe.site.contact import Contact, boot_id
+from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Driver, Isolation
 from yunhe.site.intake import Standing, decide
 from yunhe.site.link import Backoff, Link
@@ -44,6 +46,7 @@ from yunhe.wire.link import (
     Report,
     Sync,
     SyncAnswer,
+    Welcome,
 )
 
 log = logging.getLogger(__name__)
@@ -65,15 +68,17 @@ class AlreadyRunning(Exception):
 class Agent:
     """One site. `run` returns after `stop`, and raises Superseded or AlreadyRunning."""
 
-    def __init__(self, settings: SiteSettings, key: Ed25519PrivateKey, driver: Driver) -> None:
+    def __init__(
+        self, settings: SiteSettings, key: Ed25519PrivateKey, driver: Driver, crash_point: CrashPoint = no_crash
+    ) -> None:
         self._settings = settings
         self._driver = driver
-        self._recorder = Recorder(Spool(settings.data_dir / "spool.sqlite"))
+        self._recorder = Recorder(Spool(settings.data_dir / "spool.sqlite", crash_point))
         self._contact = Contact(settings.data_dir)
-        self._link = Link(settings.hub_url, settings.site_id, key, settings.request_timeout_ms)
+        self._link = Link(settings.hub_url, settings.site_id, key, settings.request_timeout_ms, crash_point)
         uploads = Uploads(driver, self._link, settings)
         self._bundles = Bundles(self._link)
-        parts = Parts(settings, driver, self._recorder, uploads, self._bundles, self._contact)
+        parts = Parts(settings, driver, self._recorder, uploads, self._bundles, self._contact, crash_point)
         self._runner = Runner(parts)
         self._isolation = Isolation(0, "")
         self._pools: tuple[PoolDigest, ...] = ()
@@ -86,13 +91,14 @@ class Agent:
         self._next_snapshot = 0.0
         self._refusing = ""
         self._boot = boot_id()
+        self._nonce = secrets.token_hex(8)
         self._side: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """Stop polling and return from `run`. Jobs go on, unless the settings say otherwise."""
         self._stop.set()
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         lock = _lock(self._settings.data_dir)
@@ -153,7 +159,7 @@ class Agent:
         except TimeoutError:
             log.warning("not everything was stopped and told within %s s", STOP_LIMIT_S)
 
-    # --- hello --------------------------------------------------------------------------------------------------------
+    # --- hello ------------------------------------------------------------------------------------------------------
 
     async def _speak(self) -> None:
         await self._hello()
@@ -177,17 +183,7 @@ class Agent:
 
     async def _greet(self) -> None:
         """A crash around the first poll of an epoch leaves open whether the hub has seen it: both are tried."""
-        marks = self._recorder.marks
-        previous = marks.epoch_spoken
-        self._link.epoch = previous
-        hello = Hello(site_id=self._settings.site_id, previous_epoch=previous, agent_version=VERSION)
-        try:
-            welcome = await self._link.hello(hello)
-        except StaleMessage:
-            if marks.epoch_heard == marks.epoch_spoken:
-                raise
-            previous = marks.epoch_heard
-            welcome = await self._link.hello(hello.model_copy(update={"previous_epoch": previous}))
+        previous, welcome = await self._welcomed()
         await self._recorder.note_epoch(spoken=welcome.epoch, heard=previous)
         await self._recorder.welcome(welcome.report_seq)
         if self._recorder.stored(welcome.report_seq):
@@ -196,7 +192,21 @@ class Agent:
         self._hold_ms = min(self._settings.poll_wait_ms, welcome.poll_hold_ms)
         log.info("site %s speaks in epoch %d", self._settings.site_id, welcome.epoch)
 
-    # --- poll ---------------------------------------------------------------------------------------------------------
+    async def _welcomed(self) -> tuple[int, Welcome]:
+        """The epoch before, and what the hub gives for it. Raises StaleMessage when it takes neither."""
+        spoken, heard = self._recorder.marks.epoch_spoken, self._recorder.marks.epoch_heard
+        self._link.epoch = spoken
+        hello = Hello(site_id=self._settings.site_id, previous_epoch=spoken, nonce=self._nonce, agent_version=VERSION)
+        if heard != spoken:
+            # The last one again: the doubtful poll may have reached the hub between the first two.
+            for previous in (spoken, heard):
+                try:
+                    return previous, await self._link.hello(hello.model_copy(update={"previous_epoch": previous}))
+                except StaleMessage as error:
+                    log.info("epoch %d is not the hub's: %s", previous, error)
+        return spoken, await self._link.hello(hello)
+
+    # --- poll -------------------------------------------------------------------------------------------------------
 
     async def _poll(self) -> None:
         backoff = Backoff(self._settings.backoff_first_ms, self._settings.backoff_cap_ms)

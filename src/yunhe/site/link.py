@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ValidationError
 
 from yunhe.core.errors import Refused, Unavailable
+from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.wire import problem, signing
 from yunhe.wire.api import Problem
 from yunhe.wire.link import Enrol, Enrolled, Hello, Sync, SyncAnswer, Welcome
@@ -23,8 +24,16 @@ Answer = TypeVar("Answer", bound=BaseModel)
 class Link:
     """One site's connection. Raises the hub's own errors; a hub that cannot be reached is Unavailable."""
 
-    def __init__(self, hub_url: str, site_id: str, key: Ed25519PrivateKey, timeout_ms: int) -> None:
+    def __init__(
+        self,
+        hub_url: str,
+        site_id: str,
+        key: Ed25519PrivateKey,
+        timeout_ms: int,
+        crash_point: CrashPoint = no_crash,
+    ) -> None:
         self._site_id = site_id
+        self._crash_point = crash_point
         self._key = key
         self._timeout = timeout_ms / 1000
         self.epoch = 0
@@ -76,12 +85,14 @@ class Link:
         request.headers[signing.SITE_HEADER] = self._site_id
         request.headers[signing.EPOCH_HEADER] = str(self.epoch)
         request.headers[signing.SIGNATURE_HEADER] = signing.sign(self._key, signed)
+        self._crash_point("link.before_send")
         try:
             # httpx limits each step; this limits the whole, against a peer that sends a byte now and then.
             async with asyncio.timeout(2 * self._timeout + wait_s):
                 response = await self._http.send(request)
         except (httpx.TransportError, TimeoutError) as error:
             raise Unavailable(f"the hub cannot be reached: {type(error).__name__} {error}".rstrip()) from error
+        self._crash_point("link.after_answer")
         return checked(response)
 
 

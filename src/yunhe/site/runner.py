@@ -9,6 +9,7 @@ from yunhe.core.errors import InvalidInput, NotFound, Refused, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.bundles import Bundles
 from yunhe.site.contact import Contact
+from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Driver, Job, LeaseKey, Phase, SpawnFailed, Status
 from yunhe.site.link import Backoff
 from yunhe.site.recorder import Recorder
@@ -51,6 +52,7 @@ class Parts:
     uploads: Uploads
     bundles: Bundles
     contact: Contact
+    crash_point: CrashPoint = no_crash
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
 
 
@@ -65,10 +67,13 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _spawn(self, lease: Lease, coroutine: Coroutine[object, object, None]) -> None:
+        lease.task = self._background(coroutine)
+
+    def _background(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
-        lease.task = task
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -100,6 +105,15 @@ class Runner:
                 self._lost(lease)
             else:
                 self._spawn(lease, self._start(lease))
+        for key in await self._driver.known() - self.leases.keys():
+            self._background(self._clear(key))
+
+    async def _clear(self, key: LeaseKey) -> None:
+        """What an agent left that was killed: between its last word about a lease and forgetting it, or measuring."""
+        await self._driver.cancel(key, EndReason.SUPERVISOR_LOST)
+        while (await self._driver.observe([key]))[key].phase not in (Phase.ENDED, Phase.ABSENT):
+            await asyncio.sleep(self._settings.sweep_ms / 1000)
+        await self._driver.forget(key)
 
     def _remember(self, held: HeldLease, fresh: bool) -> Lease:
         due = asyncio.get_running_loop().time() + self._settings.usage_interval_ms / 1000
@@ -127,6 +141,7 @@ class Runner:
         for key in keys:
             lease = self.leases.pop(key, None)
             if lease:
+                self._parts.crash_point("runner.before_forget")
                 self._spawn(lease, self._driver.forget(key))
 
     # --- start ------------------------------------------------------------------------------------------------------

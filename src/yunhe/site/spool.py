@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from yunhe.core.errors import StorageFull
 from yunhe.core.lifecycle import EndReason
+from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.wire.link import Certificate, LeaseEnded, LeaseStarted, Report, StartLease, UsageReport, UsageTotals
 
@@ -111,8 +112,9 @@ class Applied:
 class Spool:
     """Opens at `open()`. Raises StorageFull when a transaction cannot be written; then nothing of it is."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, crash_point: CrashPoint = no_crash) -> None:
         self._path = path
+        self._crash_point = crash_point
         self._reserve = path.with_suffix(".reserve")
         self._db: sqlite3.Connection | None = None
 
@@ -148,7 +150,9 @@ class Spool:
         try:
             db.execute("BEGIN IMMEDIATE")
             yield db
+            self._crash_point("spool.before_commit")
             db.execute("COMMIT")
+            self._crash_point("spool.after_commit")
         except sqlite3.OperationalError as error:
             _rollback(db)
             self._reserve.unlink(missing_ok=True)

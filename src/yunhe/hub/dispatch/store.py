@@ -9,6 +9,7 @@ site_link = sa.Table(
     metadata,
     sa.Column("site_id", sa.Text, primary_key=True),
     sa.Column("epoch_issued", sa.BigInteger, nullable=False, server_default="0"),  # the only one that may poll
+    sa.Column("hello_nonce", sa.Text, nullable=False, server_default=""),  # of the process that `epoch_issued` is for
     sa.Column("epoch_used", sa.BigInteger, nullable=False, server_default="0"),  # the last one that did poll
     sa.Column("poll_no", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("poll_sha", sa.Text, nullable=False, server_default=""),

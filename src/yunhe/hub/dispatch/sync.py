@@ -54,11 +54,15 @@ class Poll:
 def greet(tx: Tx, greetings: Sequence[Hello]) -> list[tuple[int, int] | YunheError]:
     """Writer handler: (new agent epoch, last stored report) for each hello.
 
-    The epoch before must be the last one that polled: a spool that was restored or cloned names an older one.
+    A process that says hello again gets the epoch that it has. Otherwise the epoch before must be the last one that
+    polled: a spool that was restored or cloned names an older one.
     """
     answers: list[tuple[int, int] | YunheError] = []
     for hello in greetings:
         link = _lock_link(tx, hello.site_id)
+        if hello.nonce and hello.nonce == link.hello_nonce:
+            answers.append((link.epoch_issued, link.report_seq))
+            continue
         if hello.previous_epoch != link.epoch_used:
             answers.append(
                 StaleMessage(
@@ -70,7 +74,9 @@ def greet(tx: Tx, greetings: Sequence[Hello]) -> list[tuple[int, int] | YunheErr
             continue
         epoch = link.epoch_issued + 1
         tx.conn.execute(
-            sa.update(store.site_link).where(store.site_link.c.site_id == hello.site_id).values(epoch_issued=epoch)
+            sa.update(store.site_link)
+            .where(store.site_link.c.site_id == hello.site_id)
+            .values(epoch_issued=epoch, hello_nonce=hello.nonce)
         )
         answers.append((epoch, link.report_seq))
     return answers

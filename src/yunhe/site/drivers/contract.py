@@ -125,6 +125,10 @@ class Driver(Protocol):
 
     async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes: ...
 
+    async def known(self) -> frozenset[LeaseKey]:
+        """Every lease of which there is any trace, ended ones too."""
+        ...
+
     async def forget(self, key: LeaseKey) -> None:
         """Remove every trace; only after the hub has acknowledged the end."""
         ...

@@ -174,5 +174,8 @@ class FakeDriver:
     async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
         return self._runs[key].files[path][offset : offset + limit]
 
+    async def known(self) -> frozenset[LeaseKey]:
+        return frozenset(self._runs)
+
     async def forget(self, key: LeaseKey) -> None:
         self._runs.pop(key, None)

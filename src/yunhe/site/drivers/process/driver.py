@@ -13,6 +13,7 @@ from pathlib import Path
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify, discover
+from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
 from yunhe.site.drivers.process import cgroups, sandbox
 from yunhe.site.drivers.process.isolation import FIRST_UID, Hold, probe
@@ -32,8 +33,11 @@ TRY_PAUSE_S = 0.05
 class ProcessDriver:
     """`data_dir` holds `leases/`, `contact` (written by the agent), and nothing that a job may read."""
 
-    def __init__(self, settings: DriverSettings, site_id: str, data_dir: Path) -> None:
+    def __init__(
+        self, settings: DriverSettings, site_id: str, data_dir: Path, crash_point: CrashPoint = no_crash
+    ) -> None:
         self._settings = settings
+        self._crash_point = crash_point
         self._data_dir = data_dir.absolute()
         self._leases = self._data_dir / "leases"
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:16]
@@ -100,7 +104,7 @@ class ProcessDriver:
         (pool,) = await self.discover()
         return (await certify.certify(self, pool),)
 
-    # --- jobs ---------------------------------------------------------------------------------------------------------
+    # --- jobs -------------------------------------------------------------------------------------------------------
 
     def _dir(self, key: LeaseKey) -> LeaseDir:
         return LeaseDir(self._leases / str(key))
@@ -116,9 +120,11 @@ class ProcessDriver:
                 folder.prepare(spec, sandbox.env_file(env), job.files, self._uid(job.key))
             except OSError as error:
                 raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
+        self._crash_point("driver.prepared")
         if not folder.claimed:
             self._asked[job.key] = time.monotonic()
             self._launch([folder.path])
+        self._crash_point("driver.launched")
 
     def _uid(self, key: LeaseKey) -> int | None:
         """A user of its own for each lease where the agent may give one: jobs cannot touch each other's files."""
@@ -289,6 +295,10 @@ class ProcessDriver:
 
     async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
         return await asyncio.to_thread(self._dir(key).read_output, path, offset, limit)
+
+    async def known(self) -> frozenset[LeaseKey]:
+        names = await asyncio.to_thread(os.listdir, self._leases)
+        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
 
     async def forget(self, key: LeaseKey) -> None:
         self._asked.pop(key, None)
