@@ -56,6 +56,7 @@ from yunhe.wire.link import MAX_CHUNK_BYTES, MAX_SYNC_BYTES
 log = logging.getLogger(__name__)
 
 OPERATOR_KEY_FILE = "operator.key"
+SWITCH_S = 0.0005
 _LIMITS = (
     (re.compile(r"/v1/agent/sync$"), MAX_SYNC_BYTES),
     (re.compile(r"/v1/agent/(logs|outputs)/"), MAX_CHUNK_BYTES),
@@ -234,6 +235,9 @@ def init(settings: HubSettings) -> Path | None:
 
 def serve(settings: HubSettings) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
+    # The writer's thread asks for the interpreter after each statement; at the usual 5 ms a busy event loop would
+    # keep it waiting for longer than the statement takes.
+    sys.setswitchinterval(SWITCH_S)
     hub = build(settings)
     config = uvicorn.Config(
         hub.app,
