@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.conftest import QUICK, Harness, process_harness
+from tests.site.conftest import small_disk
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Phase
 from yunhe.site.drivers.process.driver import SUPERVISOR
@@ -33,7 +34,7 @@ def living(mark: str) -> list[int]:
     return found
 
 
-# --- ends -------------------------------------------------------------------------------------------------------------
+# --- ends -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_command_is_the_jobs_own_failure(processes: Harness) -> None:
@@ -53,7 +54,7 @@ def test_memory_over_the_limit_is_said_so(processes: Harness) -> None:
     assert status.reason is EndReason.MEMORY_LIMIT
     assert "48" in status.detail.replace(str(48 << 20), "48") and "memory" in status.detail
     assert status.totals is not None
-    assert status.totals.sampled is ("cgroup" not in processes.isolation.text)
+    assert status.totals.sampled is ("cgroup v" not in processes.isolation.text)
     assert status.totals.peak_memory_bytes >= 40 << 20
     assert status.totals.wall_ms < 15_000
 
@@ -114,7 +115,8 @@ def test_a_fork_bomb_hits_its_limit(processes: Harness) -> None:
         "  made += 1\nexcept OSError as error:\n print('refused after', made, error, flush=True)\n os._exit(5)\n"
         "print('made', made, flush=True)\ntime.sleep(20)"
     )
-    status, log = processes.do("a", (*PYTHON, code))
+    # Sampling counts shared pages of the copies more than once where the kernel does not tell: enough for all.
+    status, log = processes.do("a", (*PYTHON, code), slot_memory_bytes=480 << 20)
     refused = status.exit_code == 5 and "refused after" in log
     stopped = status.exit_code == 137 and "processes" in status.detail
     assert refused or stopped, (status, log)
@@ -130,7 +132,7 @@ def test_a_full_file_limit_is_the_jobs_own_failure(tmp_path: Path) -> None:
         made.close()
 
 
-# --- logs -------------------------------------------------------------------------------------------------------------
+# --- logs -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_log_of_a_gibibyte_is_capped_and_cheap(processes: Harness) -> None:
@@ -159,7 +161,7 @@ def test_both_streams_are_in_the_log_while_it_runs(processes: Harness) -> None:
     processes.ended(key)
 
 
-# --- gangs ------------------------------------------------------------------------------------------------------------
+# --- gangs ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_gang_shares_its_folder_and_knows_its_ranks(processes: Harness) -> None:
@@ -183,16 +185,18 @@ def test_a_failing_member_ends_the_gang(processes: Harness) -> None:
 
 def test_members_of_a_gang_reach_each_other_over_loopback(processes: Harness) -> None:
     code = (
-        "import os, pathlib, socket, time\nif os.environ['YUNHE_RANK'] == '0':\n s = socket.create_server(('127.0.0.1', 0))\n"
+        "import os, pathlib, socket, time\nif os.environ['YUNHE_RANK'] == '0':\n"
+        " s = socket.create_server(('127.0.0.1', 0))\n"
         " pathlib.Path('p.tmp').write_text(str(s.getsockname()[1])); os.rename('p.tmp', 'p')\n"
-        " c, _ = s.accept(); print(c.recv(10).decode())\nelse:\n while not pathlib.Path('p').exists(): time.sleep(0.01)\n"
+        " c, _ = s.accept(); print(c.recv(10).decode())\n"
+        "else:\n while not pathlib.Path('p').exists(): time.sleep(0.01)\n"
         " socket.create_connection(('127.0.0.1', int(pathlib.Path('p').read_text()))).send(b'hi')"
     )
     status, log = processes.do("a", (*PYTHON, code), slots=2, slot_milli=400)
     assert (status.exit_code, log) == (0, "hi\n")
 
 
-# --- at most once, and what happens when the supervisor dies --------------------------------------------------------------
+# --- at most once, and what happens when the supervisor dies --------------------------------------------------------
 
 
 def test_supervisors_spawned_twice_run_it_once(processes: Harness) -> None:
@@ -261,7 +265,7 @@ def test_the_supervisor_stands_alone(tmp_path: Path) -> None:
     assert foreign == "[]"
 
 
-# --- the hub is silent ------------------------------------------------------------------------------------------------------
+# --- the hub is silent ----------------------------------------------------------------------------------------------
 
 
 def test_a_job_ends_when_the_hub_is_silent_for_its_limit(processes: Harness) -> None:
@@ -291,14 +295,14 @@ def test_a_lease_that_comes_too_late_never_runs(processes: Harness) -> None:
     assert processes.log(job.key) == b""
 
 
-# --- walls ------------------------------------------------------------------------------------------------------------------
+# --- walls ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_job_cannot_read_the_sites_secrets_or_other_leases(sandboxed: Harness) -> None:
     other = sandboxed.submit("other", ("sh", "-c", "echo private > mine; sleep 20"))
     sandboxed.until(other, Phase.STARTED)
     data = sandboxed.data_dir
-    probe = f"cat {data}/key; ls {data}; ls {data}/leases; cat {sandboxed.lease_dir(other)}/job/mine; cat /etc/shadow; ls /root/.ssh"
+    probe = f"cat {data}/key; ls {data}; ls {data}/leases; cat {sandboxed.lease_dir(other)}/job/mine; cat /etc/shadow"
     status, log = sandboxed.do("a", ("sh", "-c", probe), slot_milli=100)
     assert status.exit_code != 0
     assert "secret" not in log and "private" not in log and "root:" not in log
@@ -331,7 +335,8 @@ def test_a_job_has_no_network(sandboxed: Harness) -> None:
 
 
 def test_a_job_sees_only_its_own_processes_and_has_no_rights(sandboxed: Harness) -> None:
-    probe = "ls /proc | grep -c '^[0-9]'; id -u; grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /usr/x; mount -t tmpfs x /mnt; pwd; hostname"
+    probe = "ls /proc | grep -c '^[0-9]'; id -u; grep -E 'CapEff|NoNewPrivs' /proc/self/status; "
+    probe += "touch /usr/x; mount -t tmpfs x /mnt; pwd; hostname"
     status, log = sandboxed.do("a", ("sh", "-c", probe))
     lines = log.splitlines()
     assert int(lines[0]) < 10
@@ -359,7 +364,8 @@ def test_a_temporary_folder_counts_as_memory(sandboxed: Harness) -> None:
 
 def test_outputs_follow_no_links_out_of_the_job(processes: Harness) -> None:
     secret = processes.data_dir / "key"
-    script = f"ln -s {secret} a; ln -s {processes.data_dir} d; mkfifo f; mkdir deep; echo ok > deep/fine; ln -s /etc/passwd deep/l"
+    script = f"ln -s {secret} a; ln -s {processes.data_dir} d; mkfifo f; "
+    script += "mkdir deep; echo ok > deep/fine; ln -s /etc/passwd deep/l"
     key = processes.submit("a", ("sh", "-c", script))
     assert processes.ended(key).exit_code == 0
     wanted = ("a", "d/key", "d", "f", "deep")
@@ -389,37 +395,24 @@ def test_the_site_as_a_whole_is_held_to_its_share(sandboxed: Harness) -> None:
         assert int((limits["memory"] / "memory.limit_in_bytes").read_text()) == 512 << 20
 
 
-# --- full disks -------------------------------------------------------------------------------------------------------------
+# --- full disks -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> "Path":
-    """A folder on a disk of 3 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a small disk: {done.stderr.decode().strip()} (needs root)")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def test_a_full_disk_never_hangs_a_job(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "3m"):
+        made = process_harness(tmp_path / "disk", QUICK)
+        try:
+            status, _ = made.do("a", ("sh", "-c", "head -c 20000000 /dev/zero; echo done; exit 0"))
+            assert (status.reason, status.exit_code) == (EndReason.EXITED, 0)
+            assert "log cut: No space left" in status.detail
+            made.run(made.driver.forget(next(iter(made.keys))))
+            status, _ = made.do("b", ("sh", "-c", "cat /dev/zero > fill || exit 1"))
+            assert status.reason is EndReason.DISK_FULL, status
+        finally:
+            made.close()
 
 
-def test_a_full_disk_never_hangs_a_job(small_disk: Path) -> None:
-    made = process_harness(small_disk, QUICK)
-    try:
-        status, _ = made.do("a", ("sh", "-c", "head -c 20000000 /dev/zero; echo done; exit 0"))
-        assert (status.reason, status.exit_code) == (EndReason.EXITED, 0)
-        assert "log cut: No space left" in status.detail
-        made.run(made.driver.forget(next(iter(made.keys))))
-        status, _ = made.do("b", ("sh", "-c", "cat /dev/zero > fill || exit 1"))
-        assert status.reason is EndReason.DISK_FULL, status
-    finally:
-        made.close()
-
-
-# --- bookkeeping ------------------------------------------------------------------------------------------------------------
+# --- bookkeeping ----------------------------------------------------------------------------------------------------
 
 
 def test_ended_jobs_leave_no_control_groups(sandboxed: Harness) -> None:

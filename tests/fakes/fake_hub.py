@@ -68,7 +68,7 @@ class FakeHub:
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self.port: int = sock.getsockname()[1]
-        config = uvicorn.Config(self._app(), port=self.port, log_level="error", lifespan="off")
+        config = uvicorn.Config(self._app(), port=self.port, log_level="critical", lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._newest: dict[str, asyncio.Event] = {}
@@ -88,7 +88,7 @@ class FakeHub:
         self._server.force_exit = True
         self._thread.join(10)
 
-    # --- what tests say and ask ---------------------------------------------------------------------------------------
+    # --- what tests say and ask -------------------------------------------------------------------------------------
 
     def tell(self, *instructions: SiteInstruction) -> None:
         """Append instructions, in one batch, with the next sequence numbers."""

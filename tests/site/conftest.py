@@ -1,11 +1,13 @@
 """A joined site whose agent runs as a process of its own against the fake hub."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,35 @@ def wait_for(what: Callable[[], Any], timeout_s: float = 10.0) -> Any:
             return value
         time.sleep(0.005)
     raise AssertionError(f"nothing within {timeout_s} s")
+
+
+def fill_disk(path: Path) -> None:
+    """Write until nothing more fits."""
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    size = 1 << 16
+    try:
+        while size:
+            try:
+                os.write(fd, b"\0" * size)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                size //= 2
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A disk of its own at `folder`; skips the test where none can be mounted."""
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    done = subprocess.run(words, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount a small disk: {done.stderr.decode().strip()} (needs root)")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture
