@@ -7,6 +7,7 @@ import pytest
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import InvalidInput, NotFound
+from yunhe.core.supply import STACKS
 from yunhe.facts import load, sites
 
 CHINA_LAT, CHINA_LON = (18.0, 54.0), (73.0, 135.5)
@@ -26,6 +27,10 @@ def test_ids_are_unique_and_plain() -> None:
         ids = [row.id for row in rows]
         assert len(set(ids)) == len(ids)
         assert all(i == i.lower() and i.isascii() for i in ids)
+
+
+def test_an_order_can_have_a_command_for_every_chip() -> None:
+    assert {chip.stack for chip in load.chips()} == STACKS
 
 
 def test_every_row_says_where_it_is_from() -> None:

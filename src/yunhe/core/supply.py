@@ -5,6 +5,27 @@ from enum import StrEnum
 
 from yunhe.core.demand import Precision
 
+# Software stacks that an order has commands for and that a pool runs; each is that of some chip in facts/chips.
+STACKS = frozenset(
+    {
+        "cpu",
+        "cuda",
+        "rocm",
+        "cann",
+        "corex",
+        "dtk",
+        "maca",
+        "musa",
+        "neuware",
+        "ppu",
+        "supa",
+        "synapse",
+        "tops",
+        "xla",
+        "xpu",
+    }
+)
+
 
 class PoolKind(StrEnum):
     CPU = "cpu"  # unit: a core
@@ -56,7 +77,7 @@ class Pool:
     site_id: str
     kind: PoolKind
     chip: str  # chip id of the catalogue, or "unknown"
-    stack: str  # cpu, cuda, cann, rocm, dtk, musa
+    stack: str  # one of STACKS
     capacity_milli: int
     memory_bytes: int
     card_memory_bytes: int

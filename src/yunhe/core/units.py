@@ -92,6 +92,13 @@ def close_match(name: str, known: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown `name`: the near one of `known`, or all of them in their order."""
+    names = list(known)
+    near = close_match(name, names)
+    return f"did you mean {near!r}?" if near else f"known are {', '.join(names)}"
+
+
 def _take_number(text: str, field: str, example: str) -> tuple[Fraction, str]:
     """Split `text` into its leading number and the rest."""
     text = text.strip()
@@ -119,9 +126,9 @@ def _unit_factor(unit: str, units: Mapping[str, int], field: str, example: str) 
         return factor
     if not unit:
         raise _refuse("has no unit", field, example)
-    meant = _MEANT.get(unit)
+    named = _MEANT.get(unit)
     longer = next((known for known in units if known.startswith(unit)), None)  # "20P" is 20PFLOPS
-    near = meant if meant in units else longer or close_match(unit, units)
+    near = named if named in units else longer or close_match(unit, units)
     suggestion = f"; did you mean {near!r}?" if near else ""
     raise _refuse(f"unknown unit {_shown(unit)}{suggestion}", field, example)
 
@@ -153,10 +160,7 @@ def _split_precision(text: str, field: str, what: str, example: str) -> tuple[st
         )
     name = name.strip().lower()
     if name not in _PRECISIONS:
-        near = close_match(name, _PRECISIONS)
-        suggestion = f"did you mean {near!r}? " if near else ""
-        known = ", ".join(_PRECISIONS)
-        raise InvalidInput(f"unknown precision {_shown(name)}", field=field, hint=f"{suggestion}known are {known}")
+        raise InvalidInput(f"unknown precision {_shown(name)}", field=field, hint=meant(name, _PRECISIONS))
     return amount, _PRECISIONS[name]
 
 

@@ -15,7 +15,7 @@ from importlib import resources
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import NotFound
-from yunhe.core.units import close_match
+from yunhe.core.units import meant
 
 TABLES = ("chips", "clusters", "carbon_factors", "hubs", "tariffs", "places", "glossary", "defaults")
 
@@ -380,9 +380,7 @@ def table(name: str) -> tuple[dict[str, Cell], ...]:
     Raises NotFound when there is no such table.
     """
     if name not in TABLES:
-        near = close_match(name, TABLES)
-        hint = f"did you mean {near!r}?" if near else f"there are {', '.join(TABLES)}"
-        raise NotFound(f"no table of facts is called {name[:40]!r}", field="table", hint=hint)
+        raise NotFound(f"no table of facts is called {name[:40]!r}", field="table", hint=meant(name, TABLES))
     rows: list[dict[str, Cell]] = []
     for row, assumed in zip(_rows(name), _assumed_by_row(name), strict=True):
         cells = {column: _cell(column, text) for column, text in row.items() if column != "assumed_fields"}

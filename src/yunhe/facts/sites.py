@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from yunhe.core.errors import InvalidInput
-from yunhe.core.units import close_match
+from yunhe.core.units import close_match, meant
 from yunhe.facts.load import CarbonFactor, Cluster, carbon_factors, chips, clusters, defaults
 
 
@@ -31,9 +31,7 @@ _PRICES = ("price_microcny_per_core_hour", "price_microcny_per_card_hour")
 def _cluster(cluster_id: str) -> Cluster:
     by_id = {cluster.id: cluster for cluster in clusters()}
     if cluster_id not in by_id:
-        near = close_match(cluster_id, by_id)
-        hint = f"did you mean {near!r}?" if near else f"there are {', '.join(by_id)}"
-        raise InvalidInput(f"no cluster is called {cluster_id[:40]!r}", field="cluster", hint=hint)
+        raise InvalidInput(f"no cluster is called {cluster_id[:40]!r}", field="cluster", hint=meant(cluster_id, by_id))
     return by_id[cluster_id]
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from yunhe.core import units
 from yunhe.core.demand import LatencyBound, LatencyKind, Requirement, Shape, Terms
 from yunhe.core.errors import InvalidInput, TooLarge
+from yunhe.core.supply import STACKS
 from yunhe.wire.api import MAX_FILES_BYTES, DataSpec, LatencySpec, OrderSpec, RequirementSpec, RunSpec
 from yunhe.wire.invalid import field_path, from_errors, from_validation_error
 from yunhe.wire.order_yaml import load_order_yaml
@@ -62,6 +63,10 @@ def _stacks(run: RunSpec) -> frozenset[str]:
     if run.command is not None and "cpu" in run.stacks:
         raise InvalidInput("is the same as run.command; give one of them", field="run.stacks.cpu")
     for stack, command in run.stacks.items():
+        if stack not in STACKS:
+            raise InvalidInput(
+                f"unknown stack {stack[:40]!r}", field="run.stacks", hint=units.meant(stack, sorted(STACKS))
+            )
         _check_command(command, f"run.stacks.{stack}")
     if run.command is None:
         return frozenset(run.stacks)
@@ -160,9 +165,7 @@ def _data_bytes(data: DataSpec | None) -> int:
 def _place(name: str, field: str, places: Collection[str]) -> str:
     place = units.place_id(name)
     if place not in places:
-        near = units.close_match(place, places)
-        hint = f"did you mean {near!r}?" if near else f"known are {', '.join(sorted(places))}"
-        raise InvalidInput(f"unknown place {name[:40]!r}", field=field, hint=hint)
+        raise InvalidInput(f"unknown place {name[:40]!r}", field=field, hint=units.meant(place, sorted(places)))
     return place
 
 

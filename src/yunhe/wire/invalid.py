@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from yunhe.core.errors import InvalidInput, UnknownField, YunheError
-from yunhe.core.units import close_match
+from yunhe.core.units import meant
 from yunhe.wire import api, link
 
 Place = Sequence[int | str]
@@ -159,10 +159,7 @@ class _Path:
         for field, info in fields.items():
             if any(name in model.model_fields for model in models_in(info.annotation)):
                 return f"it belongs under {field!r}"
-        near = close_match(name[:100], fields)
-        if near:
-            return f"did you mean {near!r}?"
-        return f"known are {', '.join(sorted(fields))}" if fields else ""
+        return meant(name[:100], sorted(fields)) if fields else ""
 
 
 def _is_label(part: str) -> bool:

@@ -2,13 +2,23 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 NO_NUL = r"^[^\x00]*$"  # what a database cannot hold as text
 Quantity = Annotated[str, Field(min_length=1, max_length=60)]
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[\w][\w .:-]*$")]
+
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not a truth value")
+    return value
+
+
+# Beside a number's bounds: `true` would silently count as 1. Digits in quotes pass, options of a command line are such.
+NUMBER = BeforeValidator(_no_truth_value)
 
 
 class Message(BaseModel):

@@ -74,7 +74,6 @@ def load_order_yaml(text: str, read_files: ReadFiles | None = None) -> OrderSpec
         raise _syntax_error(error) from error
     if not isinstance(node, yaml.MappingNode) or not isinstance(value, dict):
         raise InvalidInput("the file is not a mapping of fields", hint=_EXAMPLE)
-    _refuse_truth_values(node, "")
     run = value.get("run")
     if read_files is not None and isinstance(run, dict) and isinstance(run.get("files"), list):
         value = {**value, "run": {**run, "files": read_files([str(path) for path in run["files"]])}}
@@ -125,18 +124,6 @@ def _entries(node: yaml.Node, path: str) -> Iterator[tuple[str, yaml.Node, yaml.
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield field_path(path, index), value, value
-
-
-def _refuse_truth_values(node: yaml.Node, path: str) -> None:
-    """No field of an order is a truth value; as a number `true` would silently count as 1."""
-    for child_path, at, child in _entries(node, path):
-        if child.tag == "tag:yaml.org,2002:bool":
-            raise InvalidInput(
-                f"{child.value} is a truth value, which no field takes (line {at.start_mark.line + 1})",
-                field=child_path,
-                hint="write text in quotes",
-            )
-        _refuse_truth_values(child, child_path)
 
 
 def _with_line(error: YunheError, root: yaml.Node) -> YunheError:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from yunhe.wire.message import Answer, Message, Name, Quantity
+from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
 
 Role = Literal["customer", "provider", "operator", "auditor"]
 
@@ -13,8 +13,8 @@ class OrganisationRequest(Message):
     id: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9-]*$")]
     name: Name
     credit_limit: Quantity = "0CNY"
-    quota_cores: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+    quota_cores: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), NUMBER] | None = None
+    weight: Annotated[int, Field(ge=1, le=1000), NUMBER] = 1
 
 
 class OrganisationView(Answer):

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from yunhe.core.demand import Preference
 from yunhe.core.lifecycle import OrderState, TaskState
 from yunhe.wire.api.money import PriceView
-from yunhe.wire.message import Answer, Message, Name, Quantity
+from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
 
 MAX_BATCH_ORDERS = 10_000
 MAX_FILES_BYTES = 1024 * 1024
@@ -47,19 +47,19 @@ class DataSpec(Message):
 class RequirementSpec(Message):
     """Constraints on the place of one task. State its size by exactly one of cores, cards, compute, work."""
 
-    cores: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None  # per slot
-    cards: Annotated[int, Field(gt=0, le=100_000)] | None = None  # per slot
+    cores: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False), NUMBER] | None = None  # per slot
+    cards: Annotated[int, Field(gt=0, le=100_000), NUMBER] | None = None  # per slot
     compute: Quantity | None = None  # "0.05TFLOPS@fp64", of the whole task
     work: Quantity | None = None  # "3EFLOP@bf16", done before the deadline
     chip: Name | None = None
-    slots: Annotated[int, Field(ge=1, le=20_000)] = 1
+    slots: Annotated[int, Field(ge=1, le=20_000), NUMBER] = 1
     memory: Quantity | None = None  # per slot
     card_memory: Quantity | None = None  # per card
     latency: Annotated[tuple[LatencySpec | Quantity, ...], Field(max_length=16)] | LatencySpec | Quantity = ()
     bandwidth: Quantity | None = None
     data: DataSpec | None = None
     residency: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
-    tier: Annotated[int, Field(ge=0, le=5)] = 0
+    tier: Annotated[int, Field(ge=0, le=5), NUMBER] = 0
     max_carbon: Quantity | None = None  # "400g/kWh"
     sites: Annotated[tuple[Name, ...], Field(max_length=256)] = ()
 
@@ -85,9 +85,9 @@ class OrderSpec(Message):
     deadline: Quantity | None = None  # "6h" from now, or an ISO 8601 time with zone
     budget: Quantity | None = None  # "2CNY"
     preference: Preference = Preference.COST
-    array: Annotated[int, Field(ge=1, le=10_000)] = 1
-    priority: Annotated[int, Field(ge=0, le=9)] = 0
-    retries: Annotated[int, Field(ge=0, le=10)] = 0
+    array: Annotated[int, Field(ge=1, le=10_000), NUMBER] = 1
+    priority: Annotated[int, Field(ge=0, le=9), NUMBER] = 0
+    retries: Annotated[int, Field(ge=0, le=10), NUMBER] = 0
 
 
 class OrderBatch(Message):
