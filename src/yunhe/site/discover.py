@@ -1,5 +1,6 @@
 """What this machine has, and which part of it the site offers."""
 
+import math
 import os
 import platform
 import re
@@ -8,10 +9,10 @@ from pathlib import Path
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import InvalidInput
+from yunhe.facts.load import Chip, chips, defaults
 from yunhe.site.settings import DriverSettings
 from yunhe.wire.link import PoolReport, RateReport
 
-ASSUMED_WATTS = 8  # per core, IT power at full load: server CPUs of the last ten years lie between 3 and 12
 # FLOP per cycle and core at FP64, dense, two fused multiply-add units: 2 units x 2 FLOP x lanes.
 FP64_PER_CYCLE = (("avx512f", 32), ("fma", 16), ("avx", 8), ("asimd", 8), ("sse2", 4))
 
@@ -98,23 +99,56 @@ def nominal_fp64_flops() -> int | None:
     return hertz * per_cycle or None
 
 
+def catalogued(model: str) -> Chip | None:
+    """The catalogue's entry for exactly this CPU model; a near one would bring wrong figures.
+
+    "AMD EPYC 9654 96-Core Processor" is "EPYC 9654 (96c)"; "AMD EPYC 9654P ..." is not.
+    """
+    words = re.sub(r"\((?:R|TM|C)\)|@.*", " ", model).split()
+    for chip in chips():
+        name = re.sub(r"\(.*\)", "", chip.name).split()
+        if chip.kind == "cpu" and any(words[at : at + len(name)] == name for at in range(len(words))):
+            return chip
+    return None
+
+
 def cpu_pool(settings: DriverSettings, offered: Share) -> PoolReport:
-    """The CPU pool with nominal rates; FP32 does twice the lanes of FP64."""
-    fp64 = nominal_fp64_flops()
-    watts = settings.watts_per_core
+    """The CPU pool with nominal rates per core: of the catalogue, else from the clock and the vector units."""
+    model = cpu_model()
+    chip = catalogued(model)
+    watts, source = _watts(settings, chip)
     return PoolReport(
         name=settings.pool,
         kind_of_unit="core",
-        chip="unknown",
-        chip_name=cpu_model(),
+        chip=chip.id if chip else "unknown",
+        chip_name=model,
         stack="cpu",
         capacity_milli=offered.milli,
         memory_bytes=offered.memory_bytes,
         max_slot_milli=offered.milli,
-        watts_per_unit=ASSUMED_WATTS if watts is None else watts,
-        watts_source=f"assumed: {ASSUMED_WATTS} W per core" if watts is None else "stated by the site",
-        rates=(
-            RateReport(precision=Precision.FP64, nominal_flops=fp64),
-            RateReport(precision=Precision.FP32, nominal_flops=fp64 * 2 if fp64 else None),
+        watts_per_unit=watts,
+        watts_source=source,
+        rates=tuple(
+            RateReport(precision=precision, nominal_flops=_nominal(chip, precision))
+            for precision in (Precision.FP64, Precision.FP32)
         ),
     )
+
+
+def _nominal(chip: Chip | None, precision: Precision) -> int | None:
+    """FLOP/s of one core; FP32 has twice the lanes of FP64."""
+    if chip and chip.cores and (rate := chip.rate(precision)):
+        return rate // chip.cores
+    fp64 = nominal_fp64_flops()
+    return fp64 and fp64 * (2 if precision is Precision.FP32 else 1)
+
+
+def _watts(settings: DriverSettings, chip: Chip | None) -> tuple[int, str]:
+    """IT power of one core at full load, and where the figure comes from."""
+    if settings.watts_per_core is not None:
+        return settings.watts_per_core, "stated by the site"
+    if chip and chip.cores and chip.watts:
+        text = f"{chip.name}: {chip.watts} W / {chip.cores} cores, doubled for the rest of the server ({chip.source})"
+        return math.ceil(2 * chip.watts / chip.cores), text[:200]
+    default = defaults()["watts_per_core"]
+    return default.value, f"assumed: {default.reason}"[:200]
