@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from tests.hub.running import RunningHub, running_hub
 from yunhe.core.errors import YunheError
 from yunhe.hub.accounts import routes as account_routes
 from yunhe.hub.accounts.service import Accounts, NewKey, Organisation, Role, create_keys, create_organisations
@@ -64,6 +65,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         pytest.skip(f"{TEST_DATABASE} is not set: run this by tools/with-postgresql.sh to test PostgreSQL too")
     with fresh_database(request.param, tmp_path) as url:
         yield url
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """One real hub for all tests of a module; each makes organisations and sites of its own names."""
+    if request.param == "postgresql" and TEST_DATABASE not in os.environ:
+        pytest.skip(f"{TEST_DATABASE} is not set: run this by tools/with-postgresql.sh to test PostgreSQL too")
+    folder = tmp_path_factory.mktemp("shared-hub")
+    settings = {"poll_hold_ms": 2_000, "certify_turn_ms": 1_000}
+    with fresh_database(request.param, folder) as url, running_hub(url, folder / "data", **settings) as hub:
+        yield hub
 
 
 @pytest.fixture
