@@ -2,7 +2,7 @@
 
 import typer
 
-from yunhe.cli.connection import session_of
+from yunhe.cli.connection import connect
 from yunhe.core.errors import YunheError
 from yunhe.sdk.client import Client
 
@@ -29,5 +29,4 @@ def complete_site(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 def _client(ctx: typer.Context) -> Client:
-    session = session_of(ctx)
-    return Client(session.url, profile=session.profile, timeout=TIMEOUT_S, retries=0)
+    return connect(ctx, timeout=TIMEOUT_S, retries=0)

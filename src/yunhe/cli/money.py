@@ -8,12 +8,11 @@ from yunhe.cli.connection import connect
 from yunhe.cli.options import AsJson, example
 from yunhe.cli.output import moment, show_json, show_pairs, show_table
 from yunhe.cli.wording import PRICE_COLUMNS, price_cells
-from yunhe.core.units import format_milli, format_money
+from yunhe.core.posting import CNY
+from yunhe.core.units import format_money
 from yunhe.wire.api import PostingPage
 
 app = typer.Typer()
-
-CNY_UNIT = "CNY"
 
 Organisation = Annotated[
     str | None, typer.Option("--organisation", help="Another organisation (operators and auditors).")
@@ -108,6 +107,4 @@ def postings(
 
 
 def _amount(amount: int, unit: str) -> str:
-    if CNY_UNIT.lower() in unit.lower():
-        return format_money(amount)
-    return f"{format_milli(amount)} {unit}"
+    return format_money(amount) if unit == CNY else f"{amount} {unit}"

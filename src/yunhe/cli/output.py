@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from yunhe.cli.wording import NONE
+
 GAP = "  "
-NONE = "-"
 
 _STATE_STYLES = {
     "succeeded": "green",

@@ -9,6 +9,7 @@ from yunhe.cli.connection import connect, session_of
 from yunhe.cli.options import AsJson, example
 from yunhe.cli.output import show_json, show_pairs, show_table
 from yunhe.core.errors import InvalidInput
+from yunhe.core.supply import SiteState
 from yunhe.core.units import format_money
 from yunhe.sdk.client import Client
 from yunhe.sdk.config import Profile, config_path, load_config, resolve, save_profile
@@ -79,7 +80,7 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     with connect(ctx) as hub:
         me, sites, balance, profile = hub.whoami(), hub.sites(), hub.balance(), hub.profile
         stats = hub.stats() if me.role in ("operator", "auditor") else None
-    active = [site for site in sites if site.state == "active" and site.connected]
+    active = [site for site in sites if site.state == SiteState.ACTIVE and site.connected]
     if as_json:
         parts = {"whoami": me, "balance": balance, "stats": stats}
         documents = {name: part and part.model_dump(mode="json") for name, part in parts.items()}

@@ -9,6 +9,7 @@ from yunhe.cli.connection import connect
 from yunhe.cli.options import AsJson, SiteId, example
 from yunhe.cli.output import moment, show_json, show_pairs, show_table
 from yunhe.cli.wording import NONE
+from yunhe.core.supply import SiteState
 from yunhe.core.units import format_latency, format_milli, format_money
 from yunhe.sdk.checked import checked
 from yunhe.wire.api import SiteList, SiteTerms, SiteView
@@ -53,7 +54,7 @@ def approve(
     }
     terms = checked(SiteTerms, prices)
     with connect(ctx) as hub:
-        waits = hub.site(site_id).state == "pending"
+        waits = hub.site(site_id).state == SiteState.PENDING
         view = hub.approve(site_id, terms) if waits else hub.set_terms(site_id, terms)
     tell_site(view, as_json)
 
@@ -131,7 +132,7 @@ def leave(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
 
 
 def _state(site: SiteView) -> str:
-    if site.state != "active":
+    if site.state != SiteState.ACTIVE:
         return site.state
     if not site.connected:
         return "active, silent"

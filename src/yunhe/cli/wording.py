@@ -9,7 +9,7 @@ NONE = "-"
 
 PRICE_COLUMNS = (">compute", ">energy", ">transfer", ">line", ">total")
 
-_ENDS = {
+_ENDS: dict[str, str] = {
     EndReason.MEMORY_LIMIT: "killed at its memory limit",
     EndReason.TIME_LIMIT: "stopped at its time limit",
     EndReason.CANCELLED: "cancelled",
@@ -61,10 +61,9 @@ def end_of(task: TaskView) -> str:
     """Why a task's latest attempt ended, in words."""
     if task.reason is None:
         return NONE
-    words = f"exit code {task.exit_code}"
-    if task.reason != EndReason.EXITED:
-        known = task.reason in EndReason._value2member_map_
-        words = _ENDS[EndReason(task.reason)] if known else task.reason
+    exited = task.reason == EndReason.EXITED
+    # A newer hub may know reasons that this command does not.
+    words = f"exit code {task.exit_code}" if exited else _ENDS.get(task.reason, task.reason)
     return f"{words}: {task.detail}" if task.detail else words
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from yunhe.sdk.checked import checked
-from yunhe.sdk.orders import PAGE, escaped
-from yunhe.sdk.transport import Transport
+from yunhe.sdk.transport import Transport, escaped
 from yunhe.wire.api import (
     BalanceView,
     DepositRequest,
@@ -44,17 +43,8 @@ class AccountCalls:
 
     def postings(self, account: str | None = None, limit: int | None = None) -> Iterator[PostingView]:
         """Moves of money, newest first, page by page, at most `limit`: of one account, or all that one may see."""
-        query: dict[str, str | int] = {} if account is None else {"account": account}
-        left = limit
-        while left is None or left > 0:
-            query["limit"] = PAGE if left is None else min(PAGE, left)
-            page = self._transport.get(PostingPage, "/v1/postings", query)
-            yield from page.postings
-            if page.next_cursor is None:
-                return
-            query["cursor"] = page.next_cursor
-            if left is not None:
-                left -= len(page.postings)
+        query = {} if account is None else {"account": account}
+        return self._transport.rows(PostingPage, lambda page: page.postings, "/v1/postings", query, limit)
 
     def deposit(self, organisation: str, amount: str, reference: str) -> BalanceView:
         """Book money that came in, "100CNY"; the same `reference` is booked once. For operators."""

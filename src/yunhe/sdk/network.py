@@ -1,8 +1,7 @@
 """Calls about the network: sites, pools, the shipped facts, the hub itself."""
 
 from yunhe.sdk.checked import checked
-from yunhe.sdk.orders import escaped
-from yunhe.sdk.transport import Transport
+from yunhe.sdk.transport import Transport, escaped
 from yunhe.wire.api import (
     EnrolmentToken,
     EnrolmentTokenRequest,

@@ -8,12 +8,11 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote as url_quote
 
 from yunhe.core import errors
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState
 from yunhe.sdk.checked import checked
-from yunhe.sdk.transport import Transport
+from yunhe.sdk.transport import Transport, escaped
 from yunhe.wire.api import (
     BatchAccepted,
     OrderBatch,
@@ -30,18 +29,13 @@ from yunhe.wire.api import (
     WhyView,
 )
 
-PAGE = 200
 # One long poll; shorter than the idle limit of common proxies.
 HOLD_S = 20.0
 # While somebody looks on, a changed state should show within a second.
 WATCH_HOLD_S = 1.0
 # How long a watch, a wait or a followed log outlives a hub that does not answer (a restart, a failover).
 OUTAGE_S = 30.0
-
-
-def escaped(part: str) -> str:
-    """One segment of a path: an id cannot reach another address."""
-    return url_quote(part, safe="")
+OUTAGE_PAUSE_S = 1.0
 
 
 class Patience:
@@ -57,7 +51,7 @@ class Patience:
         """Sleep and return when another try is due; raise `error` when the outage has lasted too long."""
         if time.monotonic() - self._since > OUTAGE_S:
             raise error
-        time.sleep(1.0)
+        time.sleep(OUTAGE_PAUSE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +105,8 @@ class OrderCalls:
 
     def orders(self, state: OrderState | str | None = None, limit: int | None = None) -> Iterator[OrderView]:
         """Own orders, newest first, page by page; at most `limit`."""
-        cursor: str | None = None
-        left = limit
-        while left is None or left > 0:
-            query: dict[str, str | int] = {"limit": PAGE if left is None else min(PAGE, left)}
-            if state is not None:
-                query["state"] = str(state)
-            if cursor is not None:
-                query["cursor"] = cursor
-            page = self._transport.get(OrderPage, "/v1/orders", query)
-            yield from page.orders
-            cursor = page.next_cursor
-            if cursor is None:
-                return
-            if left is not None:
-                left -= len(page.orders)
+        query = {} if state is None else {"state": str(state)}
+        return self._transport.rows(OrderPage, lambda page: page.orders, "/v1/orders", query, limit)
 
     def order(self, order_id: str) -> OrderDetail:
         return self._transport.get(OrderDetail, _path(order_id))
@@ -147,7 +128,7 @@ class OrderCalls:
 
         Survives a hub that is away for up to OUTAGE_S seconds. The last view tells whether it is `settled`.
         """
-        yield from self._views(order_id, timeout, WATCH_HOLD_S)
+        return self._views(order_id, timeout, WATCH_HOLD_S)
 
     def wait(self, order_id: str, timeout: float | None = None) -> OrderView:
         """Wait until the order has ended and is settled. Raises TimeoutError after `timeout` seconds."""

@@ -2,27 +2,30 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from yunhe.core import errors
 from yunhe.sdk.config import DEFAULT_URL, Profile
-from yunhe.wire.api import Problem
+from yunhe.wire.api import OrderPage, PostingPage, Problem
 from yunhe.wire.problem import CONTENT_TYPE, to_error
 
 Answer = TypeVar("Answer", bound=BaseModel)
+Page = TypeVar("Page", OrderPage, PostingPage)
+Row = TypeVar("Row")
 Query = Mapping[str, str | int]
 
 CONNECT_TIMEOUT_S = 5.0
 # Pauses before the second, third and fourth try of an idempotent call; each is jittered by half.
 BACKOFF_S = (0.1, 0.3, 0.9)
 MAX_ERROR_BODY_BYTES = 64 * 1024
+PAGE_ROWS = 200
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _BY_STATUS: dict[int, type[errors.YunheError]] = {
@@ -73,6 +76,22 @@ class Transport:
     def get(self, answer: type[Answer], path: str, query: Query | None = None, hold: float = 0.0) -> Answer:
         """GET with retries; `hold` is how many seconds longer than usual the hub may take (a long poll)."""
         return self.read(answer, self.fetch(path, query, hold))
+
+    def rows(
+        self, page: type[Page], of: Callable[[Page], tuple[Row, ...]], path: str, query: Query, limit: int | None
+    ) -> Iterator[Row]:
+        """GET page by page; at most `limit` rows, each page's being those that `of` takes out of it."""
+        cursor: dict[str, str] = {}
+        left = limit
+        while left is None or left > 0:
+            size = PAGE_ROWS if left is None else min(PAGE_ROWS, left)
+            answer = self.get(page, path, {**query, **cursor, "limit": size})
+            rows = of(answer)
+            yield from rows
+            if answer.next_cursor is None:
+                return
+            cursor = {"cursor": answer.next_cursor}
+            left = None if left is None else left - len(rows)
 
     def fetch(self, path: str, query: Query | None = None, hold: float = 0.0) -> httpx.Response:
         """GET with retries, the raw answer."""
@@ -168,6 +187,11 @@ class Transport:
     @staticmethod
     def _limits(seconds: float) -> httpx.Timeout:
         return httpx.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT_S))
+
+
+def escaped(part: str) -> str:
+    """One segment of a path: an id cannot reach another address."""
+    return quote(part, safe="")
 
 
 def _check_url(url: str) -> tuple[bool, bool]:
