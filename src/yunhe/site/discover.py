@@ -15,6 +15,7 @@ from yunhe.wire.link import PoolReport, RateReport
 
 # FLOP per cycle and core at FP64, dense, two fused multiply-add units: 2 units x 2 FLOP x lanes.
 FP64_PER_CYCLE = (("avx512f", 32), ("fma", 16), ("avx", 8), ("asimd", 8), ("sse2", 4))
+GRADES = ("CPU", "Platinum", "Gold", "Silver", "Bronze")  # words that tables leave out and numbers imply
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def catalogued(model: str) -> Chip | None:
 
     "AMD EPYC 9654 96-Core Processor" is "EPYC 9654 (96c)"; "AMD EPYC 9654P ..." is not.
     """
-    words = re.sub(r"\((?:R|TM|C)\)|@.*", " ", model).split()
+    words = [word for word in re.sub(r"\((?:R|TM|C)\)|@.*", " ", model).split() if word not in GRADES]
     for chip in chips():
         name = re.sub(r"\(.*\)", "", chip.name).split()
         if chip.kind == "cpu" and any(words[at : at + len(name)] == name for at in range(len(words))):

@@ -129,7 +129,7 @@ def _mounts(mountinfo: str) -> dict[str, tuple[Path, str]]:
     return found
 
 
-def _own_folders(mountinfo: str, own: str) -> dict[str, Path]:
+def own_folders(mountinfo: str, own: str) -> dict[str, Path]:
     """This process's own group per controller ("" for version 2), as a folder."""
     mounts, folders = _mounts(mountinfo), {}
     for line in own.splitlines():
@@ -147,7 +147,12 @@ def find(site: str) -> Layout | None:
 
     Raises nothing for missing rights: not being allowed is an answer.
     """
-    folders = _own_folders(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    folders = own_folders(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    return layout_in(folders, site)
+
+
+def layout_in(folders: dict[str, Path], site: str) -> Layout | None:
+    """`folders`: this process's own group per controller, "" for version 2."""
     try:
         v2 = folders.get("")
         if v2 and V2_CONTROLLERS <= set((v2 / "cgroup.controllers").read_text().split()):
