@@ -15,7 +15,7 @@ from tests.sdk.answers import order
 from tests.sdk.scripted import Reply, Script
 from yunhe.core import errors
 from yunhe.core.lifecycle import OrderState
-from yunhe.wire.api import OrderPage, WhoAmI
+from yunhe.wire.api import OrderPage, OutputList, OutputView, WhoAmI
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,25 @@ def test_no_hub_says_how_to_start_one(yunhe: Run) -> None:
     assert shown.code == 5
     assert "http://127.0.0.1:1" in shown.err
     assert "yunhe up" in shown.err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(yunhe: Run, script: Script, folder: Path) -> None:
+    """A file stands where a folder would have to be."""
+    (folder / "results").write_text("in the way")
+    script.say(OutputList(outputs=(OutputView(lease_id="o-1.0", path="a.txt", size_bytes=1, sha256="0" * 64),)))
+    shown = yunhe("outputs", "get", "o-1", "--to", "results")
+    assert shown.code == 1
+    assert shown.err.startswith("error: ")
+    assert "results" in shown.err
+    assert "Traceback" not in shown.err
+    assert (folder / "results").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("cores", ["nan", "inf", "-1", "0"])
+def test_a_site_offers_a_finite_share(cores: str, yunhe: Run) -> None:
+    shown = yunhe("site", "join", "http://127.0.0.1:1", "--name", "a", "--token", "t", "--cores", cores)
+    assert shown.code == 2
+    assert "cores" in shown.err
 
 
 def test_json_is_one_document_and_nothing_else(yunhe: Run, script: Script) -> None:

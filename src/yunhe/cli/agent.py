@@ -1,6 +1,7 @@
 """Commands that run a site, or speak for it. The agent is imported here and nowhere else in the command line."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -128,6 +129,8 @@ class _Share:
     def driver(self) -> DriverSettings:
         values: dict[str, object] = {}
         if self.cores is not None:
+            if not math.isfinite(self.cores):
+                raise InvalidInput(f"{self.cores} is not a finite number", field="--cores", hint="for example 0.5")
             values["cores_milli"] = round(self.cores * 1000)
         if self.memory is not None:
             values["memory_bytes"] = parse_bytes(self.memory, "--memory")

@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 from typer.main import get_command
 
-from yunhe.cli.failure import INTERRUPTED, OK, USAGE, complain, exit_code
+from yunhe.cli.failure import FAILED, INTERRUPTED, OK, USAGE, complain, exit_code
 from yunhe.cli.lazy import LazyGroup
 from yunhe.cli.session import Session
 from yunhe.cli.tree import TREE
@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         complain(error.format_message(), None, f"see `{context.command_path if context else 'yunhe'} --help`")
         return USAGE
+    except OSError as error:  # a file or folder that the command reads or writes
+        complain(error.strerror or str(error), str(error.filename) if error.filename else None)
+        return FAILED
     except Abort:
         return INTERRUPTED
     return result if isinstance(result, int) else OK
