@@ -76,7 +76,7 @@ class Agent:
         self._recorder = Recorder(Spool(settings.data_dir / "spool.sqlite", crash_point))
         self._contact = Contact(settings.data_dir)
         self._link = Link(settings.hub_url, settings.site_id, key, settings.request_timeout_ms, crash_point)
-        uploads = Uploads(driver, self._link, settings)
+        uploads = Uploads(driver, self._link, self._contact, settings)
         self._bundles = Bundles(self._link)
         parts = Parts(settings, driver, self._recorder, uploads, self._bundles, self._contact, crash_point)
         self._runner = Runner(parts)
@@ -189,6 +189,7 @@ class Agent:
         if self._recorder.stored(welcome.report_seq):
             await self._forget_stored(welcome.report_seq)
         self._link.epoch = welcome.epoch
+        self._link.greeted.set()
         self._hold_ms = min(self._settings.poll_wait_ms, welcome.poll_hold_ms)
         log.info("site %s speaks in epoch %d", self._settings.site_id, welcome.epoch)
 

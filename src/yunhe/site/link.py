@@ -37,6 +37,7 @@ class Link:
         self._key = key
         self._timeout = timeout_ms / 1000
         self.epoch = 0
+        self.greeted = asyncio.Event()  # the hub has given this process its epoch; before it takes nothing else
         self._http = httpx.AsyncClient(
             base_url=hub_url.rstrip("/"),
             limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
@@ -56,13 +57,16 @@ class Link:
 
     async def put_log(self, lease_id: str, epoch: int, offset: int, chunk: bytes) -> int:
         """The log's size at the hub afterwards. Raises Conflict when the hub has less than `offset`."""
+        await self.greeted.wait()
         return _size(await self._send("PUT", f"{_log_path(lease_id, epoch)}?offset={offset}", chunk, BYTES))
 
     async def log_size(self, lease_id: str, epoch: int) -> int:
+        await self.greeted.wait()
         return _size(await self._send("GET", _log_path(lease_id, epoch)))
 
     async def put_output(self, lease_id: str, epoch: int, chunk: bytes, fields: dict[str, str | int]) -> int:
         """`fields`: path, offset, total (bytes of the file) and sha256 (of the file)."""
+        await self.greeted.wait()
         target = f"/v1/agent/outputs/{quote(lease_id, safe='')}/{epoch}?{urlencode(fields, quote_via=quote)}"
         return _size(await self._send("PUT", target, chunk, BYTES))
 

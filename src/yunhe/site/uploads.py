@@ -4,7 +4,8 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from yunhe.core.errors import Conflict, InvalidInput, TooLarge, Unavailable, YunheError
+from yunhe.core.errors import Conflict, InvalidInput, StaleMessage, TooLarge, Unavailable, YunheError
+from yunhe.site.contact import Contact
 from yunhe.site.drivers.contract import Driver, LeaseKey, Output
 from yunhe.site.link import Backoff, Link
 from yunhe.site.settings import SiteSettings
@@ -21,9 +22,10 @@ class LogSent:
 
 
 class Uploads:
-    def __init__(self, driver: Driver, link: Link, settings: SiteSettings) -> None:
+    def __init__(self, driver: Driver, link: Link, contact: Contact, settings: SiteSettings) -> None:
         self._driver = driver
         self._link = link
+        self._contact = contact
         self._settings = settings
 
     async def push_log(self, key: LeaseKey, sent: LogSent) -> None:
@@ -37,21 +39,28 @@ class Uploads:
                     return
                 try:
                     sent.size = await self._link.put_log(*key, sent.size, chunk)
+                except StaleMessage:
+                    raise
                 except Conflict:
                     sent.size = await self._link.log_size(*key)
                 except (TooLarge, InvalidInput) as error:
                     sent.refused = error.message
 
     async def finish(self, start: StartLease, sent: LogSent, ran: bool) -> list[str]:
-        """Everything that is still here of an ended lease; notes on what did not get through. Bounded in time."""
+        """Everything that is still here of an ended lease; notes on what did not get through.
+
+        Bounded in time, but only while the hub answers polls: without a link the end cannot be told either.
+        """
         key = LeaseKey(start.lease_id, start.epoch)
-        until = time.monotonic() + self._settings.flush_limit_ms / 1000
+        limit_s = self._settings.flush_limit_ms / 1000
+        spent_s, heard_ms = 0.0, self._contact.sent_ms
         backoff = Backoff(self._settings.backoff_first_ms, 1000)
         notes: list[str] = []
         outputs: list[Output] | None = None
         while True:
+            began = time.monotonic()
             try:
-                async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                async with asyncio.timeout(limit_s):
                     await self.push_log(key, sent)
                     if outputs is None:
                         wanted = start.outputs if ran else ()
@@ -62,11 +71,14 @@ class Uploads:
                         notes += await self._push_output(key, outputs[0])
                         outputs.pop(0)
                 break
-            except (Unavailable, TimeoutError) as error:
-                if time.monotonic() >= until:
+            except (Unavailable, StaleMessage, TimeoutError) as error:
+                await backoff.wait()
+                if self._contact.sent_ms != heard_ms:
+                    spent_s += time.monotonic() - began
+                    heard_ms = self._contact.sent_ms
+                if spent_s >= limit_s:
                     notes.append(f"log or outputs not delivered: {error or 'out of time'}")
                     break
-                await backoff.wait()
             except YunheError as error:
                 notes.append(f"log or outputs refused: {error.message}")
                 break

@@ -21,7 +21,7 @@ from yunhe.site.supervisor.records import (
 )
 from yunhe.site.supervisor.seat import Seat, SpawnFailed
 
-TICK_MS = 500  # the longest sleep: cancel files are also noticed without a signal
+TICK_MS = 1_000  # the longest sleep: cancel links are also noticed without a signal
 
 
 class Supervisor:
