@@ -55,7 +55,9 @@ class Chaos:
             await mishap()
 
     def _short(self, longest_s: float) -> float:
-        """Mostly short, now and then as long as can be: even on a logarithmic scale."""
+        """Mostly short (even on a logarithmic scale), one in four nearly as long as can be."""
+        if self._dice.random() < 0.25:
+            return self._dice.uniform(0.6, 1.0) * longest_s
         return math.exp(self._dice.uniform(math.log(0.1), math.log(longest_s)))
 
     # --- kills ------------------------------------------------------------------------------------------------------
@@ -85,11 +87,11 @@ class Chaos:
         if not alive:
             return
         try:
-            pid = int(self._dice.choice(alive).read_text())
+            pid = int(self._dice.choice(alive).read_text().split()[0])
             if b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
                 self.did["supervisor"] += 1
-        except (OSError, ValueError):
+        except (OSError, ValueError, IndexError):
             return  # it ended meanwhile
 
     # --- stops and cuts -----------------------------------------------------------------------------------------

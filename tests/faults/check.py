@@ -6,13 +6,13 @@ The database is read as rows, past the rooms' own code: what that code believes 
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from tests.faults.customers import ENDED, Customers, Placed
+from tests.faults.customers import ENDED, Customers, Delivered, Placed
 from tests.faults.network import CUSTOMER, DEPOSIT_CNY, FaultNetwork
 from tests.faults.plan import Summary
 from tests.faults.witness import Run, Witness
@@ -52,7 +52,13 @@ class Books:
         return conn.execute(sa.text(text)).all()
 
 
-def judge(network: FaultNetwork, customers: Customers, witness: Witness, summary: Summary) -> None:
+def judge(
+    network: FaultNetwork,
+    customers: Customers,
+    delivered: Mapping[str, Delivered],
+    witness: Witness,
+    summary: Summary,
+) -> None:
     """Fill the summary's figures and its violations."""
     books = Books(network.database_url)
     found = [
@@ -60,6 +66,7 @@ def judge(network: FaultNetwork, customers: Customers, witness: Witness, summary
         *_orders(books, customers),
         *_ends(books, customers),
         *_runs(books, witness),
+        *_delivered(books, delivered, witness),
         *_usage(books, witness),
         *_money(books),
         *_guards(books),
@@ -150,6 +157,21 @@ def _runs(books: Books, witness: Witness) -> Iterator[str]:
             last = [run for run in known.get((row.lease_id, 0), []) if run.epoch == row.epoch]
             if [run.ended for run in last] != [True]:
                 yield f"{row.lease_id} succeeded in attempt {row.epoch}, seen: {last}"
+
+
+def _delivered(books: Books, delivered: Mapping[str, Delivered], witness: Witness) -> Iterator[str]:
+    """Log and result of what succeeded are those of the attempt that did, whole and once."""
+    tasks = {row.lease_id: row for row in books.tasks}
+    runs = {(run.task, run.epoch): run.nonce for run in witness.runs.values()}
+    for lease_id, got in delivered.items():
+        task = tasks[lease_id]
+        nonce = runs.get((lease_id, task.epoch), "")
+        # A site that could not reach the hub for its flush limit says in the detail what it gave up to send.
+        if task.state == "succeeded" and "not delivered" not in task.detail:
+            if got.log != f"begin {nonce}\nend {nonce}\n":
+                yield f"the log of {lease_id}.{task.epoch} ({nonce}) is {got.log!r}; {task.detail}"
+            if got.result != nonce:
+                yield f"the result of {lease_id}.{task.epoch} ({nonce}) is {got.result!r}; {task.detail}"
 
 
 def _usage(books: Books, witness: Witness) -> Iterator[str]:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx
@@ -31,10 +30,14 @@ class Kind:
     duration: str = "30s"
     cancel_after_s: float | None = None  # at most
 
+    @property
+    def leaves_result(self) -> bool:
+        return self.slots == 1 and self.status == 0 and self.expected == ("succeeded",)
+
 
 KINDS = (
-    Kind("short", 52, (0.05, 0.6)),
-    Kind("long", 14, (2.0, 5.0)),
+    Kind("short", 40, (0.05, 0.6)),
+    Kind("long", 26, (1.0, 5.0)),
     Kind("array", 5, (0.1, 0.8), array=3),
     Kind("gang", 4, (0.2, 1.0), slots=2),
     Kind("fails", 6, (0.05, 0.5), expected=("failed",), status=3),
@@ -42,6 +45,12 @@ KINDS = (
     Kind("too long", 5, (8.0, 9.0), expected=("failed",), duration="1s"),
     Kind("cancelled", 10, (1.0, 3.0), expected=("cancelled", "withdrawn", "succeeded"), cancel_after_s=2.5),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    log: str
+    result: str
 
 
 @dataclass
@@ -90,7 +99,7 @@ class Customers:
                 "command": ["python3", "-I", "-S", "-c", PROGRAM, f"{self._dice.uniform(*kind.run_s):.2f}"]
                 + [str(kind.status)],
                 "env": {VARIABLE: self._pipe},
-                "outputs": ["result.txt"] if kind.slots == 1 and kind.status == 0 else [],
+                "outputs": ["result.txt"] if kind.leaves_result else [],
             },
             "requirement": {"cores": 0.15, "memory": "32MiB", "slots": kind.slots},
             "duration": kind.duration,
@@ -150,9 +159,18 @@ class Customers:
             await asyncio.sleep(0.2)
         return sorted(open_ids)
 
-    async def download(self, path: str) -> bytes | None:
-        answer = await self._try("GET", path, b"")
-        return answer.content if answer is not None and answer.is_success else None
+    async def delivered(self) -> dict[str, Delivered]:
+        """Log and result of every task of the orders that leave one, by lease id."""
+        found: dict[str, Delivered] = {}
+        for placed in self.orders:
+            for index in range(placed.kind.array if placed.kind.leaves_result and placed.order_id else 0):
+                lease_id = f"{placed.order_id}.{index}"
+                log = await self._download(f"/v1/orders/{placed.order_id}/logs?task={index}")
+                output = f"/v1/orders/{placed.order_id}/outputs/content?lease_id={lease_id}&path=result.txt"
+                found[lease_id] = Delivered(log, await self._download(output))
+        return found
 
-    def of_kind(self, names: Iterable[str]) -> list[Placed]:
-        return [placed for placed in self.orders if placed.kind.name in set(names)]
+    async def _download(self, path: str) -> str:
+        """Empty where there is nothing."""
+        answer = await self._try("GET", path, b"")
+        return answer.text if answer is not None and answer.is_success else ""

@@ -35,13 +35,13 @@ class FaultPlan:
     calm_s: float = 150.0  # after the last mishap everything has to end in this time
     hub_crash: float = 0.002  # probability at each crash point of a hub
     site_crash: float = 0.001
-    kill_hub: Every = Every(5, 12)
-    kill_agent: Every = Every(3, 7)
+    kill_hub: Every = Every(4, 10)
+    kill_agent: Every = Every(2, 5)
     kill_database: Every = Every(8, 16)
     kill_supervisor: Every = Every(4, 9)
-    cut_link: Every = Every(3, 9)
-    stop_hub: Every = Every(12, 25)
-    stop_agent: Every = Every(12, 25)
+    cut_link: Every = Every(2, 6)
+    stop_hub: Every = Every(8, 20)
+    stop_agent: Every = Every(8, 16)
 
     @property
     def replicas(self) -> int:

@@ -69,8 +69,9 @@ async def _live(network: FaultNetwork, witness: Witness, summary: Summary) -> No
         left = await customers.wait_all(plan.calm_s)
         summary.violations += [f"order {order_id} did not end and settle in time" for order_id in left]
         await _quiet(network)
+        delivered = await customers.delivered()
         await network.stop()  # the database stays, for the check
-        check.judge(network, customers, witness, summary)
+        check.judge(network, customers, delivered, witness, summary)
         _count(network, chaos, summary)
     finally:
         await customers.close()

@@ -196,7 +196,6 @@ class Agent:
     async def _welcomed(self) -> tuple[int, Welcome]:
         """The epoch before, and what the hub gives for it. Raises StaleMessage when it takes neither."""
         spoken, heard = self._recorder.marks.epoch_spoken, self._recorder.marks.epoch_heard
-        self._link.epoch = spoken
         hello = Hello(site_id=self._settings.site_id, previous_epoch=spoken, nonce=self._nonce, agent_version=VERSION)
         if heard != spoken:
             # The last one again: the doubtful poll may have reached the hub between the first two.
