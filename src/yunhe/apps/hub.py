@@ -26,11 +26,14 @@ from yunhe.hub.dispatch import evidence
 from yunhe.hub.dispatch import routes as dispatch_routes
 from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.dispatch.outbox_reader import OutboxReader
+from yunhe.hub.dispatch.polling import Gate, Polling
+from yunhe.hub.dispatch.polling import express as polling_express
 from yunhe.hub.dispatch.sync import SyncHandler
 from yunhe.hub.dispatch.watch import Watch
 from yunhe.hub.intake import routes as intake_routes
 from yunhe.hub.intake.pricing import Pricer
-from yunhe.hub.intake.submitting import Submitting, express
+from yunhe.hub.intake.submitting import Submitting
+from yunhe.hub.intake.submitting import express as submitting_express
 from yunhe.hub.ledger import routes as ledger_routes
 from yunhe.hub.matching.service import Matching
 from yunhe.hub.metering import service as metering
@@ -116,7 +119,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer) -> Handlers:
     disk = DiskGuard(platform.settings.data_dir, platform.settings.min_free_disk_bytes)
     blobs = Blobs(platform.settings.data_dir)
     who = Accounts(platform)
-    handler = SyncHandler(metering.accept)
+    gate, polling = Gate(platform), Polling(platform, hub.outbox_reader, SyncHandler(metering.accept))
     submitting = Submitting(platform, pricer, disk)
     app.include_router(intake_routes.router(submitting, who, shapes))
     app.include_router(orders_routes.router(platform, who))
@@ -126,9 +129,9 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer) -> Handlers:
     app.include_router(ledger_routes.router(platform, who))
     app.include_router(catalogue_routes.router(platform, who))
     app.include_router(accounts_routes.router(platform, who))
-    app.include_router(dispatch_routes.agent_router(platform, hub.outbox_reader, handler, blobs, disk))
+    app.include_router(dispatch_routes.agent_router(polling, gate, blobs, disk))
     _health(hub)
-    return express(submitting, who)
+    return {**submitting_express(submitting, who), **polling_express(polling, gate)}
 
 
 def _health(hub: Hub) -> None:

@@ -42,9 +42,11 @@ __all__ = [
     "reserve_many",
     "resume",
     "set_terms",
+    "states",
     "site",
     "supply",
     "touch",
+    "touch_many",
 ]
 
 SUPPLY_TOPIC = "supply"  # notified when more may fit than before
@@ -64,6 +66,11 @@ def site(conn: Connection, site_id: str) -> SiteRecord:
 def public_key(conn: Connection, site_id: str) -> str:
     """The site's Ed25519 key, base64url. Raises NotFound."""
     return site(conn, site_id).public_key
+
+
+def states(conn: Connection, site_ids: Sequence[str]) -> dict[str, SiteState]:
+    """By id; a site that is not known is absent."""
+    return store.states(conn, site_ids)
 
 
 def list_sites(conn: Connection) -> list[SiteRecord]:
@@ -296,6 +303,16 @@ def unheard_since(tx: Tx, contacts: Mapping[str, int | None]) -> set[str]:
     """The sites whose last contact is still the given one; they make no other until this transaction ends."""
     found = store.lock_contacts(tx.conn, sorted(contacts))
     return {site_id for site_id, contact_ms in found.items() if contact_ms == contacts[site_id]}
+
+
+def touch_many(tx: Tx, contacts: Mapping[str, tuple[bool, Sequence[PoolDigest]]]) -> bool:
+    """`touch` for many sites at once: (accepting, what others use) by site id."""
+    same = store.touch_sites(tx.conn, tx.now_ms, {site_id: accepting for site_id, (accepting, _) in contacts.items()})
+    changed = False
+    for site_id, (accepting, pools) in sorted(contacts.items()):
+        if not same or pools:
+            changed = touch(tx, site_id, tx.now_ms, accepting, pools) or changed
+    return changed
 
 
 # --- capacity -----------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from yunhe.core.demand import Precision
 from yunhe.core.supply import Pool, PoolKind, Rate, Site, SiteState
 from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.db import insert_ignore, metadata
 from yunhe.wire.link import BenchmarkResult, PoolDigest
 
@@ -136,6 +137,11 @@ def find_site(conn: Connection, site_id: str, *, lock: bool = False) -> SiteReco
     return None if row is None else _site(row)
 
 
+def states(conn: Connection, site_ids: Sequence[str]) -> dict[str, SiteState]:
+    query = select(site.c.id, site.c.state).where(site.c.id.in_(site_ids))
+    return {site_id: SiteState(state) for site_id, state in conn.execute(query)}
+
+
 def find_site_by_key(conn: Connection, public_key: str) -> SiteRecord | None:
     row = conn.execute(select(site).where(site.c.public_key == public_key)).one_or_none()
     return None if row is None else _site(row)
@@ -166,6 +172,12 @@ def touch_site(conn: Connection, site_id: str, now_ms: int, accepting: bool) -> 
         return False
     other = update(site).where(site.c.id == site_id).values(last_contact_ms=now_ms, accepting=accepting)
     return conn.execute(other).rowcount == 1
+
+
+def touch_sites(conn: Connection, now_ms: int, accepting: Mapping[str, bool]) -> bool:
+    """Note contacts of sites whose `accepting` is as stated; True when that was all of them."""
+    rows = [{"id": i, "accepting": value, "last_contact_ms": now_ms} for i, value in sorted(accepting.items())]
+    return bulk.update(conn, site, ("id", "accepting"), rows) == len(rows)
 
 
 def names_text(names: Sequence[str]) -> str:

@@ -1,38 +1,31 @@
 """The agent's side of the hub: hello, sync, logs, outputs, bundles; and the customer's view of logs and outputs."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, TypeVar
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from yunhe.core.errors import Conflict, NotFound, StaleMessage, Unauthenticated, Unavailable
+from yunhe.core.errors import NotFound, StaleMessage, Unavailable
 from yunhe.core.supply import SiteState
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.dispatch import outputs, sync
 from yunhe.hub.dispatch.blobs import Blobs
-from yunhe.hub.dispatch.outbox_reader import OutboxReader
-from yunhe.hub.dispatch.sync import Poll, SyncHandler
-from yunhe.hub.orders import outbox, views
+from yunhe.hub.dispatch.polling import SYNC, Gate, Polling, SignedRequest, same_site
+from yunhe.hub.orders import views
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.disk import DiskGuard
 from yunhe.wire.api import OutputList
-from yunhe.wire.invalid import from_validation_error
 from yunhe.wire.link import (
-    MAX_INSTRUCTIONS_PER_ANSWER,
     Hello,
-    Sync,
-    SyncAnswer,
     Welcome,
 )
-from yunhe.wire.signing import EPOCH_HEADER, SIGNATURE_HEADER, SITE_HEADER, load_public, signed_bytes, verify
 
 T = TypeVar("T")
 
@@ -51,58 +44,15 @@ class Size(BaseModel):
     size: int
 
 
-class SignedRequest:
-    """A request whose signature was verified against the site's registered key."""
-
-    def __init__(self, site_id: str, epoch: int, body: bytes, signed: bytes, signature: str) -> None:
-        self.site_id = site_id
-        self.epoch = epoch
-        self.body = body
-        self.signed = signed
-        self.signature = signature
-
-
-class Gate:
-    """Verifies signatures. Keys never change, so they are kept once they were read."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-        self._keys: dict[str, str] = {}
-
-    async def __call__(self, request: Request) -> SignedRequest:
-        site_id = request.headers.get(SITE_HEADER, "")
-        epoch_text = request.headers.get(EPOCH_HEADER, "")
-        signature = request.headers.get(SIGNATURE_HEADER, "")
-        if not site_id or not signature or not epoch_text.isascii() or not epoch_text.isdigit() or len(epoch_text) > 15:
-            raise Unauthenticated("a site's request must be signed", field=SIGNATURE_HEADER, hint="")
-        body = await request.body()
-        key = self._keys.get(site_id)
-        if key is None:
-            try:
-                key = await self._platform.read(lambda conn: catalogue.public_key(conn, site_id))
-            except NotFound:
-                raise Unauthenticated(f"site {site_id[:80]} is not known here", field=SITE_HEADER, hint="") from None
-            self._keys[site_id] = key
-        # As it came over the wire: what was signed is not what a decoded path looks like.
-        query = request.scope["query_string"].decode("latin-1")
-        target = request.scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
-        signed = signed_bytes(request.method, target, site_id, int(epoch_text), body)
-        verify(load_public(key), signed, signature)
-        return SignedRequest(site_id, int(epoch_text), body, signed, signature)
-
-
-def agent_router(
-    platform: Platform, reader: OutboxReader, handler: SyncHandler, blobs: Blobs, disk: DiskGuard
-) -> APIRouter:
+def agent_router(polling: Polling, gate: Gate, blobs: Blobs, disk: DiskGuard) -> APIRouter:
     api = APIRouter(tags=["agent"])
-    gate = Gate(platform)
     Signed = Annotated[SignedRequest, Depends(gate)]
-    settings = platform.settings
+    platform, settings = polling.platform, polling.platform.settings
 
     @api.post("/v1/agent/hello")
     async def hello(message: Hello, signed: Signed) -> Welcome:
         """A new agent epoch; the ones before may speak no more."""
-        _same_site(signed, message.site_id)
+        same_site(signed, message.site_id)
         site = await platform.read(lambda conn: catalogue.site(conn, message.site_id))
         if site.state is SiteState.PENDING:
             raise Unavailable(f"site {site.id} waits for the operator's approval", hint=f"yunhe site approve {site.id}")
@@ -117,27 +67,11 @@ def agent_router(
             hub_utc_ms=platform.clock.now_ms(),
         )
 
-    @api.post("/v1/agent/sync")
+    # It has an express way (`polling.express`).
+    @api.post(SYNC)
     async def poll(signed: Signed) -> Response:
         """One poll: reports in, instructions out; held while there is nothing to say."""
-        try:
-            message = Sync.model_validate_json(signed.body)
-        except ValidationError as error:
-            raise from_validation_error(error) from error
-        _same_site(signed, message.site_id)
-        if message.epoch != signed.epoch:
-            raise Conflict("the header's epoch is not the body's", field=EPOCH_HEADER)
-        item = Poll(message, signed.body, hashlib.sha256(signed.body).hexdigest(), signed.signed, signed.signature)
-        answer = await platform.write(handler.apply, item)
-        reader.supersede(message.site_id)  # not before this poll was found to be the newest
-        wait_ms = min(message.wait_ms, settings.poll_hold_ms)
-        if wait_ms and not answer.instructions and not message.reports:
-            if await reader.hold(message.site_id, message.applied_seq, wait_ms / 1000):
-                news = await platform.read(
-                    lambda conn: outbox.after(conn, message.site_id, message.applied_seq, MAX_INSTRUCTIONS_PER_ANSWER)
-                )
-                answer = answer.model_copy(update={"instructions": news})
-        return _json(answer)
+        return Response(await polling.poll(signed), media_type="application/json")
 
     @api.get("/v1/agent/bundles/{sha256}")
     async def bundle(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")], signed: Signed) -> Response:
@@ -253,17 +187,13 @@ def customer_router(platform: Platform, accounts: Accounts, blobs: Blobs) -> API
     return api
 
 
-def _same_site(signed: SignedRequest, site_id: str) -> None:
-    if signed.site_id != site_id:
-        raise Unauthenticated("the message speaks for another site than its signature", field="site_id", hint="")
-
-
 async def _check_lease(platform: Platform, signed: SignedRequest, lease_id: str, epoch: int) -> None:
     """A site may send only what belongs to its own leases, and only in its current epoch."""
 
     def read(conn: sa.Connection) -> bool:
         sync.check_epoch(conn, signed.site_id, signed.epoch)
-        return bool(views.epochs_at_site(conn, signed.site_id, [(lease_id, epoch)]))
+        place = views.placements(conn, [lease_id]).get((lease_id, epoch))
+        return place is not None and place.site_id == signed.site_id
 
     if not await platform.read(read):
         raise NotFound(f"site {signed.site_id} holds no lease {lease_id} epoch {epoch}")
@@ -271,8 +201,3 @@ async def _check_lease(platform: Platform, signed: SignedRequest, lease_id: str,
 
 async def _in_thread(platform: Platform, fn: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(platform.readers, fn)
-
-
-def _json(answer: SyncAnswer) -> Response:
-    # Not through FastAPI's response model: the answer is valid already, and polls are the hub's commonest request.
-    return Response(answer.model_dump_json(), media_type="application/json")

@@ -7,8 +7,8 @@
 5. note the contact; forget instructions that the site holds
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +21,8 @@ from yunhe.hub.dispatch import store
 from yunhe.hub.orders import events, outbox, views
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.events import LeaseEvent
+from yunhe.hub.orders.model import Placement
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.link import (
@@ -32,12 +34,11 @@ from yunhe.wire.link import (
     LeaseStarted,
     Report,
     Sync,
-    SyncAnswer,
     UsageReport,
 )
 
-# Metering stands beside dispatch, so the composition root hands it in: (tx, site id, [(record, evidence)]).
-UsageSink = Callable[[Tx, str, Sequence[tuple[UsageReport, str]]], None]
+# Metering stands beside dispatch, so the composition root hands it in: (tx, [(site id, record, evidence)], placements).
+UsageSink = Callable[[Tx, Sequence[tuple[str, UsageReport, str]], Mapping[tuple[str, int], Placement]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,80 +83,144 @@ def greet(tx: Tx, greetings: Sequence[Hello]) -> list[tuple[int, int] | YunheErr
     return answers
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a poll is answered: `texts` are the instructions as JSON."""
+
+    epoch: int
+    poll_no: int
+    report_seq: int
+    texts: tuple[str, ...] = ()
+
+    def with_texts(self, texts: tuple[str, ...]) -> "Answered":
+        return replace(self, texts=texts)
+
+    def to_json(self) -> bytes:
+        """A `wire.link.SyncAnswer`. Instructions were valid when they were stored, so they are not read again."""
+        head = f'{{"epoch":{self.epoch},"poll_no":{self.poll_no},"report_seq":{self.report_seq},"want_snapshot":false'
+        return f'{head},"instructions":[{",".join(self.texts)}]}}'.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A poll that is fresh: the reports that continue its site's sequence."""
+
+    poll: Poll
+    link: sa.Row[Any]
+    fresh: list[Report]
+
+
 class SyncHandler:
     def __init__(self, usage_sink: UsageSink) -> None:
         self._usage_sink = usage_sink
 
-    def apply(self, tx: Tx, polls: Sequence[Poll]) -> list[SyncAnswer | YunheError]:
-        """Writer handler. Sites in sorted order, so that two replicas lock in the same order."""
-        answers: dict[int, SyncAnswer | YunheError] = {}
-        for index in sorted(range(len(polls)), key=lambda i: polls[i].sync.site_id):
-            try:
-                answers[index] = self._apply(tx, polls[index])
-            except (StaleMessage, Conflict) as refusal:  # raised before anything was written for this poll
-                answers[index] = refusal
+    def apply(self, tx: Tx, polls: Sequence[Poll]) -> list[Answered | YunheError]:
+        """Writer handler. All sites at once; a site's second poll of a group comes after its first."""
+        answers: dict[int, Answered | YunheError] = {}
+        left = list(range(len(polls)))
+        while left:
+            turn: dict[str, int] = {}
+            for index in left:
+                turn.setdefault(polls[index].sync.site_id, index)
+            self._apply(tx, {index: polls[index] for _, index in sorted(turn.items())}, answers)
+            left = [index for index in left if index not in answers]
         return [answers[index] for index in range(len(polls))]
 
-    def _apply(self, tx: Tx, poll: Poll) -> SyncAnswer:
-        sync = poll.sync
-        link = _lock_link(tx, sync.site_id)
-        repeat = _check_fresh(link, poll)
-        site = catalogue.site(tx.conn, sync.site_id)
-        if site.state is SiteState.LEFT:
-            raise StaleMessage(f"site {sync.site_id} has left the network", hint="join anew")
-        report_seq = link.report_seq
-        if not repeat:
-            fresh = _continuing(sync.reports, link.report_seq)
-            report_seq += len(fresh)
-            self._effects(tx, poll, fresh)
-            if sync.leases is not None:
-                _compare_snapshot(tx, sync)
-            self._note(tx, poll, report_seq)
-            if catalogue.touch(tx, sync.site_id, tx.now_ms, sync.accepting, sync.pools):
-                tx.notify(ROUND)
-            events.site_back(tx, sync.site_id)
-        return SyncAnswer(
-            epoch=sync.epoch,
-            poll_no=sync.poll_no,
-            report_seq=report_seq,
-            instructions=outbox.after(tx.conn, sync.site_id, sync.applied_seq, MAX_INSTRUCTIONS_PER_ANSWER),
+    def _apply(self, tx: Tx, polls: dict[int, Poll], answers: dict[int, Answered | YunheError]) -> None:
+        """Polls of different sites, sorted by site, so that two replicas lock in the same order."""
+        ids = [poll.sync.site_id for poll in polls.values()]
+        links, sites = _lock_links(tx, ids), catalogue.states(tx.conn, ids)
+        answered: dict[int, int] = {}
+        taken: list[_Taken] = []
+        for index, poll in polls.items():
+            link = links[poll.sync.site_id]
+            try:
+                repeat = _check_fresh(link, poll)
+                if sites[poll.sync.site_id] is SiteState.LEFT:
+                    raise StaleMessage(f"site {poll.sync.site_id} has left the network", hint="join anew")
+            except (StaleMessage, Conflict) as refusal:  # nothing was written for this poll yet
+                answers[index] = refusal
+                continue
+            fresh = [] if repeat else _continuing(poll.sync.reports, link.report_seq)
+            answered[index] = link.report_seq + len(fresh)
+            if not repeat:
+                taken.append(_Taken(poll, link, fresh))
+        self._effects(tx, taken)
+        _note(tx, taken)
+        texts = outbox.texts_after(
+            tx.conn,
+            {polls[index].sync.site_id: polls[index].sync.applied_seq for index in answered},
+            MAX_INSTRUCTIONS_PER_ANSWER,
         )
+        for index, report_seq in answered.items():
+            sync = polls[index].sync
+            answers[index] = Answered(sync.epoch, sync.poll_no, report_seq, texts.get(sync.site_id, ()))
 
-    def _effects(self, tx: Tx, poll: Poll, reports: Sequence[Report]) -> None:
-        sync = poll.sync
-        usage = [report for report in reports if isinstance(report, UsageReport)]
-        if usage:
-            _keep_evidence(tx, poll)
+    def _effects(self, tx: Tx, taken: Sequence[_Taken]) -> None:
+        reports = [(item.poll.sync, report) for item in taken for report in item.fresh]
+        if reports:
+            about = [report for _, report in reports if not isinstance(report, Certificate)]
+            placed = views.placements(tx.conn, (report.lease_id for report in about))
+            _keep_evidence(tx, taken)
             # Before the ends: an attempt's usage is complete when settlement is told of its end.
-            self._usage_sink(tx, sync.site_id, [(report, f"{sync.epoch}/{sync.poll_no}") for report in usage])
-        for report in reports:
-            if isinstance(report, Certificate):
-                catalogue.certify(tx, sync.site_id, report)
-                _end_turn(tx, sync.site_id)
-        own = views.epochs_at_site(tx.conn, sync.site_id, [_key(r) for r in reports if _is_lease(r)])
-        events.apply(tx, [_event(r) for r in reports if _is_lease(r) and _key(r) in own])
+            usage = [
+                (sync.site_id, report, f"{sync.epoch}/{sync.poll_no}")
+                for sync, report in reports
+                if isinstance(report, UsageReport)
+            ]
+            self._usage_sink(tx, usage, placed)
+            for sync, report in reports:
+                if isinstance(report, Certificate):
+                    catalogue.certify(tx, sync.site_id, report)
+                    _end_turn(tx, sync.site_id)
+            events.apply(tx, [event for sync, report in reports for event in _events(sync.site_id, report, placed)])
+        for item in taken:
+            if item.poll.sync.leases is not None:
+                _compare_snapshot(tx, item.poll.sync)
 
-    def _note(self, tx: Tx, poll: Poll, report_seq: int) -> None:
-        sync = poll.sync
-        tx.conn.execute(
-            sa.update(store.site_link)
-            .where(store.site_link.c.site_id == sync.site_id)
-            .values(
-                epoch_used=sync.epoch,
-                poll_no=sync.poll_no,
-                poll_sha=poll.body_sha,
-                report_seq=report_seq,
-                applied_seq=sync.applied_seq,
-            )
-        )
-        outbox.prune(tx, {sync.site_id: sync.applied_seq})
+
+def _note(tx: Tx, taken: Sequence[_Taken]) -> None:
+    """Where the links stand now, that the sites were here, and that what they hold can be forgotten."""
+    rows = [
+        {
+            "site_id": item.poll.sync.site_id,
+            "epoch_used": item.poll.sync.epoch,
+            "poll_no": item.poll.sync.poll_no,
+            "poll_sha": item.poll.body_sha,
+            "report_seq": item.link.report_seq + len(item.fresh),
+            "applied_seq": item.poll.sync.applied_seq,
+        }
+        for item in taken
+    ]
+    bulk.update(tx.conn, store.site_link, ("site_id",), rows)
+    syncs = [item.poll.sync for item in taken]
+    moved = {i.poll.sync.site_id: i.poll.sync.applied_seq for i in taken if _holds_more(i)}
+    outbox.prune(tx, moved)
+    if syncs:
+        if catalogue.touch_many(tx, {sync.site_id: (sync.accepting, sync.pools) for sync in syncs}):
+            tx.notify(ROUND)
+        events.site_back(tx, [sync.site_id for sync in syncs])
+
+
+def _holds_more(item: _Taken) -> bool:
+    """Also with a new epoch: nobody knows what an older one has left."""
+    return bool(item.poll.sync.applied_seq != item.link.applied_seq or item.poll.sync.epoch != item.link.epoch_used)
+
+
+def _lock_links(tx: Tx, site_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    """Links in sorted order, locked; those that are missing are made."""
+    link = store.site_link
+    statement = sa.select(link).where(link.c.site_id.in_(sorted(site_ids))).order_by(link.c.site_id).with_for_update()
+    rows = {row.site_id: row for row in tx.conn.execute(statement)}
+    missing = sorted(set(site_ids) - rows.keys())
+    if missing:
+        bulk.insert(tx.conn, link, [{"site_id": site_id} for site_id in missing], ignore=True)
+        rows = {row.site_id: row for row in tx.conn.execute(statement)}
+    return rows
 
 
 def _lock_link(tx: Tx, site_id: str) -> sa.Row[Any]:
-    insert_ignore(store.site_link).execute(tx.conn, [{"site_id": site_id}])
-    return tx.conn.execute(
-        sa.select(store.site_link).where(store.site_link.c.site_id == site_id).with_for_update()
-    ).one()
+    return _lock_links(tx, [site_id])[site_id]
 
 
 def check_epoch(conn: sa.Connection, site_id: str, epoch: int) -> None:
@@ -188,33 +253,35 @@ def _continuing(reports: Sequence[Report], stored_seq: int) -> list[Report]:
     return fresh
 
 
-def _is_lease(report: Report) -> bool:
-    return isinstance(report, LeaseStarted | LeaseEnded)
-
-
-def _key(report: Report) -> tuple[str, int]:
-    assert isinstance(report, LeaseStarted | LeaseEnded)
-    return report.lease_id, report.epoch
-
-
-def _event(report: Report) -> LeaseEvent:
+def _events(site_id: str, report: Report, placed: Mapping[tuple[str, int], Placement]) -> list[LeaseEvent]:
+    """None for a lease that this site was not given."""
+    if not isinstance(report, LeaseStarted | LeaseEnded):
+        return []
+    place = placed.get((report.lease_id, report.epoch))
+    if place is None or place.site_id != site_id:
+        return []
     if isinstance(report, LeaseStarted):
-        return LeaseEvent(report.lease_id, Started(report.epoch))
-    assert isinstance(report, LeaseEnded)
-    return LeaseEvent(report.lease_id, Ended(report.epoch, report.reason, report.exit_code), report.detail)
+        return [LeaseEvent(report.lease_id, Started(report.epoch))]
+    return [LeaseEvent(report.lease_id, Ended(report.epoch, report.reason, report.exit_code), report.detail)]
 
 
-def _keep_evidence(tx: Tx, poll: Poll) -> None:
-    row = {
-        "site_id": poll.sync.site_id,
-        "epoch": poll.sync.epoch,
-        "poll_no": poll.sync.poll_no,
-        "signed": poll.signed,
-        "body": poll.body,
-        "signature": poll.signature,
-        "at_ms": tx.now_ms,
-    }
-    insert_ignore(store.evidence).execute(tx.conn, [row])
+def _keep_evidence(tx: Tx, taken: Sequence[_Taken]) -> None:
+    """The signed words of every poll that brought usage."""
+    rows = [
+        {
+            "site_id": item.poll.sync.site_id,
+            "epoch": item.poll.sync.epoch,
+            "poll_no": item.poll.sync.poll_no,
+            "signed": item.poll.signed,
+            "body": item.poll.body,
+            "signature": item.poll.signature,
+            "at_ms": tx.now_ms,
+        }
+        for item in taken
+        if any(isinstance(report, UsageReport) for report in item.fresh)
+    ]
+    if rows:
+        insert_ignore(store.evidence).execute(tx.conn, rows)
 
 
 def _compare_snapshot(tx: Tx, sync: Sync) -> None:

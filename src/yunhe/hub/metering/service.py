@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from yunhe.core.lifecycle import SITE_FAULTS, EndReason
 from yunhe.core.usage import Interval, Prefix, Totals
 from yunhe.hub.metering import store
 from yunhe.hub.orders import views
-from yunhe.hub.orders.model import SETTLEMENT, attempt_key
+from yunhe.hub.orders.model import SETTLEMENT, Placement, attempt_key
 from yunhe.hub.orders.tasks import chunks
 from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.db import insert_ignore
@@ -27,22 +27,27 @@ log = logging.getLogger(__name__)
 Key = tuple[str, int]
 
 
-def accept(tx: Tx, site_id: str, records: Sequence[tuple[UsageReport, str]]) -> None:
-    """Store what is new and sound; each record comes with its evidence, the name of the signed batch.
+def accept(tx: Tx, records: Sequence[tuple[str, UsageReport, str]], placed: Mapping[Key, Placement]) -> None:
+    """Store what is new and sound of (site id, record, evidence: the name of the signed batch).
 
-    Only for leases that this site was given; others are counted as refused."""
+    `placed` tells where the records' leases were placed: what a site says of others' is counted as refused.
+    """
     if not records:
         return
-    own = views.epochs_at_site(tx.conn, site_id, [(report.lease_id, report.epoch) for report, _ in records])
+    own = {
+        (report.lease_id, report.epoch)
+        for site_id, report, _ in records
+        if (place := placed.get((report.lease_id, report.epoch))) is not None and place.site_id == site_id
+    }
     # Only what stands beside the new records: a long job's hundred thousand others need not be read again.
-    beside = {n for report, _ in records for n in (report.n - 1, report.n)}
+    beside = {n for _, report, _ in records for n in (report.n - 1, report.n)}
     stored = _stored(tx.conn, {lease_id for lease_id, _ in own}, beside)
     counts: dict[str, int] = defaultdict(int)
     rows: list[dict[str, object]] = []
     touched: set[Key] = set()
-    for report, evidence in records:
+    for site_id, report, evidence in records:
         key = (report.lease_id, report.epoch)
-        if key not in own:
+        if key not in own or placed[key].site_id != site_id:
             counts["foreign"] += 1
             continue
         known = stored[key]
@@ -58,13 +63,8 @@ def accept(tx: Tx, site_id: str, records: Sequence[tuple[UsageReport, str]]) -> 
             touched.add(key)
     bulk.insert(tx.conn, store.usage, rows)
     _count(tx, {name: n for name, n in counts.items() if name != "accepted"})
-    _leave_late(tx, touched)
-
-
-def _leave_late(tx: Tx, touched: set[Key]) -> None:
-    """Usage of an epoch that has ended already at the hub (fenced, lost): settlement looks at it again."""
-    leases = views.leases(tx.conn, sorted(touched))
-    late = [key for key, lease in leases.items() if lease.end_reason is not None]
+    # Usage of an epoch that has ended already at the hub (fenced, lost): settlement looks at it again.
+    late = [key for key in touched if placed[key].end_reason is not None]
     if late:
         work.put(tx, SETTLEMENT, [attempt_key(lease_id, epoch) for lease_id, epoch in sorted(late)], tx.now_ms)
 

@@ -220,8 +220,8 @@ def site_silent(tx: Tx, site_ids: Iterable[str]) -> None:
     apply(tx, [LeaseEvent(lease_id, SiteSilent()) for lease_id in leases])
 
 
-def site_back(tx: Tx, site_id: str) -> None:
-    leases = _leases(tx, store.task.c.site_id == site_id, [TaskState.UNKNOWN])
+def site_back(tx: Tx, site_ids: Iterable[str]) -> None:
+    leases = _leases(tx, store.task.c.site_id.in_(sorted(site_ids)), [TaskState.UNKNOWN])
     apply(tx, [LeaseEvent(lease_id, SiteBack()) for lease_id in leases])
 
 

@@ -79,6 +79,14 @@ class Lease:
     end_reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one lease epoch was placed, and how it ended (None: not yet)."""
+
+    site_id: str
+    end_reason: str | None
+
+
 def attempt_key(lease_id: str, epoch: int) -> str:
     """Key of the settlement room's work row about an ended attempt."""
     return f"{lease_id}:{epoch}"

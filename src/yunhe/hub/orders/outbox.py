@@ -51,6 +51,18 @@ def after(conn: sa.Connection, site_id: str, seq: int, limit: int | None) -> tup
     return tuple(_instruction.validate_json(row.body) for row in rows)
 
 
+def texts_after(conn: sa.Connection, applied: Mapping[str, int], limit: int) -> dict[str, tuple[str, ...]]:
+    """For each site and the last number that it holds: its later instructions as JSON, in order, at most `limit`."""
+    newest = heads(conn, list(applied))
+    instruction = store.instruction.c
+    found: dict[str, tuple[str, ...]] = {}
+    for site_id, seq in applied.items():
+        if newest.get(site_id, 0) > seq:
+            later = sa.select(instruction.body).where(instruction.site_id == site_id, instruction.seq > seq)
+            found[site_id] = tuple(conn.scalars(later.order_by(instruction.seq).limit(limit)))
+    return found
+
+
 def heads(conn: sa.Connection, site_ids: Sequence[str]) -> dict[str, int]:
     """The number of the last instruction of each site; a site without any is absent."""
     head = store.outbox_head

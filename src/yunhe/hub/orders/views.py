@@ -1,7 +1,7 @@
 """Orders as the public API shows them."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from yunhe.core.errors import InvalidInput, NotFound, Refused
 from yunhe.core.lifecycle import ORDER_ENDED, PLACED, OrderState, TaskState
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.orders import store
-from yunhe.hub.orders.model import Lease, LeaseTerms, OrderKey
+from yunhe.hub.orders.model import Lease, LeaseTerms, OrderKey, Placement
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.tasks import chunks
 from yunhe.wire.api import FactView, OrderDetail, OrderPage, OrderSpec, OrderView, TaskView
@@ -216,18 +216,16 @@ def task_over(conn: sa.Connection, lease_id: str) -> bool:
     return state not in (TaskState.PENDING, TaskState.LEASED, TaskState.RUNNING, TaskState.UNKNOWN)
 
 
-def epochs_at_site(conn: sa.Connection, site_id: str, pairs: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Which of the (lease id, epoch) pairs were given to this site: a site may speak of no other's leases."""
-    wanted = set(pairs)
-    found: set[tuple[str, int]] = set()
-    for ids in chunks(sorted({lease_id for lease_id, _ in wanted})):
+def placements(conn: sa.Connection, lease_ids: Iterable[str]) -> dict[tuple[str, int], Placement]:
+    """Every epoch of the leases. A site may speak only of those that it was given."""
+    lease = store.lease.c
+    found: dict[tuple[str, int], Placement] = {}
+    for ids in chunks(sorted(set(lease_ids))):
         rows = conn.execute(
-            sa.select(store.lease.c.lease_id, store.lease.c.epoch).where(
-                store.lease.c.site_id == site_id, store.lease.c.lease_id.in_(ids)
-            )
+            sa.select(lease.lease_id, lease.epoch, lease.site_id, lease.end_reason).where(lease.lease_id.in_(ids))
         )
-        found.update((r.lease_id, r.epoch) for r in rows)
-    return found & wanted
+        found.update(((lease_id, epoch), Placement(site_id, reason)) for lease_id, epoch, site_id, reason in rows)
+    return found
 
 
 def placed_at_site(conn: sa.Connection, site_id: str) -> set[tuple[str, int]]:
