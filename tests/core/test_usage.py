@@ -82,6 +82,7 @@ KNOWN = Prefix(FIRST)
         (Interval(1, 1_001, 2_000, Totals(2_000, 900, 50)), "leaves a hole"),
         (Interval(1, 1_000, 1_000, Totals(1_000, 900, 50)), "not after its start"),
         (Interval(1, 1_000, 2_000, Totals(2_000, -1, 50)), "negative"),
+        (Interval(1, 1_000, 2_000, Totals(2_001, 900, 50)), "2001 ms of wall time"),
         (Interval(0, 0, 1_000, Totals(1_000, 901, 50)), "reported before with other values"),
     ],
 )

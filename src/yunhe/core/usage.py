@@ -116,6 +116,8 @@ def _flaw(record: Interval) -> str | None:
         return f"record {record.n} has a negative value"
     if record.to_ms < record.from_ms or (record.to_ms == record.from_ms and not record.final):
         return f"record {record.n} ends at {record.to_ms} ms, not after its start at {record.from_ms} ms"
+    if totals.wall_ms > record.to_ms:
+        return f"record {record.n} tells {totals.wall_ms} ms of wall time, {record.to_ms} ms after the start"
     return None
 
 
