@@ -29,7 +29,7 @@ from yunhe.core.supply import Pool, Rate
 
 def sized(pool: Pool, **asked: Any) -> dict[str, int]:
     found = sizes((a_shape(**asked),), columns(a_supply(a_site(), pool)), POLICY, NOW)
-    return {name: int(getattr(found, name)[0, 0]) for name in Sizes.__slots__}
+    return {name: int(getattr(found, name)[0, 0]) for name in Sizes._fields}
 
 
 def test_trusted_rate_is_measured_then_derated_nominal_then_unknown() -> None:

@@ -280,8 +280,8 @@ def _describe(reason: EndReason, exit_code: int | None) -> str:
 
 
 class OrderState(StrEnum):
-    OPEN = "open"  # nothing placed yet
-    RUNNING = "running"  # at least one task placed, not all ended
+    OPEN = "open"  # every task waits for a place, the first time or again
+    RUNNING = "running"  # a task is placed or has ended, and not all have ended
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -297,14 +297,9 @@ def order_state(counts: dict[TaskState, int]) -> OrderState:
     if alive:
         touched = any(n for state, n in counts.items() if n and state is not TaskState.PENDING)
         return OrderState.RUNNING if touched else OrderState.OPEN
-    for state, result in (
-        (TaskState.FAILED, OrderState.FAILED),
-        (TaskState.CANCELLED, OrderState.CANCELLED),
-        (TaskState.SUCCEEDED, OrderState.SUCCEEDED),
-    ):
-        if counts.get(state):
-            # Withdrawn tasks beside finished ones: the order was cancelled midway.
-            if result is OrderState.SUCCEEDED and counts.get(TaskState.WITHDRAWN):
-                return OrderState.CANCELLED
-            return result
-    return OrderState.WITHDRAWN
+    if counts.get(TaskState.FAILED):
+        return OrderState.FAILED
+    # Withdrawn tasks beside finished ones: the order was cancelled midway.
+    if counts.get(TaskState.CANCELLED) or (counts.get(TaskState.SUCCEEDED) and counts.get(TaskState.WITHDRAWN)):
+        return OrderState.CANCELLED
+    return OrderState.SUCCEEDED if counts.get(TaskState.SUCCEEDED) else OrderState.WITHDRAWN

@@ -2,7 +2,7 @@
 
 from math import asin, ceil, cos, radians, sin, sqrt
 
-from yunhe.core.demand import LatencyBound, LatencyKind
+from yunhe.core.demand import LatencyKind
 from yunhe.core.supply import Site, Supply
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius R1 (IUGG)
@@ -45,9 +45,3 @@ def site_one_way_us(supply: Supply, site: Site, place: str, route_factor_percent
     if at is None:
         return None
     return one_way_us(site.lat, site.lon, at[0], at[1], route_factor_percent)
-
-
-def site_bound_us(supply: Supply, site: Site, bound: LatencyBound, route_factor_percent: int) -> int | None:
-    """What `bound` is compared with, in its own kind (microseconds); None when the place is unknown."""
-    one_way = site_one_way_us(supply, site, bound.place, route_factor_percent)
-    return None if one_way is None else in_kind(one_way, bound.kind)

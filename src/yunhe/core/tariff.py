@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from yunhe.core import energy
 from yunhe.core.rounding import ceil_div
 
-_MILLI_MS_PER_UNIT_HOUR = 1_000 * 3_600_000
+MILLI_MS_PER_UNIT_HOUR = 1_000 * 3_600_000
 _MWH_PER_KWH = 1_000_000
-_BYTES_PER_GIB = 1 << 30
+BYTES_PER_GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ def price(
     Each part is rounded up to a whole micro-CNY.  `line` is 0: no circuit is booked with a task yet.
     """
     return Price(
-        compute=ceil_div(price_microcny_per_unit_hour * milli * wall_ms, _MILLI_MS_PER_UNIT_HOUR),
+        compute=ceil_div(price_microcny_per_unit_hour * milli * wall_ms, MILLI_MS_PER_UNIT_HOUR),
         energy=ceil_div(energy_mwh * power_price_microcny_per_kwh, _MWH_PER_KWH),
-        transfer=ceil_div(data_bytes * transfer_microcny_per_gib, _BYTES_PER_GIB),
+        transfer=ceil_div(data_bytes * transfer_microcny_per_gib, BYTES_PER_GIB),
         line=0,
     )
 
@@ -89,10 +89,11 @@ def capped(full: Price, limit: int) -> Price:
     Filled in this order, so that costs to third parties are covered before the site's own: transfer, line, energy,
     compute.  Compute is what gives way first.
     """
-    transfer = min(full.transfer, max(limit, 0))
-    line = min(full.line, max(limit, 0) - transfer)
-    energy = min(full.energy, max(limit, 0) - transfer - line)
-    compute = min(full.compute, max(limit, 0) - transfer - line - energy)
+    left = max(limit, 0)
+    transfer = min(full.transfer, left)
+    line = min(full.line, left - transfer)
+    energy = min(full.energy, left - transfer - line)
+    compute = min(full.compute, left - transfer - line - energy)
     return Price(compute=compute, energy=energy, transfer=transfer, line=line)
 
 

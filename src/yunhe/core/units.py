@@ -346,11 +346,6 @@ def format_latency(us: int, digits: int | None = None) -> str:
     return _largest(us, {"us": 1, "ms": 1_000}, digits)
 
 
-def format_bound(bound: LatencyBound) -> str:
-    kind = "" if bound.kind is LatencyKind.RTT else ":one-way"
-    return f"{format_latency(bound.limit_us)}:{bound.place}{kind}"
-
-
 def format_money(microcny: int) -> str:
     """`3500000` -> `3.50CNY`; at least two decimals, exact, negative with a leading minus."""
     sign, whole = ("-" if microcny < 0 else ""), abs(microcny)

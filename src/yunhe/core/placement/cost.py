@@ -10,11 +10,7 @@ from yunhe.core.placement.columns import Columns, Floats
 from yunhe.core.placement.sizing import Sizes
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Pool, Site
-from yunhe.core.tariff import Price, price
-
-_MILLI_MS_PER_HOUR = 1_000 * 3_600_000
-_GIB = 2**30
-
+from yunhe.core.tariff import BYTES_PER_GIB, MILLI_MS_PER_UNIT_HOUR, Price, price
 
 # Relative error that floats are allowed: far more than a dozen operations make, far less than a budget means.
 _TOLERANCE = 1e-9
@@ -42,8 +38,8 @@ def costs(shapes: tuple[Shape, ...], columns: Columns, sizes: Sizes, policy: Pol
     data = np.array([[data_bytes(shape)] for shape in shapes], dtype=np.float64)
     kw_per_unit = columns.watts * columns.pue / 1000
     per_unit_hour = columns.price + kw_per_unit * columns.power_price
-    transfer = data * policy.transfer_microcny_per_gib / _GIB
-    unit_hours_per_ms = sizes.milli / _MILLI_MS_PER_HOUR
+    transfer = data * policy.transfer_microcny_per_gib / BYTES_PER_GIB
+    unit_hours_per_ms = sizes.milli / MILLI_MS_PER_UNIT_HOUR
     run_hours = unit_hours_per_ms * sizes.run_ms
     hold = unit_hours_per_ms * limit * per_unit_hour + transfer
     # Three parts are rounded up, and the energy to whole mWh before it is priced.

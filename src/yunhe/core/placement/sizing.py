@@ -4,7 +4,6 @@ Whatever multiplies rates, times and amounts is done in Python integers: 10^21 F
 a float would round a card away.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +20,7 @@ _MS = 1000
 _NO_RATE = 10**18  # stands where `known` is False; large, so that what is divided by it stays small
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(NamedTuple):
     """One row per shape, one column per pool. `milli` and `memory` are of the whole task (all its slots)."""
 
     slots: Ints
@@ -35,27 +33,7 @@ class Sizes:
     known: Bools  # False: the pool has no trusted rate at the precision asked for
 
     def rows(self, rows: list[int]) -> "Sizes":
-        return Sizes(
-            self.slots[rows],
-            self.slot_milli[rows],
-            self.milli[rows],
-            self.slot_memory[rows],
-            self.memory[rows],
-            self.run_ms[rows],
-            self.transfer_ms[rows],
-            self.known[rows],
-        )
-
-
-class _Row(NamedTuple):
-    slots: Ints
-    slot_milli: Ints
-    milli: Ints
-    slot_memory: Ints
-    memory: Ints
-    run_ms: Ints
-    transfer_ms: Ints
-    known: Bools
+        return Sizes._make(column[rows] for column in self)
 
 
 class _Units(NamedTuple):
@@ -109,7 +87,7 @@ def sizes(shapes: tuple[Shape, ...], columns: Columns, policy: Policy, now_ms: i
     """
     sizer = _Sizer(columns, policy, now_ms)
     numbers: dict[tuple[object, ...], int] = {}
-    rows: list[_Row] = []
+    rows: list[Sizes] = []
     index: list[int] = []
     for shape in shapes:
         key = _key(shape)
@@ -148,7 +126,8 @@ class _Sizer:
         self._everywhere = np.ones(len(columns), dtype=bool)
         self._nothing = np.zeros(len(columns), dtype=np.int64)
 
-    def row(self, shape: Shape) -> _Row:
+    def row(self, shape: Shape) -> Sizes:
+        """One row, without the dimension of shapes."""
         need, terms = shape.requirement, shape.terms
         transfer = self._transfer_ms(need)
         units = self._units(need, terms, transfer)
@@ -165,7 +144,7 @@ class _Sizer:
             memory = np.minimum(milli, capacity) * share
         run = self._column(terms.run_limit_ms) if units.run_ms is None else units.run_ms
         known = self._everywhere if units.known is None else units.known
-        return _Row(units.slots, units.slot_milli, milli, slot_memory, memory, run, transfer, known)
+        return Sizes(units.slots, units.slot_milli, milli, slot_memory, memory, run, transfer, known)
 
     def _units(self, need: Requirement, terms: Terms, transfer: Ints) -> _Units:
         if need.compute is not None:
