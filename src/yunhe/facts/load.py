@@ -1,4 +1,4 @@
-"""The shipped tables as frozen rows. Every row keeps `source` and `confidence`; `assumed` names its weak figures.
+"""The shipped tables as frozen rows. Every row keeps `source` and `confidence`.
 
 Confidence is the table's own word (`high`, `medium`, `low`, `assumed`, or a mixture).  A figure counts as assumed
 when its confidence says `low` or `assumed`: it is there to compute with, and shown as what it is.
@@ -90,7 +90,6 @@ class CarbonFactor:
     mg_per_kwh_2021: int
     source: str
     confidence: str
-    assumed: tuple[str, ...]
 
     @property
     def g_per_kwh(self) -> int:
@@ -111,26 +110,6 @@ class Hub:
     pue_max_milli: int
     source: str
     confidence: str
-    assumed: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tariff:
-    """A published power price or time-of-use rule; hours and multipliers stay as published text."""
-
-    region: str
-    kind: str
-    valid_from: str
-    valid_to: str
-    peak_hours: str
-    valley_hours: str
-    peak_mult: str
-    valley_mult: str
-    flat_price_microcny_per_kwh: int | None
-    source: str
-    confidence: str
-    assumed: tuple[str, ...]
-    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +124,6 @@ class Place:
     lon: float
     source: str
     confidence: str
-    assumed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +168,31 @@ _RATE_COLUMNS = {
     "int8_tops": Precision.INT8,
 }
 _CHIP_FIGURES = (*_RATE_COLUMNS, "mem_gb", "mem_bw_gb_s", "tdp_w")
+# Columns that are weak where the confidence of their row is; chips and clusters say it figure by figure.
+_FIGURES = {
+    "carbon_factors": ("kgco2_per_kwh_2022",),
+    "hubs": ("pue_requirement_max",),
+    "tariffs": ("flat_price_cny_per_kwh",),
+    "places": ("lat", "lon"),
+    "glossary": ("definition",),
+    "defaults": ("value",),
+}
+
+
+def _assumed(table: str, row: Row) -> tuple[str, ...]:
+    """The columns of a row whose figures have no reliable public source."""
+    match table:
+        case "chips":
+            weak = _CHIP_FIGURES if _weak(row["confidence"]) else ()
+            return tuple(sorted({*_split(row["assumed_fields"]), *(name for name in weak if row[name])}))
+        case "clusters":
+            pue = ("pue_max",) if _weak(row["pue_confidence"]) else ()
+            price = ("power_price_cny_per_kwh",) if _weak(row["price_confidence"]) else ()
+            return pue + price
+    return _FIGURES[table] if _weak(row["confidence"]) else ()
 
 
 def _chip(row: Row) -> Chip:
-    weak = set(_split(row["assumed_fields"]))
-    if _weak(row["confidence"]):
-        weak |= {name for name in _CHIP_FIGURES if row[name]}
     rates = ((precision, _scaled(row[column], 10**12)) for column, precision in _RATE_COLUMNS.items())
     return Chip(
         id=row["chip_id"],
@@ -212,7 +209,7 @@ def _chip(row: Row) -> Chip:
         basis=row["basis"],
         source=row["source"],
         confidence=row["confidence"],
-        assumed=tuple(sorted(weak)),
+        assumed=_assumed("chips", row),
         note=row["note"],
     )
 
@@ -228,11 +225,7 @@ def _example_rtts(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def _cluster(row: Row) -> Cluster:
-    weak = []
-    if _weak(row["pue_confidence"]):
-        weak.append("pue_milli")
-    if _weak(row["price_confidence"]):
-        weak.append("power_price_microcny_per_kwh")
+    fields = {"pue_max": "pue_milli", "power_price_cny_per_kwh": "power_price_microcny_per_kwh"}
     return Cluster(
         id=row["cluster_id"],
         name_en=row["name_en"],
@@ -248,7 +241,7 @@ def _cluster(row: Row) -> Cluster:
         example_rtt_us=_example_rtts(row["rtt_example_ms"]),
         source=row["source"],
         confidence=row["confidence"],
-        assumed=tuple(weak),
+        assumed=tuple(fields[column] for column in _assumed("clusters", row)),
     )
 
 
@@ -268,7 +261,6 @@ def carbon_factors() -> tuple[CarbonFactor, ...]:
             mg_per_kwh_2021=_scaled_or_fail(row["kgco2_per_kwh_2021"], 10**6),
             source=row["source"],
             confidence=row["confidence"],
-            assumed=("mg_per_kwh",) if _weak(row["confidence"]) else (),
         )
         for row in _rows("carbon_factors")
     )
@@ -287,31 +279,8 @@ def hubs() -> tuple[Hub, ...]:
             pue_max_milli=_scaled_or_fail(row["pue_requirement_max"], 1000),
             source=row["source"],
             confidence=row["confidence"],
-            assumed=("pue_max_milli",) if _weak(row["confidence"]) else (),
         )
         for row in _rows("hubs")
-    )
-
-
-@lru_cache(maxsize=1)
-def tariffs() -> tuple[Tariff, ...]:
-    return tuple(
-        Tariff(
-            region=row["region"],
-            kind=row["kind"],
-            valid_from=row["valid_from"],
-            valid_to=row["valid_to"],
-            peak_hours=row["peak_hours"],
-            valley_hours=row["valley_hours"],
-            peak_mult=row["peak_mult"],
-            valley_mult=row["valley_mult"],
-            flat_price_microcny_per_kwh=_scaled(row["flat_price_cny_per_kwh"], 10**6),
-            source=row["source"],
-            confidence=row["confidence"],
-            assumed=("flat_price_microcny_per_kwh",) if _weak(row["confidence"]) else (),
-            note=row["note"],
-        )
-        for row in _rows("tariffs")
     )
 
 
@@ -327,7 +296,6 @@ def places() -> tuple[Place, ...]:
             lon=float(row["lon"]),
             source=row["source"],
             confidence=row["confidence"],
-            assumed=("lat", "lon") if _weak(row["confidence"]) else (),
         )
         for row in _rows("places")
     )
@@ -357,32 +325,16 @@ def _cell(column: str, text: str) -> Cell:
     return text
 
 
-def _assumed_by_row(table: str) -> tuple[tuple[str, ...], ...]:
-    match table:
-        case "chips":
-            return tuple(chip.assumed for chip in chips())
-        case "clusters":
-            return tuple(cluster.assumed for cluster in clusters())
-        case "hubs":
-            return tuple(hub.assumed for hub in hubs())
-        case "tariffs":
-            return tuple(tariff.assumed for tariff in tariffs())
-        case "carbon_factors":
-            return tuple(factor.assumed for factor in carbon_factors())
-        case "places":
-            return tuple(place.assumed for place in places())
-    return tuple(("value",) if _weak(row["confidence"]) else () for row in _rows(table))
-
-
 def table(name: str) -> tuple[dict[str, Cell], ...]:
-    """The rows of a shipped table as plain values for JSON, each with `source`, `confidence`, `assumed`.
+    """The rows of a shipped table as plain values for JSON, each with `source`, `confidence`, and in `assumed` the
+    columns that are.
 
     Raises NotFound when there is no such table.
     """
     if name not in TABLES:
         raise NotFound(f"no table of facts is called {name[:40]!r}", field="table", hint=meant(name, TABLES))
     rows: list[dict[str, Cell]] = []
-    for row, assumed in zip(_rows(name), _assumed_by_row(name), strict=True):
+    for row in _rows(name):
         cells = {column: _cell(column, text) for column, text in row.items() if column != "assumed_fields"}
-        rows.append({**cells, "assumed": list(assumed)})
+        rows.append({**cells, "assumed": list(_assumed(name, row))})
     return tuple(rows)
