@@ -1,4 +1,4 @@
-"""The life of orders at the hub when sites fall silent, fault, come back, and when limits bind; time is moved by hand."""
+"""The life of orders at the hub: silent sites, faults, retries, limits, shares. Time is moved by hand."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def cancels(world: World, site: SiteDouble) -> list[tuple[str, int, EndReason]]:
     return [(i.lease_id, i.epoch, i.reason) for i in told if i.kind == "cancel"]
 
 
-# --- silence ----------------------------------------------------------------------------------------------------------
+# --- silence ------------------------------------------------------------------------------------------------------
 
 
 def test_a_silent_sites_task_is_unknown_then_lost_and_placed_elsewhere(world: World) -> None:
@@ -108,7 +108,7 @@ def test_usage_that_comes_when_its_order_is_settled_is_told_and_costs_nothing(wo
     assert charge.disputed and charge.compute_microcny == 0 == world.order(order).charged_microcny
 
 
-# --- faults and retries -------------------------------------------------------------------------------------------------
+# --- faults and retries -------------------------------------------------------------------------------------------
 
 
 def test_faults_of_sites_are_bounded_and_asked_for_less_and_less_often(world: World) -> None:
@@ -181,7 +181,7 @@ def test_what_is_not_placed_by_its_deadline_fails_and_costs_nothing(world: World
     assert world.order(order).charged_microcny == 0 and world.round() == 0
 
 
-# --- cancelling ---------------------------------------------------------------------------------------------------------
+# --- cancelling ---------------------------------------------------------------------------------------------------
 
 
 def test_an_order_can_be_cancelled_at_every_point_of_its_life(world: World) -> None:
@@ -214,7 +214,7 @@ def test_a_cancelled_site_fault_is_not_placed_again(world: World) -> None:
     assert world.state(order) == "cancelled"
 
 
-# --- who gets what ------------------------------------------------------------------------------------------------------
+# --- who gets what ------------------------------------------------------------------------------------------------
 
 
 def test_a_gang_is_placed_whole_or_not_at_all(world: World) -> None:

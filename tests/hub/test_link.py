@@ -57,7 +57,7 @@ def refused(answer: httpx.Response, status: int, code: str, field: str | None = 
         assert problem["field"] == field, problem
 
 
-# --- who may speak --------------------------------------------------------------------------------------------------
+# --- who may speak ------------------------------------------------------------------------------------------------
 
 
 def test_what_is_not_signed_by_the_site_is_refused(shared_hub: RunningHub, site: FakeAgent) -> None:
@@ -108,7 +108,7 @@ def test_a_site_that_is_not_approved_may_not_speak_yet(shared_hub: RunningHub) -
     assert site.hello().status_code == 200
 
 
-# --- saying it twice --------------------------------------------------------------------------------------------------
+# --- saying it twice ----------------------------------------------------------------------------------------------
 
 
 def test_an_identical_poll_is_answered_again_and_changes_nothing(site: FakeAgent, customer: httpx.Client) -> None:
@@ -158,7 +158,7 @@ def test_reports_are_taken_in_order_without_holes_and_once(site: FakeAgent, cust
     assert (len(usage["usage"]), len(usage["charges"])) == (1, 1)
 
 
-# --- epochs -----------------------------------------------------------------------------------------------------------
+# --- epochs -------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_epoch_silences_the_one_before(site: FakeAgent) -> None:
@@ -190,7 +190,7 @@ def test_of_two_agents_with_one_spool_only_one_can_speak(shared_hub: RunningHub,
     clone.poll()
 
 
-# --- other sites' leases ------------------------------------------------------------------------------------------------
+# --- other sites' leases ------------------------------------------------------------------------------------------
 
 
 def test_a_site_cannot_speak_of_anothers_lease(shared_hub: RunningHub, site: FakeAgent, customer: httpx.Client) -> None:
@@ -240,7 +240,7 @@ def test_a_lease_that_the_site_forgot_is_cancelled_but_not_one_on_its_way(
     assert [i.kind for i in answer.instructions] == ["start", "cancel"]
 
 
-# --- holding ------------------------------------------------------------------------------------------------------------
+# --- holding ------------------------------------------------------------------------------------------------------
 
 
 def test_a_held_poll_returns_at_once_with_an_instruction(site: FakeAgent, customer: httpx.Client) -> None:
