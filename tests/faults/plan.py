@@ -28,7 +28,7 @@ class FaultPlan:
     orders: int
     folder: Path
     postgresql: bool = False
-    orders_per_s: float = 12.0
+    orders_per_s: float = 6.0
     cut_max_s: float = 10.0
     stop_max_s: float = 9.0
     away_max_s: float = 10.0  # how long an agent stays away after a kill, now and then

@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--postgresql", action="store_true", help="two hub replicas, and the database is killed too")
     parser.add_argument("--cut", type=float, default=60.0, help="longest cut of a link, seconds")
     parser.add_argument("--pace", type=float, default=6.0, help="orders per second")
+    parser.add_argument("--keep", action="store_true", help="keep the data folder of good runs too")
     args = parser.parse_args()
     if args.postgresql and programs() is None:
         print("PostgreSQL is not installed; see tools/with-postgresql.sh", file=sys.stderr)
@@ -39,9 +40,9 @@ def main() -> int:
         )
         summary = fault_run(plan)
         print(summary.text(), flush=True)
-        if summary.violations:
-            bad = True
-            print(f"  kept for the autopsy: {folder}", flush=True)
+        if summary.violations or args.keep:
+            bad = bad or bool(summary.violations)
+            print(f"  kept: {folder}", flush=True)
         else:
             shutil.rmtree(folder)
         seed += 1
