@@ -8,8 +8,10 @@ from pydantic import ValidationError
 from yunhe.core.demand import Compute, LatencyBound, LatencyKind, Precision, Preference, Requirement, Shape, Work
 from yunhe.core.errors import InvalidInput, TooLarge, UnknownField, YunheError
 from yunhe.wire.api import OrderSpec
-from yunhe.wire.convert import command_for, from_errors, from_validation_error, load_order_yaml, to_shape
+from yunhe.wire.convert import command_for, to_shape
+from yunhe.wire.invalid import from_errors, from_validation_error
 from yunhe.wire.link import Sync
+from yunhe.wire.order_yaml import load_order_yaml
 
 NOW = 1_800_000_000_000  # 2027-01-15T08:00:00Z
 PLACES = {"shanghai", "beijing", "guangzhou"}

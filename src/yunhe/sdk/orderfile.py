@@ -12,8 +12,7 @@ import yaml
 
 from yunhe.core.errors import InvalidInput, TooLarge, YunheError
 from yunhe.wire.api import MAX_FILES_BYTES, OrderSpec
-from yunhe.wire.convert import load_order_yaml
-from yunhe.wire.order_yaml import MAX_YAML_BYTES
+from yunhe.wire.order_yaml import MAX_YAML_BYTES, load_order_yaml
 
 _TOO_BIG_HINT = "files sent with an order are programs and parameters; let the job fetch its data where it runs"
 

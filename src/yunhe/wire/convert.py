@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from yunhe.core import units
@@ -10,10 +10,7 @@ from yunhe.core.demand import LatencyBound, LatencyKind, Requirement, Shape, Ter
 from yunhe.core.errors import InvalidInput, TooLarge
 from yunhe.core.supply import STACKS
 from yunhe.wire.api import MAX_FILES_BYTES, DataSpec, LatencySpec, OrderSpec, RequirementSpec, RunSpec
-from yunhe.wire.invalid import field_path, from_errors, from_validation_error
-from yunhe.wire.order_yaml import load_order_yaml
-
-__all__ = ["command_for", "deadline_ms", "from_errors", "from_validation_error", "load_order_yaml", "to_shape"]
+from yunhe.wire.invalid import field_path
 
 MAX_RUN_LIMIT_MS = 30 * 86_400_000
 MAX_SLOTS_PER_ORDER = 100_000  # array x slots: bounds what one order can ask of a round
@@ -29,6 +26,7 @@ def to_shape(spec: OrderSpec, now_ms: int, places: Collection[str]) -> Shape:
     Raises InvalidInput (TooLarge for files) with the path of the field, such as `requirement.latency[0]`.
     """
     stacks = _stacks(spec.run)
+    _refuse_nul(("run.env", name, text) for name, text in spec.run.env.items())
     _check_files(spec.run)
     if spec.array * spec.requirement.slots > MAX_SLOTS_PER_ORDER:
         raise InvalidInput(
@@ -77,20 +75,20 @@ def _stacks(run: RunSpec) -> frozenset[str]:
 def _check_command(command: tuple[str, ...], field: str) -> None:
     if not command[0].strip():
         raise InvalidInput("the first word, the program, is empty", field=f"{field}[0]")
-    _refuse_nul(command, field)
+    _refuse_nul((field, index, word) for index, word in enumerate(command))
 
 
-def _refuse_nul(texts: tuple[str, ...], field: str) -> None:
-    for index, text in enumerate(texts):
+def _refuse_nul(texts: Iterable[tuple[str, int | str, str]]) -> None:
+    """Each text with the field that it is in and its place there: no program can be given one with a NUL."""
+    for field, part, text in texts:
         if "\0" in text:
-            raise InvalidInput("has a NUL character", field=f"{field}[{index}]")
+            raise InvalidInput("has a NUL character; only text is accepted", field=field_path(field, part))
 
 
 def _check_files(run: RunSpec) -> None:
+    _refuse_nul(("run.files", path, text) for path, text in run.files.items())
     size = 0
     for path, text in run.files.items():
-        if "\0" in text:
-            raise InvalidInput("has a NUL character; files are text", field=field_path("run.files", path))
         try:
             size += len(text.encode())
         except UnicodeEncodeError as error:
@@ -101,9 +99,6 @@ def _check_files(run: RunSpec) -> None:
             field="run.files",
             hint="put large inputs where the job can fetch them",
         )
-    for name, text in run.env.items():
-        if "\0" in text:
-            raise InvalidInput("has a NUL character", field=f"run.env.{name}")
 
 
 # --- requirement ------------------------------------------------------------------------------------------------
