@@ -135,8 +135,3 @@ def deltas(postings: PostingSet, unit: str = CNY) -> Mapping[str, int]:
             change[posting.source] = change.get(posting.source, 0) - posting.amount
             change[posting.destination] = change.get(posting.destination, 0) + posting.amount
     return MappingProxyType({account: change[account] for account in sorted(change) if change[account]})
-
-
-def units(postings: PostingSet) -> tuple[str, ...]:
-    """The units that the set moves, sorted."""
-    return tuple(sorted({posting.unit for posting in postings.postings}))

@@ -13,7 +13,7 @@ from yunhe.core.errors import InvalidInput, UnknownField, YunheError
 from yunhe.core.units import meant
 from yunhe.wire import api, link
 
-Place = Sequence[int | str]
+Location = Sequence[int | str]
 
 _MODELS: dict[str, type[BaseModel]] = {
     name: value
@@ -124,7 +124,7 @@ def field_path(parent: str, part: int | str) -> str:
 class _Path:
     """A pydantic location without the names of union branches, and the models that its last part stands in."""
 
-    def __init__(self, model: type[BaseModel] | None, location: Place) -> None:
+    def __init__(self, model: type[BaseModel] | None, location: Location) -> None:
         self.parts: list[int | str] = []
         self._owners: list[type[BaseModel]] = []
         candidates = [model] if model else []
