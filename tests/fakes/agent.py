@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from yunhe.core.demand import Precision
 from yunhe.core.lifecycle import EndReason
 from yunhe.wire.link import (
-    CertifyNow,
     Certificate,
+    CertifyNow,
     Enrol,
     Hello,
     LeaseEnded,
@@ -132,9 +132,7 @@ class FakeAgent:
         return parsed
 
     def certificate(self) -> Certificate:
-        return Certificate(
-            seq=0, tested_utc_ms=1, tier=2, isolation="none: a test", software="test", pools=self.pools
-        )
+        return Certificate(seq=0, tested_utc_ms=1, tier=2, isolation="none: a test", software="test", pools=self.pools)
 
     def become_active(self) -> None:
         """Hello, wait for the turn to measure, and report."""
