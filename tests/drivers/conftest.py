@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -10,16 +11,26 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.engines import slurm
 from tests.fakes.fake_hub import start_lease
+from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Driver, Isolation, Job, LeaseKey, Phase, Status
 from yunhe.site.drivers.fake import FakeDriver
 from yunhe.site.drivers.process.driver import ProcessDriver
-from yunhe.site.settings import DriverSettings
+from yunhe.site.drivers.slurm.driver import SlurmDriver
+from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.site.supervisor.records import boottime_ms
 
 Result = TypeVar("Result")
 QUICK = DriverSettings(
     cores_milli=1000, memory_bytes=512 << 20, usage_write_ms=50, term_grace_ms=300, sample_ms=20, pids_limit=40
+)
+
+
+# The partition is called as the leases of the suite call their pool.
+CLUSTER = slurm.Shape(nodes=3, cpus=8, partition="cpu", memory_mib=4000, gpu="h20" if os.geteuid() == 0 else "")
+QUICK_SLURM = SlurmSettings(
+    news_ms=20, listing_valid_ms=3_000, vanished_ms=300, lost_ms=1_500, end_word_ms=6_000, cancel_hard_ms=1_000
 )
 
 
@@ -114,11 +125,57 @@ def process_harness(tmp_path: Path, settings: DriverSettings) -> Harness:
     return Harness(lambda: ProcessDriver(settings, "test", data_dir), scripted=False, data_dir=data_dir)
 
 
-@pytest.fixture(params=["fake", "sandbox", "processes"])
+class SlurmHarness(Harness):
+    """A site of its own on the cluster that the tests share."""
+
+    def __init__(self, cluster: slurm.Cluster, tmp_path: Path, **changes: Any) -> None:
+        self.cluster = cluster
+        settings = QUICK_SLURM.model_copy(update={"conf": cluster.folder / "slurm.conf", **changes})
+        data_dir = tmp_path / "site"
+        data_dir.mkdir(mode=0o700, exist_ok=True)
+        super().__init__(lambda: SlurmDriver(QUICK, settings, "test", data_dir), scripted=False, data_dir=data_dir)
+
+    def close(self) -> None:
+        for key in self.keys:
+            if self.status(key).phase is not Phase.ABSENT:
+                self.run(self.driver.cancel(key, EndReason.CANCELLED))
+        for key in self.keys:
+            if self.status(key).phase is not Phase.ABSENT:
+                self.ended(key)
+            self.run(self.driver.forget(key))
+        self.run(self.driver.close())
+        self._runner.close()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[slurm.Cluster]:
+    """A real Slurm with three nodes, for all tests of the session."""
+    if why := slurm.missing():
+        pytest.skip(why)
+    # munge wants a way to its socket that everybody may go.
+    with tempfile.TemporaryDirectory(prefix="yunhe-slurm-") as folder:
+        made = slurm.Cluster(Path(folder), CLUSTER)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+
+
+@pytest.fixture
+def on_slurm(cluster: slurm.Cluster, tmp_path: Path) -> Iterator[SlurmHarness]:
+    made = SlurmHarness(cluster, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["fake", "sandbox", "processes", "slurm"])
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
-    """Every driver: in memory, in the best isolation that this host gives, and without any."""
+    """Every driver: in memory, in the best isolation that this host gives, without any, and on a real Slurm."""
     if request.param == "fake":
         made = Harness(lambda: FakeDriver("cpu", 1000, 512 << 20, 0), scripted=True, data_dir=tmp_path)
+    elif request.param == "slurm":
+        made = SlurmHarness(request.getfixturevalue("cluster"), tmp_path)
     else:
         isolation = "auto" if request.param == "sandbox" else "processes"
         made = process_harness(tmp_path, QUICK.model_copy(update={"isolation": isolation}))

@@ -169,12 +169,16 @@ class Supervisor:
         data = json.dumps(exit_record).encode()
         os.pwrite(record, data.ljust(RECORD_BYTES), 0)
         os.fsync(record)
-        os.rename("exit.json.tmp", "exit.json")
+        self.publish()
         self.notify()
         if started:
             self.seat.remove()
         else:
             self.seat.leave()
+
+    def publish(self) -> None:
+        """From here on the record is there for everyone."""
+        os.rename("exit.json.tmp", "exit.json")
 
     def judge(self, cleared: bool) -> None:
         """Name the reason of the end, from what is known."""

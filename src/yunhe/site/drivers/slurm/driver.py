@@ -1,0 +1,387 @@
+"""Jobs of a Slurm cluster, behind the contract that all drivers keep."""
+
+import asyncio
+import hashlib
+import logging
+import os
+import pwd
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from yunhe.core.errors import Unavailable
+from yunhe.core.lifecycle import EndReason
+from yunhe.site import certify
+from yunhe.site.contact import boot_id
+from yunhe.site.crash import CrashPoint, no_crash
+from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
+from yunhe.site.drivers.lease_dir import remove_tree
+from yunhe.site.drivers.slurm.client import Listing, SlurmClient
+from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder
+from yunhe.site.drivers.slurm.plan import Planner
+from yunhe.site.drivers.slurm.program import Program
+from yunhe.site.drivers.slurm.states import Stage
+from yunhe.site.drivers.slurm.supply import SlurmPool, parse_nodes, pools
+from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, judge, waits_for_word, word_on
+from yunhe.site.settings import DriverSettings, SlurmSettings
+from yunhe.site.supervisor.records import boottime_ms
+from yunhe.wire.link import PoolReport
+
+log = logging.getLogger(__name__)
+COMMANDS = 4  # at a time: slurmctld takes them one after the other
+LISTING_WAIT_S = 2.0  # a look at leases does not wait longer for the controller
+BEACON_S = 1.0
+REAP_AFTER_S = 10.0  # a step that has written its end still has to leave
+
+
+class SlurmDriver:
+    """`data_dir` holds `contact` (written by the agent); the shared folder holds everything that nodes see."""
+
+    def __init__(
+        self,
+        driver: DriverSettings,
+        slurm: SlurmSettings,
+        site_id: str,
+        data_dir: Path,
+        crash_point: CrashPoint = no_crash,
+    ) -> None:
+        self._driver, self._slurm = driver, slurm
+        self._crash_point = crash_point
+        self._data_dir = data_dir.absolute()
+        shared = (self._slurm.shared_dir or self._data_dir).absolute()
+        self._leases = shared / "leases"
+        self._news_dir = shared / "news"
+        self._beacon = shared / "beacon"
+        tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:12]
+        self._client = SlurmClient(self._slurm, f"yunhe-site:{site_id}:{tag}")
+        contact = self._data_dir / "contact"
+        self._planner = Planner(self._driver, self._slurm, Program(shared / "programs"), self._news_dir, contact)
+        self._rules = Rules.of(self._slurm, self._driver)
+        self._pools: dict[str, SlurmPool] = {}
+        self._memory: dict[LeaseKey, Memory] = {}
+        self._ended: dict[LeaseKey, Status] = {}
+        self._forgotten: dict[LeaseKey, float] = {}  # when, while Slurm still lists it
+        self._listing: Listing | None = None
+        self._asked = float("-inf")
+        self._asking: asyncio.Task[None] | None = None
+        self._commands = asyncio.Semaphore(COMMANDS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- open and close -------------------------------------------------------------------------------------------
+
+    async def open(self) -> Isolation:
+        """The controller need not answer yet. Raises Unavailable without Slurm's commands, OSError for the folder."""
+        version = await self._client.version()
+        await asyncio.to_thread(self._prepare_folders)
+        self._background(self._keep_beacon())
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        return Isolation(0, f"Slurm {version}: all jobs as user {user}, memory sampled, no sandbox")
+
+    def _prepare_folders(self) -> None:
+        for folder in (self._leases, self._news_dir, self._leases.parent / "programs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._planner.program.install()
+        self._write_beacon()
+
+    def _write_beacon(self) -> None:
+        tmp = self._beacon.with_name(f"beacon.{os.getpid()}")
+        tmp.write_text(f"{boot_id()} {boottime_ms()}")
+        tmp.rename(self._beacon)
+
+    async def _keep_beacon(self) -> None:
+        """By this and the disk's own clock, nodes find out how their clocks differ from the agent's."""
+        while True:
+            await asyncio.sleep(BEACON_S)
+            try:
+                await asyncio.to_thread(self._write_beacon)
+            except OSError as error:
+                log.warning("the beacon on the shared disk cannot be written: %s", error)
+
+    async def close(self) -> None:
+        """Jobs go on."""
+        tasks = [*self._tasks, *([self._asking] if self._asking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _background(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the Slurm driver failed", exc_info=task.exception())
+
+    # --- supply -----------------------------------------------------------------------------------------------------
+
+    async def discover(self) -> tuple[PoolReport, ...]:
+        """Partitions and GRES types. Raises Unavailable before the controller has ever answered."""
+        kept = self._data_dir / "slurm-nodes"
+        try:
+            text = await self._client.nodes()
+        except Unavailable as error:
+            if not kept.exists():
+                raise
+            # Jobs need an agent that speaks for them, also while the controller is away.
+            log.warning("the nodes of the last time are taken: %s", error)
+            text = await asyncio.to_thread(kept.read_text)
+        found = pools(parse_nodes(text), self._slurm, self._driver)
+        await asyncio.to_thread(kept.write_text, text)
+        self._pools = {pool.report.name: pool for pool in found}
+        return tuple(pool.report for pool in found)
+
+    async def certify(self) -> tuple[PoolReport, ...]:
+        """Pools of cores by a benchmark that runs as a job; cards keep their nominal rates."""
+        reports = await self.discover()
+        return tuple(
+            [await certify.certify(self, report) if report.kind_of_unit == "core" else report for report in reports]
+        )
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def _folder(self, key: LeaseKey) -> LeaseFolder:
+        return LeaseFolder(self._leases / str(key), self._news_dir)
+
+    def _of(self, key: LeaseKey) -> Memory:
+        return self._memory.setdefault(key, Memory())
+
+    async def submit(self, job: Job) -> None:
+        """A lease whose folder is there was given to Slurm before, perhaps: `observe` finds out."""
+        folder = self._folder(job.key)
+        if await asyncio.to_thread(lambda: folder.prepared):
+            return
+        if not self._pools:
+            await self.discover()
+        pool = self._pools.get(job.lease.pool)
+        if pool is None:
+            raise SpawnFailed(f"this site has no pool {job.lease.pool!r}")
+        await asyncio.to_thread(self._prepare, job, pool, folder)
+        self._crash_point("driver.prepared")
+        refusal = await self._place(job.key)
+        self._crash_point("driver.launched")
+        if refusal:
+            self._memory.pop(job.key, None)
+            # Without its folder nothing of it can start, whatever Slurm may still make of the request.
+            await asyncio.to_thread(remove_tree, folder.path)
+            raise SpawnFailed(f"Slurm refuses it: {refusal}")
+
+    def _prepare(self, job: Job, pool: SlurmPool, folder: LeaseFolder) -> None:
+        plan = self._planner.plan(job, pool, folder.path)
+        spec = self._planner.spec(job, pool, folder.path)
+        try:
+            folder.fill(spec, plan, job.files)
+        except OSError as error:
+            raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
+
+    async def _place(self, key: LeaseKey) -> str:
+        """sbatch; why it is refused, or nothing. Without a clear answer the job is looked for by its name."""
+        memory, folder = self._of(key), self._folder(key)
+        memory.placing = True
+        memory.tries += 1
+        try:
+            plan = await asyncio.to_thread(folder.plan)
+            async with self._commands:
+                submitted = await self._client.submit(plan["options"], plan["script"])
+            if submitted.number is not None:
+                await asyncio.to_thread(folder.keep_number, submitted.number)
+                memory.acknowledged = True
+        finally:
+            memory.placing = False
+            memory.placed = time.monotonic()
+            memory.missed_since = None
+        return submitted.refusal
+
+    # --- what became of them ----------------------------------------------------------------------------------------
+
+    async def observe(self, keys: Sequence[LeaseKey]) -> dict[LeaseKey, Status]:
+        """One question to the controller, at most every `listing_interval_ms`; the rest is read from the disk."""
+        open_keys = [key for key in keys if key not in self._ended]
+        listing = await self._fresh_listing() if open_keys else None
+        found = await asyncio.to_thread(self._look, open_keys, listing)
+        for key, (status, verdict) in found.items():
+            if status.phase is Phase.ENDED:
+                self._ended[key] = status
+            elif verdict.act is not Act.NOTHING:
+                await self._act(key, verdict)
+        return {key: self._ended.get(key) or found[key][0] for key in keys}
+
+    async def _fresh_listing(self) -> Listing | None:
+        """The newest list that there is within `LISTING_WAIT_S`; None when none is new enough to say anything."""
+        now = time.monotonic()
+        due = now - self._asked >= self._slurm.listing_interval_ms / 1000
+        if due and (self._asking is None or self._asking.done()):
+            self._asked = now
+            self._asking = asyncio.create_task(self._ask())
+        if self._asking is not None:
+            await asyncio.wait({self._asking}, timeout=LISTING_WAIT_S)
+        listing = self._listing
+        if listing is None or time.monotonic() - listing.asked > self._slurm.listing_valid_ms / 1000:
+            return None
+        return listing
+
+    async def _ask(self) -> None:
+        try:
+            self._listing = await self._client.listing()
+        except Unavailable as error:
+            if self._listing is not None:
+                log.warning("Slurm cannot be asked: %s", error)
+            self._listing = None
+            return
+        await self._reap(self._listing)
+
+    async def _reap(self, listing: Listing) -> None:
+        """What Slurm still has of leases that are over, or of which nothing is known here."""
+        known = await self.known()
+        for key in self._forgotten.keys() - listing.jobs.keys():
+            del self._forgotten[key]
+        for key, jobs in listing.jobs.items():
+            waiting = [job for job in jobs if job.stage is Stage.WAITING]
+            running = [job for job in jobs if job.stage is Stage.RUNNING]
+            if key not in known or key in self._ended:
+                over = self._forgotten.get(key) or self._of_ended(key)
+                if waiting or (running and listing.asked - over > REAP_AFTER_S):
+                    self._background(self._scancel(key))
+            elif running or len(waiting) > 1:
+                # Submitted twice: the one that starts second would only find the claim taken.
+                for job in waiting if running else waiting[1:]:
+                    self._background(self._scancel(key, str(job.number)))
+
+    def _of_ended(self, key: LeaseKey) -> float:
+        """When the end of the lease was seen, monotonic s; long ago for one that is not known."""
+        memory = self._memory.get(key)
+        return memory.ended_since or 0.0 if memory else 0.0
+
+    def _look(self, keys: Iterable[LeaseKey], listing: Listing | None) -> dict[LeaseKey, tuple[Status, Verdict]]:
+        return {key: self._look_at(key, listing) for key in keys}
+
+    def _look_at(self, key: LeaseKey, listing: Listing | None) -> tuple[Status, Verdict]:
+        folder, memory, now = self._folder(key), self._of(key), time.monotonic()
+        evidence = folder.evidence()
+        if memory.slots == 0 and evidence.prepared:
+            memory.slots = folder.plan()["slots"]
+        memory.see(evidence, now)
+        current = listing is not None and (memory.placed is None or listing.asked > memory.placed)
+        jobs = listing.of(key) if listing is not None and current else None
+        verdict = judge(evidence, memory, jobs, now, self._rules)
+        if verdict.phase is Phase.ABSENT:
+            self._memory.pop(key, None)
+            return Status(Phase.ABSENT), verdict
+        if verdict.phase is Phase.ENDED:
+            return self._ended_status(folder, memory, evidence, listing, key), verdict
+        phase = verdict.phase
+        if phase is Phase.UNKNOWN and not evidence.claimed and listing is not None and not current:
+            # The list is older than the submit: Slurm's acknowledgement is the newest word.
+            phase = Phase.ACCEPTED if memory.acknowledged else Phase.UNKNOWN
+        if phase is Phase.STARTED:
+            return folder.status(), verdict
+        return Status(phase, started=evidence.started), verdict
+
+    def _ended_status(
+        self, folder: LeaseFolder, memory: Memory, evidence: Evidence, listing: Listing | None, key: LeaseKey
+    ) -> Status:
+        """As recorded, with Slurm's word where it was Slurm that made the end."""
+        status = folder.status()
+        jobs = listing.of(key) if listing else ()
+        waited = time.monotonic() - (memory.ended_since or 0)
+        if waited < self._rules.end_word and waits_for_word(evidence, memory, listing, jobs):
+            return Status(Phase.UNKNOWN, started=status.started)
+        word = word_on(jobs) if status.reason is EndReason.SUPERVISOR_LOST else ""
+        if any(job.state == "OUT_OF_MEMORY" for job in jobs) and status.reason is EndReason.EXITED and status.exit_code:
+            status, word = replace(status, reason=EndReason.MEMORY_LIMIT), word_on(jobs)
+        if word and word not in status.detail:
+            status = replace(status, detail="; ".join(text for text in (status.detail, word) if text)[:400])
+        return status
+
+    async def _act(self, key: LeaseKey, verdict: Verdict) -> None:
+        folder = self._folder(key)
+        if verdict.act is Act.PLACE:
+            self._background(self._place_again(key))
+        elif verdict.act is Act.SEAL:
+            await asyncio.to_thread(self._seal, key, folder, verdict)
+        elif verdict.act is Act.LOSE:
+            await asyncio.to_thread(folder.lose, verdict.reason, verdict.detail)
+            await asyncio.to_thread(folder.tell, key)
+        else:
+            self._of(key).cancelled_since = time.monotonic()
+            self._background(self._scancel(key))
+
+    def _seal(self, key: LeaseKey, folder: LeaseFolder, verdict: Verdict) -> None:
+        said = folder.said()
+        if folder.seal(verdict.reason, f"{verdict.detail}; {said}" if said else verdict.detail):
+            folder.tell(key)
+
+    async def _place_again(self, key: LeaseKey) -> None:
+        memory = self._of(key)
+        if memory.placing:
+            return
+        log.warning("%s: Slurm has lost it, it is submitted again", key)
+        refusal = await self._place(key)
+        if refusal:
+            verdict = Verdict(Phase.UNKNOWN, Act.SEAL, EndReason.SPAWN_FAILED, f"Slurm refuses it: {refusal}")
+            await self._act(key, verdict)
+
+    async def _scancel(self, key: LeaseKey, *options: str) -> None:
+        try:
+            async with self._commands:
+                await self._client.cancel(key, *options)
+        except Unavailable as error:  # the step sees the link, and what is left over is reaped later
+            log.warning("%s: %s", key, error)
+
+    async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
+        until = time.monotonic() + timeout_ms / 1000
+        while True:
+            found = await asyncio.to_thread(self._take_news)
+            left = until - time.monotonic()
+            if found or left <= 0:
+                return found
+            await asyncio.sleep(min(left, self._slurm.news_ms / 1000))
+
+    def _take_news(self) -> frozenset[LeaseKey]:
+        names = os.listdir(self._news_dir)
+        for name in names:
+            (self._news_dir / name).unlink(missing_ok=True)
+        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
+
+    async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
+        """A job that waits never starts; one that runs is told by a link, and by a signal that makes it look."""
+        folder = self._folder(key)
+        if await asyncio.to_thread(self._stop, key, folder, reason):
+            self._background(self._scancel(key))
+        elif key in self._memory:
+            self._background(self._scancel(key, "--batch", "--signal=URG"))
+
+    @staticmethod
+    def _stop(key: LeaseKey, folder: LeaseFolder, reason: EndReason) -> bool:
+        """True: sealed before it began."""
+        if not folder.prepared or folder.evidence().ended_for:
+            return False
+        folder.cancel(reason)
+        if not folder.seal(reason, "stopped before it was started"):
+            return False
+        folder.tell(key)
+        return True
+
+    async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
+        return await asyncio.to_thread(self._folder(key).log, offset, limit)
+
+    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
+        return await asyncio.to_thread(self._folder(key).outputs, wanted, cap_bytes)
+
+    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
+        return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
+
+    async def known(self) -> frozenset[LeaseKey]:
+        names = await asyncio.to_thread(os.listdir, self._leases)
+        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
+
+    async def forget(self, key: LeaseKey) -> None:
+        """Its folder goes first: without it no step starts, and one that runs after all stops."""
+        self._ended.pop(key, None)
+        self._memory.pop(key, None)
+        self._forgotten[key] = time.monotonic()
+        path = self._folder(key).path
+        if await asyncio.to_thread(path.exists):
+            await asyncio.to_thread(remove_tree, path)

@@ -1,0 +1,160 @@
+"""A lease's folder on the disk that the agent shares with the nodes. Besides what the supervisor keeps there:
+
+    plan.json    in   the options of sbatch, and what the step needs beyond spec.json
+    job.json     in   the number that Slurm gave, for people
+    ranks/N.json out  use of one slot of a gang
+    slurm.out    out  what Slurm itself says when a step cannot be started
+
+The claim is a link, made once: by a step, or by the agent when no step shall ever run (`seal`). Locks do not reach from
+host to host everywhere; whether a step lives is told by its records, which change while it does.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from yunhe.core.lifecycle import EndReason
+from yunhe.site.drivers.contract import LeaseKey
+from yunhe.site.drivers.lease_dir import LeaseDir
+from yunhe.site.supervisor.records import Spec, write_record
+
+SEAL = "sealed"
+
+
+class Plan(TypedDict):
+    """plan.json."""
+
+    options: list[str]  # of sbatch
+    script: str
+    slots: int
+    cores: int  # of one slot
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the folder says. `pulse` changes as long as the step lives."""
+
+    prepared: bool
+    claimed: bool = False
+    started: bool = False
+    ended_for: str = ""  # the reason in the exit record; empty: there is none
+    cancel: str = ""  # the reason in the cancel link
+    pulse: tuple[int, ...] = ()
+
+
+class LeaseFolder(LeaseDir):
+    """Reads and writes; everything here may wait for the disk."""
+
+    def __init__(self, path: Path, news: Path) -> None:
+        super().__init__(path)
+        self._news = news
+
+    def fill(self, spec: Spec, plan: Plan, files: Mapping[str, str]) -> None:
+        """Everything that a step needs; plan.json last, so that a folder without it was never given to Slurm."""
+        self.prepare(spec, "", files, None)
+        (self.path / "ranks").mkdir()
+        write_record(str(self.path / "plan.json"), dict(plan), sync=False)
+
+    @property
+    def prepared(self) -> bool:
+        return (self.path / "plan.json").exists()
+
+    def plan(self) -> Plan:
+        text: Plan = json.loads((self.path / "plan.json").read_text(encoding="utf-8"))
+        return text
+
+    def keep_number(self, number: int) -> None:
+        write_record(str(self.path / "job.json"), {"number": number}, sync=False)
+
+    def evidence(self) -> Evidence:
+        """The exit record is looked at last: an end that is written meanwhile is seen."""
+        if not self.prepared:
+            return Evidence(prepared=False)
+        claimed = self.claimed
+        started = claimed and (self.path / "started.json").exists()
+        pulse = self._pulse() if claimed else ()
+        end = self.record("exit.json")
+        reason = str(end["reason"]) if end else ""
+        return Evidence(True, claimed, started, reason, self.cancel_reason(), pulse)
+
+    def _pulse(self) -> tuple[int, ...]:
+        """Of what the step writes: each change is a sign of life, whatever the clocks of the hosts say."""
+        found = []
+        for name in ("claim", "started.json", "usage.json", "log"):
+            try:
+                info = os.stat(self.path / name)
+            except FileNotFoundError:
+                found.append(0)
+            else:
+                found += [info.st_mtime_ns, info.st_size, info.st_ino]
+        return tuple(found)
+
+    def cancel_reason(self) -> str:
+        try:
+            return os.readlink(self.path / "cancel")
+        except FileNotFoundError:
+            return ""
+
+    def cancel(self, reason: EndReason) -> None:
+        """Leave the reason for the step; the first one counts."""
+        try:
+            os.symlink(reason.value, self.path / "cancel")
+        except FileExistsError:
+            return
+
+    def seal(self, reason: EndReason, detail: str) -> bool:
+        """Take the claim so that no step ever runs, and record the end. False: a step has it already."""
+        tmp = self.path / f"claim.agent.{os.getpid()}"
+        tmp.write_text(f"0 {SEAL}\n")
+        try:
+            os.link(tmp, self.path / "claim")
+        except FileExistsError:
+            # A seal of an agent that was killed before it wrote the end is as good as our own.
+            if self.seat() != SEAL:
+                return False
+        finally:
+            tmp.unlink()
+        self._record_end({"started": False, "exit_code": None, "reason": reason.value, "detail": detail[:400]})
+        return True
+
+    def lose(self, reason: EndReason, detail: str) -> None:
+        """The step is gone without an exit record: write one in its name, with the last totals known."""
+        if self.seat() == SEAL:
+            self.seal(reason, detail)
+            return
+        started = (self.path / "started.json").exists()
+        totals = self.record("usage.json") or {"wall_ms": 0, "cpu_ms": 0, "peak_memory_bytes": 0, "sampled": True}
+        said = "; ".join(text for text in (detail, self.said()) if text)
+        end = {"started": started, "exit_code": None, "reason": reason.value, "detail": said[:400]}
+        self._record_end({**totals, **end})
+
+    def said(self) -> str:
+        """What Slurm or the step complained of."""
+        texts = []
+        for name in ("slurm.out", "supervisor.err"):
+            try:
+                texts.append((self.path / name).read_text(errors="replace").strip()[-200:])
+            except FileNotFoundError:
+                continue
+        return "; ".join(text for text in texts if text)
+
+    def _record_end(self, end: Mapping[str, object]) -> None:
+        """A link, so that the first record of an end stays: the step's own or this one."""
+        tmp = self.path / f"exit.agent.{os.getpid()}"
+        with open(tmp, "w", encoding="utf-8") as file:
+            json.dump(end, file)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(tmp, self.path / "exit.json")
+        except FileExistsError:
+            return
+        finally:
+            tmp.unlink()
+
+    def tell(self, key: LeaseKey) -> None:
+        """Leave word for `changed`, as a step does."""
+        (self._news / str(key)).touch()

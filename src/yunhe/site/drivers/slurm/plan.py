@@ -1,0 +1,140 @@
+"""A lease as options of sbatch, and as the specification that its step reads."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from yunhe.site.drivers.contract import Job, SpawnFailed
+from yunhe.site.drivers.slurm.client import name_of
+from yunhe.site.drivers.slurm.folder import Plan
+from yunhe.site.drivers.slurm.program import Program
+from yunhe.site.drivers.slurm.supply import MIB, UNIT, SlurmPool
+from yunhe.site.settings import DriverSettings, SlurmSettings
+from yunhe.site.supervisor.records import Spec
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of one slot: whole cores, cards, and memory."""
+
+    slots: int
+    cores: int
+    cards: int
+    memory_bytes: int
+
+
+def size_of(job: Job, pool: SlurmPool) -> Size:
+    """Cores rounded up from thousandths. Raises SpawnFailed for a lease that the pool cannot hold."""
+    lease, report = job.lease, pool.report
+    if lease.slot_milli > report.max_slot_milli or lease.slots * lease.slot_milli > report.capacity_milli:
+        raise SpawnFailed(f"{lease.slots} x {lease.slot_milli} milli-units are more than the pool has")
+    memory = lease.slot_memory_bytes or report.memory_bytes * lease.slot_milli // report.capacity_milli
+    if not pool.card:
+        return Size(lease.slots, -(-lease.slot_milli // UNIT), 0, memory)
+    if lease.slot_milli % UNIT:
+        raise SpawnFailed("Slurm gives whole cards only")
+    cards = lease.slot_milli // UNIT
+    return Size(lease.slots, max(1, cards * pool.cores_per_card), cards, memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Everything that is the same for all leases of a site."""
+
+    driver: DriverSettings
+    slurm: SlurmSettings
+    program: Program
+    news: Path
+    contact: Path
+
+    @property
+    def python(self) -> str:
+        return self.slurm.python or sys.executable
+
+    def plan(self, job: Job, pool: SlurmPool, folder: Path) -> Plan:
+        size = size_of(job, pool)
+        minutes = -(-(job.lease.run_limit_ms + self.driver.term_grace_ms + self.slurm.time_slack_ms) // MINUTE_MS)
+        options = [
+            f"--job-name={name_of(job.key)}",
+            f"--partition={pool.partition}",
+            f"--ntasks={size.slots}",
+            f"--cpus-per-task={size.cores}",
+            # Per core and not per node: where Slurm puts the slots of a gang is its own affair.
+            f"--mem-per-cpu={-(-size.memory_bytes // (size.cores * MIB))}M",
+            f"--time={minutes}",
+            "--no-requeue",
+            f"--chdir={folder}",
+            "--input=/dev/null",
+            f"--output={folder}/slurm.out",
+            "--open-mode=append",
+        ]
+        options += self._places(pool, size)
+        for name, value in (("account", self.slurm.account), ("qos", self.slurm.qos)):
+            if value:
+                options.append(f"--{name}={value}")
+        script = self.program.script(self.python, folder, self.news)
+        return {"options": options, "script": script, "slots": size.slots, "cores": size.cores}
+
+    @staticmethod
+    def _places(pool: SlurmPool, size: Size) -> list[str]:
+        """Nodes and cards. Cards that Slurm cannot count by task go one slot to a node."""
+        if size.slots == 1:
+            return ["--nodes=1", *([f"--gres={pool.card}:{size.cards}"] if size.cards else [])]
+        if not size.cards:
+            return []
+        if pool.card.partition(":")[0] == "gpu":
+            return [f"--gpus-per-task={pool.card.partition(':')[2] or 'gpu'}:{size.cards}".replace("=gpu:", "=")]
+        return [f"--nodes={size.slots}", "--ntasks-per-node=1", f"--gres={pool.card}:{size.cards}"]
+
+    def spec(self, job: Job, pool: SlurmPool, folder: Path) -> Spec:
+        lease, driver, size = job.lease, self.driver, size_of(job, pool)
+        return Spec(
+            key=str(job.key),
+            argv=self._argv(job, pool, size, folder),
+            env=self._env(job, size, folder),
+            cwd=str(folder / "job"),
+            sandbox=[],
+            uid=None,
+            cgroup=None,
+            rlimits=[("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", driver.file_limit_bytes)],
+            memory_limit_bytes=size.slots * size.memory_bytes,
+            pids_limit=driver.pids_limit,
+            run_limit_ms=lease.run_limit_ms,
+            disconnect_limit_ms=lease.disconnect_limit_ms,
+            contact_ms=job.contact_ms,
+            contact_path=str(self.contact),
+            term_grace_ms=driver.term_grace_ms,
+            log_cap_bytes=lease.log_cap_bytes,
+            sample_ms=driver.sample_ms,
+            usage_write_ms=driver.usage_write_ms,
+            notify="",
+        )
+
+    def _argv(self, job: Job, pool: SlurmPool, size: Size, folder: Path) -> list[str]:
+        """A gang is started by srun, one rank for each slot, and ends with the first rank that fails."""
+        command = list(job.lease.command)
+        if size.slots == 1:
+            return command
+        driver = self.driver
+        words = ["srun", "--quiet", "--kill-on-bad-exit=1", f"--ntasks={size.slots}", f"--cpus-per-task={size.cores}"]
+        words += self._places(pool, size)
+        words += [self.python, "-I", "-S", str(self.program.rank), str(folder), str(size.memory_bytes)]
+        return [*words, str(driver.sample_ms), str(driver.usage_write_ms), "--", *command]
+
+    def _env(self, job: Job, size: Size, folder: Path) -> dict[str, str]:
+        return {
+            "PATH": os.pathsep.join((os.path.dirname(self.python), PATH)) if "/" in self.python else PATH,
+            "HOME": str(folder / "job"),
+            "TMPDIR": str(folder / "tmp"),
+            "LANG": "C.UTF-8",
+            **dict.fromkeys(THREADS, str(size.cores)),
+            **job.lease.env,
+            "YUNHE_LEASE": str(job.key),
+            "YUNHE_RANK": "0",
+            "YUNHE_SIZE": str(size.slots),
+        }

@@ -1,0 +1,118 @@
+"""One slot of a gang, on its node: `python -I -S rank.py LEASE_DIR MEMORY_BYTES SAMPLE_MS WRITE_MS -- COMMAND...`.
+
+Started by srun once for each slot. Gives its command YUNHE_RANK, measures it, holds its memory, and keeps
+`ranks/RANK.json` in the lease's folder, where the step sums up. SIGUSR1 asks the command to end.
+"""
+
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[4]))
+
+from yunhe.site.supervisor.kernel import PAGE, TICKS, send, tree
+from yunhe.site.supervisor.records import complain, monotonic_ms, read_text, write_record
+from yunhe.site.supervisor.seat import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, libc
+
+SIGNALS = (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM)
+
+
+class Rank:
+    """The processes of one slot."""
+
+    def __init__(self, record: str, memory_bytes: int) -> None:
+        self.record = record
+        self.memory_bytes = memory_bytes
+        self.cpu_ms = 0
+        self.peak = 0
+        self.pid = 0
+        self.status: int | None = None
+        self.out_of_memory = False
+
+    def start(self, command: list[str]) -> None:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self.pid = os.fork()
+        if self.pid:
+            return
+        os.setsid()  # signals that srun sends to the group of its task are for this program alone
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        try:
+            os.execvp(command[0], command)
+        except OSError as error:
+            os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+            os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                code = os.waitstatus_to_exitcode(status)
+                self.status = code if code >= 0 else 128 - code
+
+    def sample(self) -> None:
+        memory = ticks = 0
+        for pid in tree(os.getpid()):
+            stat = (read_text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
+            if len(stat) > 21:
+                memory += int(stat[21]) * PAGE
+                ticks += sum(int(value) for value in stat[11:15])
+        self.peak = max(self.peak, memory)
+        self.cpu_ms = max(self.cpu_ms, ticks * 1000 // TICKS)
+        if memory > self.memory_bytes:
+            self.out_of_memory = True
+            self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        for pid in tree(os.getpid()):
+            send(pid, number)
+
+    def write(self, ended: bool) -> None:
+        reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_ms = max(self.cpu_ms, int((reaped.ru_utime + reaped.ru_stime) * 1000))
+        peak = max(self.peak, reaped.ru_maxrss * 1024 if ended else 0)
+        figures = {"cpu_ms": cpu_ms, "peak_memory_bytes": peak, "out_of_memory": self.out_of_memory, "ended": ended}
+        try:
+            write_record(self.record, figures, sync=ended)
+        except OSError as error:
+            complain(f"{self.record}: {error}")
+
+    def run(self, sample_ms: int, write_ms: int) -> int:
+        """Until its command has ended and nothing of it is left; the exit code."""
+        next_write = 0
+        while self.status is None:
+            got = signal.sigtimedwait(SIGNALS, sample_ms / 1000)
+            if got is not None and got.si_signo != signal.SIGCHLD:
+                self.signal(signal.SIGTERM)
+            self.reap()
+            self.sample()
+            if monotonic_ms() >= next_write:
+                next_write = monotonic_ms() + write_ms
+                self.write(ended=False)
+        while tree(os.getpid()):
+            self.signal(signal.SIGKILL)
+            signal.sigtimedwait((signal.SIGCHLD,), 0.02)
+            self.reap()
+        self.write(ended=True)
+        return self.status
+
+
+def main() -> int:
+    lease_dir, memory, sample_ms, write_ms = sys.argv[1:5]
+    number = os.environ["SLURM_PROCID"]
+    os.environ["YUNHE_RANK"] = number
+    rank = Rank(os.path.join(lease_dir, "ranks", f"{number}.json"), int(memory))
+    rank.start(sys.argv[6:])
+    return rank.run(int(sample_ms), int(write_ms))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

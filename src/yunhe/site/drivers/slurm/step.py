@@ -1,0 +1,187 @@
+"""What Slurm starts on a node: `python -I -S step.py LEASE_DIR NEWS_DIR`. Supervises the job, once for ever.
+
+A copy of this and of the supervisor lies on the shared disk (see `program`); nothing else of Yunhe is needed. A second
+start of the same lease, by whatever mistake of Slurm, finds the claim taken and ends at once.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[4]))
+
+from yunhe.site.supervisor.job import Job
+from yunhe.site.supervisor.kernel import counter
+from yunhe.site.supervisor.records import Spec, Totals, boottime_ms, claim, complain, monotonic_ms, read_text
+from yunhe.site.supervisor.seat import Seat
+from yunhe.site.supervisor.watch import Supervisor
+
+# What Slurm tells the job of its place goes through; everything else comes from the lease.
+PLACE = ("SLURM_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL", "ASCEND_")
+GANG_KILL_MS = 10_000  # after SIGTERM, srun has its tasks killed; then it is killed itself
+GANG_END_MS = 5_000  # for the last records of the ranks
+FENCE_MS = 1_000
+
+
+def clock_offset_ms(beacon: str, age_ms: int, boot: str, now_ms: int) -> int:
+    """What to add to the agent's CLOCK_BOOTTIME to have this host's.
+
+    `beacon` is "BOOT MS": which boot of which host, and its clock when it was written, `age_ms` ago by the clock of the
+    shared disk. An age that was read too small makes contact look later than it was, so no age is below 0.
+    """
+    their_boot, ms = beacon.split()
+    return 0 if their_boot == boot else now_ms - (int(ms) + max(0, age_ms))
+
+
+def measured_offset_ms(beacon: Path, probe: Path) -> int:
+    """Both files have their times from the shared disk. Raises OSError or ValueError where there is no beacon."""
+    probe.write_text("x")
+    age = (probe.stat().st_mtime_ns - beacon.stat().st_mtime_ns) // 1_000_000
+    probe.unlink()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return clock_offset_ms(beacon.read_text(), age, boot, boottime_ms())
+
+
+def oom_counter() -> tuple[str, str] | None:
+    """File and line prefix that count the kernel's kills for memory in this process's own control group."""
+    for line in (read_text("/proc/self/cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            place = ("/sys/fs/cgroup" + path + "/memory.events", "oom_kill ")
+        elif "memory" in controllers.split(","):
+            place = (f"/sys/fs/cgroup/memory{path}/memory.oom_control", "oom_kill ")
+        else:
+            continue
+        if path != "/" and counter(*place) is not None:
+            return place
+    return None
+
+
+class NodeJob(Job):
+    """Limits are Slurm's where it has them; a gang's use is the sum over its ranks."""
+
+    def __init__(self, spec: Spec, seat: Seat, slots: int) -> None:
+        super().__init__(spec, seat)
+        self.ranks = slots if slots > 1 else 0
+        self.ooms = oom_counter()
+        self.ooms_before = (counter(*self.ooms) or 0) if self.ooms else 0
+        self.kill_since = 0
+
+    def rank_records(self) -> list[dict[str, object]]:
+        texts = (read_text(f"ranks/{rank}.json") for rank in range(self.ranks))
+        return [json.loads(text) for text in texts if text]
+
+    def totals(self) -> Totals:
+        totals = super().totals()
+        for record in self.rank_records():
+            totals["cpu_ms"] += int(str(record["cpu_ms"]))
+            totals["peak_memory_bytes"] += int(str(record["peak_memory_bytes"]))
+        return totals
+
+    def out_of_memory(self) -> bool:
+        killed = self.ooms is not None and (counter(*self.ooms) or 0) > self.ooms_before
+        return super().out_of_memory() or killed or any(record["out_of_memory"] for record in self.rank_records())
+
+    def terminate(self) -> None:
+        """srun hands SIGUSR1 to the ranks, which ask their processes to end; SIGTERM would have them killed."""
+        if not self.ranks:
+            super().terminate()
+        elif self.pid and self.status is None:
+            os.kill(self.pid, signal.SIGUSR1)
+
+    def kill(self) -> None:
+        if not self.ranks or self.status is not None:
+            super().kill()
+            return
+        now = monotonic_ms()
+        if not self.kill_since:
+            self.kill_since = now
+            os.kill(self.pid, signal.SIGTERM)
+        elif now - self.kill_since > GANG_KILL_MS:
+            super().kill()
+
+    def clear(self) -> bool:
+        gone = super().clear()
+        until = monotonic_ms() + GANG_END_MS
+        while not all(record["ended"] for record in self.rank_records()):
+            if monotonic_ms() > until:  # killed on its node, where Slurm sees to the rest
+                break
+            time.sleep(0.02)
+        return gone
+
+
+class NodeSupervisor(Supervisor):
+    """The supervisor of a batch job: far from the agent, and not the only one who may stop the job."""
+
+    def __init__(self, spec: Spec, seat: Seat, slots: int, offset_ms: int, news: Path) -> None:
+        spec["contact_ms"] += offset_ms
+        super().__init__(spec, seat)
+        self.job = NodeJob(spec, seat, slots)
+        self.offset_ms = offset_ms
+        self.news = news
+        self.next_fence = 0
+        signal.signal(signal.SIGTERM, lambda *_: self.stopped_by_slurm())
+
+    def stopped_by_slurm(self) -> None:
+        self.check_limits()  # a cancel or limit of ours comes first
+        self.stop("supervisor_lost", "stopped by Slurm")
+
+    def disconnected_in_ms(self) -> int:
+        text = (read_text(self.spec["contact_path"]) or "").strip()
+        self.contact_ms = max(self.contact_ms, int(text) + self.offset_ms if text.isdigit() else 0)
+        return self.contact_ms + self.spec["disconnect_limit_ms"] - boottime_ms()
+
+    def check_limits(self) -> None:
+        now = monotonic_ms()
+        if not self.reason and now >= self.next_fence:
+            self.next_fence = now + FENCE_MS
+            if os.path.exists("exit.json") or not os.path.exists("spec.json"):
+                self.stop("supervisor_lost", "the agent has given it up")
+        super().check_limits()
+
+    def publish(self) -> None:
+        try:
+            os.link("exit.json.tmp", "exit.json")
+        except FileExistsError:
+            complain("the agent has written its end before")
+
+    def notify(self) -> None:
+        """A file named after the lease in a folder that the agent looks at."""
+        try:
+            (self.news / self.spec["key"]).touch()
+        except OSError as error:  # a hint only
+            complain(f"news: {error}")
+
+
+def main() -> int:
+    lease_dir, news = sys.argv[1:3]
+    os.chdir(lease_dir)  # a lease that was given up has no folder: nothing is started
+    errors = os.open("supervisor.err", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDWR)
+    place = {name: value for name, value in os.environ.items() if name.startswith(PLACE)}
+    seat = Seat([])
+    where = f"{place.get('SLURMD_NODENAME', '?')} {place.get('SLURM_JOB_ID', '?')}"
+    if not claim(f"{seat.name} {where}"):
+        os.write(errors, f"started again on {where}: nothing done\n".encode())
+        seat.leave()
+        return 0
+    for fd, target in ((null, 0), (null, 1), (errors, 2)):
+        os.dup2(fd, target)
+    spec: Spec = json.loads(Path("spec.json").read_text(encoding="utf-8"))
+    slots = int(json.loads(Path("plan.json").read_text(encoding="utf-8"))["slots"])
+    spec["env"] = {**place, **spec["env"]}
+    try:
+        offset = measured_offset_ms(Path(spec["contact_path"]).with_name("beacon"), Path("probe"))
+    except (OSError, ValueError) as error:
+        complain(f"no beacon of the agent, its clock is taken for this host's: {error}")
+        offset = 0
+    supervisor = NodeSupervisor(spec, seat, slots, offset, Path(news))
+    supervisor.run()
+    return supervisor.job.status or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""Partitions, nodes and GPUs of a cluster as pools, each node and each core of it counted once."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from yunhe.core.demand import Precision
+from yunhe.core.errors import InvalidInput
+from yunhe.facts.load import Chip, chips, defaults
+from yunhe.site.settings import DriverSettings, SlurmSettings
+from yunhe.wire.link import PoolReport, RateReport
+
+MIB = 1024 * 1024
+UNIT = 1000  # milli of one core or card
+MAX_NAME = 24
+AWAY = ("down", "drain", "fail", "error", "unknown", "maint", "reboot", "power", "no_respond", "future", "inval")
+ALWAYS = (Precision.FP64, Precision.FP32)  # named even where they are not known
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node in one partition. `cards`: GRES, as "gpu:a100" or "gpu" -> how many."""
+
+    partition: str
+    default: bool
+    name: str
+    cores: int
+    memory_bytes: int
+    state: str
+    cards: dict[str, int]
+    features: tuple[str, ...]
+
+    @property
+    def up(self) -> bool:
+        return not (self.state.endswith("*") or any(word in self.state for word in AWAY))
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmPool:
+    """A pool, and how Slurm is asked for it. `card`: GRES, as "gpu:a100" or "gpu"; empty: a pool of cores."""
+
+    report: PoolReport
+    partition: str
+    card: str = ""
+    cores_per_card: int = 0
+
+
+def parse_nodes(text: str) -> list[Node]:
+    """The answer to `SlurmClient.nodes`. Raises InvalidInput for a line that is not one."""
+    found = []
+    for line in text.splitlines():
+        parts = line.split("|")
+        if len(parts) != 7 or not parts[2].isdecimal() or not parts[3].isdecimal():
+            raise InvalidInput(f"sinfo said {line[:200]!r}")
+        partition, name, cores, memory, state, gres, features = parts
+        found.append(
+            Node(
+                partition=partition.rstrip("*"),
+                default=partition.endswith("*"),
+                name=name,
+                cores=int(cores),
+                memory_bytes=int(memory) * MIB,
+                state=state.lower(),
+                cards=dict(_cards(gres)),
+                features=tuple(word for word in features.split(",") if word not in ("", "(null)")),
+            )
+        )
+    return found
+
+
+def _cards(gres: str) -> Iterator[tuple[str, int]]:
+    """ "gpu:a100:2(S:0-1),gpu:h20:4,mps:100": the devices that are cards, with their types."""
+    for text in re.sub(r"\([^)]*\)", "", gres).split(","):
+        match text.split(":"):
+            case ["gpu" | "npu" | "mlu" | "dcu" as name, kind, count] if count.isdecimal() and int(count):
+                yield f"{name}:{kind}", int(count)
+            case ["gpu" | "npu" | "mlu" | "dcu" as name, count] if count.isdecimal() and int(count):
+                yield name, int(count)
+
+
+def pools(nodes: Sequence[Node], slurm: SlurmSettings, driver: DriverSettings) -> tuple[SlurmPool, ...]:
+    """For each partition its cores and its cards by type. Raises InvalidInput for a partition that is not there."""
+    there = {node.partition for node in nodes}
+    order = slurm.partitions or tuple(dict.fromkeys(n.partition for n in sorted(nodes, key=lambda n: not n.default)))
+    for name in order:
+        if name not in there:
+            raise InvalidInput(f"Slurm has no partition {name!r}", field="partitions", hint=f"it has {sorted(there)}")
+    seen: set[str] = set()
+    found: list[SlurmPool] = []
+    for partition in order:
+        mine = [node for node in nodes if node.partition == partition and node.up and node.name not in seen]
+        seen.update(node.name for node in mine)
+        found += _of_partition(partition, mine, slurm, driver)
+    return tuple(_named_apart(found))
+
+
+def cores_per_card(node: Node, slurm: SlurmSettings) -> int:
+    """Cores of the node that go with each of its cards."""
+    cards = sum(node.cards.values())
+    if not cards:
+        return 0
+    return min(slurm.cores_per_card or max(1, node.cores // (2 * cards)), node.cores // cards)
+
+
+def _of_partition(
+    partition: str, nodes: Sequence[Node], slurm: SlurmSettings, driver: DriverSettings
+) -> Iterator[SlurmPool]:
+    free = [node.cores - cores_per_card(node, slurm) * sum(node.cards.values()) for node in nodes]
+    if sum(free):
+        memory = sum(n.memory_bytes * left // n.cores for n, left in zip(nodes, free, strict=True))
+        chip = _stated_chip([word for node in nodes for word in node.features], "cpu")
+        report = _report(partition, chip, sum(free), max(free), memory, driver)
+        yield SlurmPool(report, partition)
+    for card in dict.fromkeys(card for node in nodes for card in node.cards):
+        having = [node for node in nodes if card in node.cards]
+        kind = card.rpartition(":")[2]
+        features = [word for node in having for word in node.features]
+        chip = _stated_chip([_mapped(kind, slurm), kind, *features], "card")
+        memory = sum(n.memory_bytes * cores_per_card(n, slurm) * n.cards[card] // n.cores for n in having)
+        counts = [node.cards[card] for node in having]
+        report = _report(f"{partition}-{kind}", chip, sum(counts), max(counts), memory, driver, kind)
+        yield SlurmPool(report, partition, card, min(cores_per_card(node, slurm) for node in having))
+
+
+def _mapped(kind: str, slurm: SlurmSettings) -> str:
+    return next((text.partition("=")[2] for text in slurm.chips if text.partition("=")[0] == kind), "")
+
+
+def _stated_chip(words: Sequence[str], kind: str) -> Chip | None:
+    """The catalogue's chip that one of the words names exactly, by id or by name; no guesses."""
+    for word in words:
+        plain = _plain(word)
+        for chip in chips():
+            if (chip.kind == "cpu") == (kind == "cpu") and plain in (chip.id, _plain(f"{chip.vendor} {chip.name}")):
+                return chip
+    return None
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _report(
+    name: str, chip: Chip | None, units: int, most: int, memory: int, driver: DriverSettings, card: str = ""
+) -> PoolReport:
+    watts, source = _watts(chip, bool(card), driver)
+    return PoolReport(
+        name=_pool_name(name),
+        kind_of_unit="card" if card else "core",
+        chip=chip.id if chip else "unknown",
+        chip_name=f"{chip.vendor} {chip.name}" if chip else card or "not named by Slurm",
+        stack=chip.stack if chip else "unknown" if card else "cpu",
+        capacity_milli=units * UNIT,
+        memory_bytes=memory,
+        card_memory_bytes=(chip.memory_bytes or 0) if chip and card else 0,
+        max_slot_milli=most * UNIT,
+        watts_per_unit=watts,
+        watts_source=source[:200],
+        rates=_rates(chip, 1 if card else (chip.cores if chip else None)),
+    )
+
+
+def _watts(chip: Chip | None, card: bool, driver: DriverSettings) -> tuple[int, str]:
+    """IT power of one core or card at full load, and where the figure comes from."""
+    if not card and driver.watts_per_core is not None:
+        return driver.watts_per_core, "stated by the site"
+    if card and chip and chip.watts:
+        return chip.watts, f"{chip.name}: {chip.watts} W ({chip.source})"
+    if chip and chip.cores and chip.watts:
+        text = f"{chip.name}: {chip.watts} W / {chip.cores} cores, doubled for the rest of the server ({chip.source})"
+        return -(-2 * chip.watts // chip.cores), text
+    default = defaults()["watts_per_card" if card else "watts_per_core"]
+    return default.value, f"assumed: {default.reason}"
+
+
+def _rates(chip: Chip | None, units: int | None) -> tuple[RateReport, ...]:
+    """Nominal, of one core or card: the catalogue's figure of the whole chip, divided by its `units`."""
+    known = {rate: flops // units for rate, flops in chip.flops} if chip and units else {}
+    return tuple(
+        RateReport(precision=precision, nominal_flops=known.get(precision))
+        for precision in Precision
+        if precision in known or precision in ALWAYS
+    )
+
+
+def _pool_name(text: str) -> str:
+    return _plain(text)[:MAX_NAME].strip("-") or "pool"
+
+
+def _named_apart(found: Sequence[SlurmPool]) -> Iterator[SlurmPool]:
+    """Two partitions may read the same once they are shortened."""
+    taken: set[str] = set()
+    for pool in found:
+        name, number = pool.report.name, 2
+        while name in taken:
+            name = f"{pool.report.name[: MAX_NAME - 4]}-{number}"
+            number += 1
+        taken.add(name)
+        yield SlurmPool(pool.report.model_copy(update={"name": name}), pool.partition, pool.card, pool.cores_per_card)
