@@ -26,6 +26,7 @@ from yunhe.hub.ledger import store
 from yunhe.hub.platform.writer import Tx
 
 PAGE = 200
+FEW = 2  # balances that are changed one by one; more are locked in order, then changed together
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,9 @@ def _lock_order(key: tuple[str, str]) -> tuple[bool, str, str]:
 
 
 def _change_balances(tx: Tx, deltas: Mapping[tuple[str, str], int], floors: Mapping[str, int]) -> None:
+    if not floors and len(deltas) > FEW:
+        store.add_to_balances(tx.conn, {key: deltas[key] for key in sorted(deltas, key=_lock_order) if deltas[key]})
+        return
     for account, unit in sorted(deltas, key=_lock_order):
         delta = deltas[account, unit]
         floor = floors.get(account) if delta < 0 and unit == posting.CNY else None
@@ -204,31 +208,7 @@ def capture(tx: Tx, captures: Sequence[Capture]) -> list[None | YunheError]:
     NotFound without a hold; Conflict when the set takes more than is left of it, or moves money but none of the hold.
     An empty set (nothing to pay) is recorded as done.
     """
-    holds = store.lock_holds(tx.conn, [item.order_id for item in captures])
-    known = store.known_refs(tx.conn, [item.postings.ref for item in captures])
-    left = {order_id: row.left_amount for order_id, row in holds.items()}
-    booked: list[PostingSet] = []
-    results: list[None | YunheError] = []
-    for item in captures:
-        hold = holds.get(item.order_id)
-        if hold is None:
-            results.append(NotFound(f"order {item.order_id} has no hold"))
-            continue
-        if item.postings.ref in known:
-            results.append(None)
-            continue
-        amount = -posting.deltas(item.postings).get(posting.held(hold.organisation), 0)
-        if not (0 < amount <= left[item.order_id] or not item.postings.postings):
-            results.append(
-                Conflict(f"{amount} micro-CNY cannot be taken: {left[item.order_id]} is left of {item.order_id}'s hold")
-            )
-            continue
-        left[item.order_id] -= amount
-        known.add(item.postings.ref)
-        booked.append(item.postings)
-        results.append(None)
-    _take(tx, {order_id: row.left_amount - left[order_id] for order_id, row in holds.items()}, booked)
-    return results
+    return settle(tx, captures, ())[0]
 
 
 def release(tx: Tx, releases: Sequence[Release]) -> list[int | YunheError]:
@@ -236,40 +216,69 @@ def release(tx: Tx, releases: Sequence[Release]) -> list[int | YunheError]:
 
     NotFound without a hold; Conflict when more than is left is asked for.
     """
-    holds = store.lock_holds(tx.conn, [item.order_id for item in releases])
-    known = store.known_refs(tx.conn, [item.ref for item in releases])
-    left = {order_id: row.left_amount for order_id, row in holds.items()}
-    booked: list[PostingSet] = []
-    results: list[int | YunheError] = []
-    for item in releases:
-        hold = holds.get(item.order_id)
-        if hold is None:
-            results.append(NotFound(f"order {item.order_id} has no hold"))
-            continue
-        amount = left[item.order_id] if item.amount is None else item.amount
-        if item.ref in known or not amount:
-            results.append(0)
-            continue
-        if not 0 < amount <= left[item.order_id]:
-            results.append(
-                Conflict(f"{amount} micro-CNY cannot be freed: {left[item.order_id]} is left of {item.order_id}'s hold")
-            )
-            continue
-        left[item.order_id] -= amount
-        known.add(item.ref)
-        booked.append(posting.release(item.ref, item.at_ms, hold.organisation, amount))
-        results.append(amount)
-    _take(tx, {order_id: row.left_amount - left[order_id] for order_id, row in holds.items()}, booked)
+    return settle(tx, (), releases)[1]
+
+
+def settle(
+    tx: Tx, captures: Sequence[Capture], releases: Sequence[Release]
+) -> tuple[list[None | YunheError], list[int | YunheError]]:
+    """First the captures, then the releases, each as described above, in as few statements as for one of them."""
+    taking = _Taking(tx, captures, releases)
+    results = [taking.capture(item) for item in captures], [taking.release(item) for item in releases]
+    taking.write()
     return results
 
 
-def _take(tx: Tx, taken: dict[str, int], sets: Sequence[PostingSet]) -> None:
-    if not sets:
-        return
-    # The holds are locked, so these can only fail when the same ref is booked against two holds at once.
-    if not store.take_from_holds(tx.conn, taken) or not store.add_sets(tx.conn, sets):
-        raise Unavailable("another replica books the same entries right now", hint="try again")
-    _change_balances(tx, _deltas(sets), {})
+class _Taking:
+    """Holds under lock, and what was taken from them so far."""
+
+    def __init__(self, tx: Tx, captures: Sequence[Capture], releases: Sequence[Release]) -> None:
+        self._tx = tx
+        self._holds = store.lock_holds(tx.conn, [c.order_id for c in captures] + [r.order_id for r in releases])
+        refs = [item.postings.ref for item in captures] + [item.ref for item in releases]
+        self._known = store.known_refs(tx.conn, refs)
+        self._left = {order_id: row.left_amount for order_id, row in self._holds.items()}
+        self._booked: list[PostingSet] = []
+
+    def capture(self, item: Capture) -> None | YunheError:
+        hold = self._holds.get(item.order_id)
+        if hold is None:
+            return NotFound(f"order {item.order_id} has no hold")
+        if item.postings.ref in self._known:
+            return None
+        amount = -posting.deltas(item.postings).get(posting.held(hold.organisation), 0)
+        left = self._left[item.order_id]
+        if not (0 < amount <= left or not item.postings.postings):
+            return Conflict(f"{amount} micro-CNY cannot be taken: {left} is left of {item.order_id}'s hold")
+        self._take(item.order_id, amount, item.postings)
+        return None
+
+    def release(self, item: Release) -> int | YunheError:
+        hold = self._holds.get(item.order_id)
+        if hold is None:
+            return NotFound(f"order {item.order_id} has no hold")
+        left = self._left[item.order_id]
+        amount = left if item.amount is None else item.amount
+        if item.ref in self._known or not amount:
+            return 0
+        if not 0 < amount <= left:
+            return Conflict(f"{amount} micro-CNY cannot be freed: {left} is left of {item.order_id}'s hold")
+        self._take(item.order_id, amount, posting.release(item.ref, item.at_ms, hold.organisation, amount))
+        return amount
+
+    def _take(self, order_id: str, amount: int, postings: PostingSet) -> None:
+        self._left[order_id] -= amount
+        self._known.add(postings.ref)
+        self._booked.append(postings)
+
+    def write(self) -> None:
+        if not self._booked:
+            return
+        left = {i: amount for i, amount in self._left.items() if amount != self._holds[i].left_amount}
+        # The holds are locked, so this can only fail when the same ref is booked against two holds at once.
+        if not store.set_left(self._tx.conn, left) or not store.add_sets(self._tx.conn, self._booked):
+            raise Unavailable("another replica books the same entries right now", hint="try again")
+        _change_balances(self._tx, _deltas(self._booked), {})
 
 
 # --- deposits -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The tables of the ledger room and the statements on them. Only `ledger.service` imports this module."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -58,8 +58,18 @@ hold = Table(
     Column("amount", BigInteger, nullable=False),
     Column("left_amount", BigInteger, nullable=False),
 )
-# Bound parameters of one statement stay far under every database's limit.
-CHUNK = 500
+_KNOWN_REFS = select(posting.c.set_ref).where(bulk.any_of(posting.c.set_ref), posting.c.n == 0)
+_LOCKED_HOLDS = (
+    select(hold.c.order_id, hold.c.organisation, hold.c.amount, hold.c.left_amount)
+    .where(bulk.any_of(hold.c.order_id))
+    .order_by(hold.c.order_id)
+    .with_for_update()
+)
+_BALANCES = select(balance.c.account, balance.c.unit, balance.c.amount).where(bulk.any_of(balance.c.account))
+# The order of `service._lock_order`, whatever the database's collation.
+_LOCKED_BALANCES = _BALANCES.order_by(
+    balance.c.account.like("%:available").desc(), balance.c.account.collate("C"), balance.c.unit.collate("C")
+).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +96,12 @@ class PostingRow:
     unit: str
 
 
-def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), CHUNK):
-        yield items[start : start + CHUNK]
-
-
 # --- postings -----------------------------------------------------------------------------------------------------
 
 
 def known_refs(conn: Connection, refs: Sequence[str]) -> set[str]:
     """Those of `refs` that are booked already."""
-    found: set[str] = set()
-    for chunk in _chunks(refs):
-        found.update(conn.scalars(select(posting.c.set_ref).where(posting.c.set_ref.in_(chunk), posting.c.n == 0)))
-    return found
+    return set(conn.scalars(_KNOWN_REFS, {"ids": list(refs)})) if refs else set()
 
 
 def add_sets(conn: Connection, sets: Sequence[PostingSet]) -> bool:
@@ -218,6 +220,26 @@ def _try_change(conn: Connection, account: str, unit: str, delta: int, floor: in
     return conn.execute(statement, values).rowcount == 1
 
 
+def add_to_balances(conn: Connection, deltas: Mapping[tuple[str, str], int]) -> None:
+    """Change many balances that have no floor, locked in the order in which they are given."""
+    known = _lock_balances(conn, deltas)
+    missing = [{"account": account, "unit": unit, "amount": 0} for account, unit in deltas.keys() - known.keys()]
+    if missing:
+        bulk.insert(conn, balance, sorted(missing, key=lambda row: str(row["account"])), ignore=True)
+        known = _lock_balances(conn, deltas)
+    rows = [
+        {"account": account, "unit": unit, "amount": known[account, unit] + delta}
+        for (account, unit), delta in deltas.items()
+    ]
+    bulk.update(conn, balance, ("account", "unit"), rows)
+
+
+def _lock_balances(conn: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    statement = _BALANCES if conn.dialect.name == "sqlite" else _LOCKED_BALANCES
+    rows = conn.execute(statement, {"ids": list(dict.fromkeys(account for account, _ in keys))})
+    return {(account, unit): amount for account, unit, amount in rows}
+
+
 def lock_balance(conn: Connection, account: str, unit: str) -> int:
     """The balance, with its row locked until the end of the transaction."""
     query = select(balance.c.amount).where(balance.c.account == account, balance.c.unit == unit).with_for_update()
@@ -243,12 +265,9 @@ def add_holds(conn: Connection, rows: Sequence[HoldRow]) -> None:
 
 def lock_holds(conn: Connection, order_ids: Sequence[str]) -> dict[str, HoldRow]:
     """Rows in sorted order, locked until the end of the transaction."""
-    found: dict[str, HoldRow] = {}
-    for chunk in _chunks(sorted(set(order_ids))):
-        query = select(hold).where(hold.c.order_id.in_(chunk)).order_by(hold.c.order_id).with_for_update()
-        for row in conn.execute(query):
-            found[row.order_id] = HoldRow(**row._mapping)
-    return found
+    ids = sorted(set(order_ids))
+    rows = conn.execute(_LOCKED_HOLDS, {"ids": ids}) if ids else ()
+    return {order_id: HoldRow(order_id, org, amount, left) for order_id, org, amount, left in rows}
 
 
 def find_hold(conn: Connection, order_id: str) -> HoldRow | None:
@@ -256,14 +275,7 @@ def find_hold(conn: Connection, order_id: str) -> HoldRow | None:
     return None if row is None else HoldRow(**row._mapping)
 
 
-def take_from_holds(conn: Connection, taken: dict[str, int]) -> bool:
-    """Conditional updates, one per order; False when one of them found less than it takes."""
-    rows = [{"key": order_id, "taken": amount} for order_id, amount in sorted(taken.items()) if amount]
-    if not rows:
-        return True
-    statement = (
-        update(hold)
-        .where(hold.c.order_id == bindparam("key"), hold.c.left_amount >= bindparam("taken"))
-        .values(left_amount=hold.c.left_amount - bindparam("taken"))
-    )
-    return conn.execute(statement, rows).rowcount == len(rows)
+def set_left(conn: Connection, left: dict[str, int]) -> bool:
+    """What is left of holds that the caller has locked; False when one of them is not there."""
+    rows = [{"order_id": order_id, "left_amount": amount} for order_id, amount in sorted(left.items())]
+    return bulk.update(conn, hold, ("order_id",), rows) == len(rows)

@@ -4,7 +4,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,7 +13,6 @@ from yunhe.core.usage import Interval, Prefix, Totals
 from yunhe.hub.metering import store
 from yunhe.hub.orders import views
 from yunhe.hub.orders.model import SETTLEMENT, Placement, attempt_key
-from yunhe.hub.orders.tasks import chunks
 from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.writer import Tx
@@ -23,8 +21,21 @@ from yunhe.wire.link import UsageReport
 
 log = logging.getLogger(__name__)
 
-
 Key = tuple[str, int]
+
+_usage = store.usage.c
+_RECORDS = sa.select(
+    _usage.lease_id,
+    _usage.epoch,
+    _usage.n,
+    _usage.from_ms,
+    _usage.to_ms,
+    _usage.wall_ms,
+    _usage.cpu_ms,
+    _usage.peak_memory_bytes,
+    _usage.sampled,
+    _usage.final,
+).where(bulk.any_of(_usage.lease_id))
 
 
 def accept(tx: Tx, records: Sequence[tuple[str, UsageReport, str]], placed: Mapping[Key, Placement]) -> None:
@@ -74,18 +85,15 @@ def _stored(
 ) -> dict[Key, dict[int, Interval]]:
     """Records by lease epoch and number; `only` those numbers."""
     found: dict[Key, dict[int, Interval]] = defaultdict(dict)
-    for ids in chunks(sorted(lease_ids)):
-        statement = sa.select(store.usage).where(store.usage.c.lease_id.in_(ids))
-        if only is not None:
-            statement = statement.where(store.usage.c.n.in_(sorted(only)))
-        for row in conn.execute(statement):
-            found[row.lease_id, row.epoch][row.n] = _from_row(row)
+    ids = sorted(lease_ids)
+    if not ids:
+        return found
+    statement = _RECORDS if only is None else _RECORDS.where(_usage.n.in_(sorted(only)))
+    for lease_id, epoch, n, from_ms, to_ms, wall_ms, cpu_ms, peak, sampled, final in conn.execute(
+        statement, {"ids": ids}
+    ):
+        found[lease_id, epoch][n] = Interval(n, from_ms, to_ms, Totals(wall_ms, cpu_ms, peak, sampled), final)
     return found
-
-
-def _from_row(row: sa.Row[Any]) -> Interval:
-    totals = Totals(row.wall_ms, row.cpu_ms, row.peak_memory_bytes, row.sampled)
-    return Interval(row.n, row.from_ms, row.to_ms, totals, row.final)
 
 
 def _interval(report: UsageReport) -> Interval:

@@ -1,7 +1,8 @@
 """Values of the orders room that other rooms see."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+import orjson
 
 from yunhe.wire.api import OrderSpec
 
@@ -58,11 +59,11 @@ class LeaseTerms:
     measured_flops: dict[str, int]  # of one whole unit, by precision
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return orjson.dumps(self).decode()
 
     @staticmethod
     def from_json(text: str) -> "LeaseTerms":
-        return LeaseTerms(**json.loads(text))
+        return LeaseTerms(**orjson.loads(text))
 
 
 @dataclass(frozen=True, slots=True)

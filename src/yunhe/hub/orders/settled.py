@@ -1,30 +1,26 @@
 """What settlement writes back to an order's row."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
 from yunhe.hub.orders import store
+from yunhe.hub.platform import bulk
 from yunhe.hub.platform.writer import Tx
 
 
-def add_charges(tx: Tx, amounts: Mapping[str, int]) -> None:
-    """Add to what the orders were charged, micro-CNY."""
-    if amounts:
-        tx.conn.execute(
-            sa.update(store.order)
-            .where(store.order.c.id == sa.bindparam("b_id"))
-            .values(charged_microcny=store.order.c.charged_microcny + sa.bindparam("b_n")),
-            [{"b_id": order_id, "b_n": n} for order_id, n in sorted(amounts.items())],
-        )
-
-
-def mark_settled(tx: Tx, order_ids: Iterable[str]) -> None:
-    ids = sorted(order_ids)
-    if ids:
-        tx.conn.execute(
-            sa.update(store.order).where(store.order.c.id == sa.bindparam("b_id")).values(settled=True),
-            [{"b_id": order_id} for order_id in ids],
-        )
-    for order_id in ids:
+def record(tx: Tx, orders: Mapping[str, sa.Row[Any]], charged: Mapping[str, int], over: Iterable[str]) -> None:
+    """Add to what the locked `orders` were charged, micro-CNY, and mark those that are `over` as settled."""
+    ended = set(over)
+    rows = [
+        {
+            "id": order_id,
+            "charged_microcny": orders[order_id].charged_microcny + charged.get(order_id, 0),
+            "settled": orders[order_id].settled or order_id in ended,
+        }
+        for order_id in sorted(ended | charged.keys())
+    ]
+    bulk.update(tx.conn, store.order, ("id",), rows)
+    for order_id in ended:
         tx.notify(f"order:{order_id}")

@@ -18,21 +18,21 @@ def chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:
         yield items[start : start + CHUNK]
 
 
+_LOCKED_ORDERS = (
+    sa.select(store.order).where(bulk.any_of(store.order.c.id)).order_by(store.order.c.id).with_for_update()
+)
+_TASKS = sa.select(store.task).where(bulk.any_of(store.task.c.lease_id))
+
+
 def lock_orders(tx: Tx, order_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     """The orders' rows, locked in sorted order (a no-op on SQLite, where the transaction is the only writer)."""
-    rows: dict[str, sa.Row[Any]] = {}
-    for ids in chunks(sorted(set(order_ids))):
-        statement = sa.select(store.order).where(store.order.c.id.in_(ids)).order_by(store.order.c.id)
-        rows.update((row.id, row) for row in tx.conn.execute(statement.with_for_update()))
-    return rows
+    ids = sorted(set(order_ids))
+    return {row.id: row for row in tx.conn.execute(_LOCKED_ORDERS, {"ids": ids})} if ids else {}
 
 
 def load(tx: Tx, lease_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
-    rows: dict[str, sa.Row[Any]] = {}
-    for ids in chunks(sorted(set(lease_ids))):
-        found = tx.conn.execute(sa.select(store.task).where(store.task.c.lease_id.in_(ids)))
-        rows.update((row.lease_id, row) for row in found)
-    return rows
+    ids = sorted(set(lease_ids))
+    return {row.lease_id: row for row in tx.conn.execute(_TASKS, {"ids": ids})} if ids else {}
 
 
 def to_task(row: sa.Row[Any]) -> Task:

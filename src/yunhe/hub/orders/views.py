@@ -14,10 +14,30 @@ from yunhe.hub.orders import store
 from yunhe.hub.orders.model import Lease, LeaseTerms, OrderKey, Placement
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.tasks import chunks
+from yunhe.hub.platform import bulk
 from yunhe.wire.api import FactView, OrderDetail, OrderPage, OrderSpec, OrderView, TaskView
 
 MAX_TASKS_SHOWN = 1_000
 MAX_FACTS_SHOWN = 5_000
+
+_lease, _order = store.lease.c, store.order.c
+_PLACEMENTS = sa.select(_lease.lease_id, _lease.epoch, _lease.site_id, _lease.end_reason).where(
+    bulk.any_of(_lease.lease_id)
+)
+_LEASES = (
+    sa.select(
+        _lease.lease_id,
+        _lease.epoch,
+        _lease.order_id,
+        _order.org,
+        _lease.site_id,
+        _lease.pool_id,
+        _lease.terms,
+        _lease.end_reason,
+    )
+    .join(store.order, _order.id == _lease.order_id)
+    .where(bulk.any_of(_lease.lease_id))
+)
 
 
 def check_sees(conn: sa.Connection, principal: Principal, order_id: str) -> OrderKey:
@@ -171,26 +191,13 @@ def _facts(conn: sa.Connection, order: sa.Row[Any]) -> tuple[FactView, ...]:
 def leases(conn: sa.Connection, pairs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Lease]:
     """Placements by (lease id, epoch); unknown ones are absent."""
     wanted = set(pairs)
-    found: dict[tuple[str, int], Lease] = {}
-    for ids in chunks(sorted({lease_id for lease_id, _ in wanted})):
-        rows = conn.execute(
-            sa.select(store.lease, store.order.c.org)
-            .join(store.order, store.order.c.id == store.lease.c.order_id)
-            .where(store.lease.c.lease_id.in_(ids))
-        )
-        for r in rows:
-            if (r.lease_id, r.epoch) in wanted:
-                found[r.lease_id, r.epoch] = Lease(
-                    r.lease_id,
-                    r.epoch,
-                    r.order_id,
-                    r.org,
-                    r.site_id,
-                    r.pool_id,
-                    LeaseTerms.from_json(r.terms),
-                    r.end_reason,
-                )
-    return found
+    ids = sorted({lease_id for lease_id, _ in wanted})
+    rows = conn.execute(_LEASES, {"ids": ids}).all() if ids else ()
+    return {
+        (lease_id, epoch): Lease(lease_id, epoch, order_id, org, site_id, pool_id, LeaseTerms.from_json(terms), reason)
+        for lease_id, epoch, order_id, org, site_id, pool_id, terms, reason in rows
+        if (lease_id, epoch) in wanted
+    }
 
 
 def count_by_state(conn: sa.Connection) -> dict[str, int]:
@@ -218,14 +225,9 @@ def task_over(conn: sa.Connection, lease_id: str) -> bool:
 
 def placements(conn: sa.Connection, lease_ids: Iterable[str]) -> dict[tuple[str, int], Placement]:
     """Every epoch of the leases. A site may speak only of those that it was given."""
-    lease = store.lease.c
-    found: dict[tuple[str, int], Placement] = {}
-    for ids in chunks(sorted(set(lease_ids))):
-        rows = conn.execute(
-            sa.select(lease.lease_id, lease.epoch, lease.site_id, lease.end_reason).where(lease.lease_id.in_(ids))
-        )
-        found.update(((lease_id, epoch), Placement(site_id, reason)) for lease_id, epoch, site_id, reason in rows)
-    return found
+    ids = sorted(set(lease_ids))
+    rows = conn.execute(_PLACEMENTS, {"ids": ids}).all() if ids else ()
+    return {(lease_id, epoch): Placement(site_id, reason) for lease_id, epoch, site_id, reason in rows}
 
 
 def placed_at_site(conn: sa.Connection, site_id: str) -> set[tuple[str, int]]:

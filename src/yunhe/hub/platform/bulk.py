@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -36,7 +37,8 @@ def insert(conn: sa.Connection, table: sa.Table, rows: Rows, *, ignore: bool = F
 def update(conn: sa.Connection, table: sa.Table, key: Sequence[str], rows: Rows) -> int:
     """Set every column of each row but the `key` columns, where the key columns have the row's values.
 
-    Returns how many rows were changed. The order in which they are locked is not stated: lock them before.
+    Returns how many rows were changed. The order in which they are locked is not stated, so where it matters they are
+    locked before; then also no other writer has changed them since they were read.
     """
     if not rows:
         return 0
@@ -98,3 +100,48 @@ def _tail(ignore: bool) -> str:
 
 def _quoted(name: str) -> str:
     return f'"{name}"'
+
+
+# --- one of many --------------------------------------------------------------------------------------------------
+
+
+class _Texts(sa.types.TypeDecorator[Sequence[str]]):
+    """A list of texts as one parameter: an array on PostgreSQL, JSON on SQLite."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.Text() if dialect.name == "sqlite" else postgresql.ARRAY(sa.Text()))
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: sa.Dialect) -> Any:
+        return orjson.dumps(value).decode() if dialect.name == "sqlite" else list(value or ())
+
+
+class _AnyOf(sa.sql.functions.GenericFunction[bool]):
+    type = sa.Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> "_AnyOf":
+        return self  # it is a condition by itself: "... = 1" would keep SQLite from its index
+
+
+@compiles(_AnyOf, "postgresql")
+def _any_of_postgresql(element: _AnyOf, compiler: Any, **options: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **options)} = ANY({compiler.process(values, **options)})"
+
+
+@compiles(_AnyOf, "sqlite")
+def _any_of_sqlite(element: _AnyOf, compiler: Any, **options: Any) -> str:
+    column, values = element.clauses
+    texts = f"SELECT value FROM json_each({compiler.process(values, **options)})"
+    return f"{compiler.process(column, **options)} IN ({texts})"
+
+
+def any_of(column: sa.ColumnElement[str], name: str = "ids") -> sa.ColumnElement[bool]:
+    """Whether `column` is one of the texts that the parameter `name` will be: one statement for any number of them.
+
+    An IN with its values written out is another statement for each number of values, parsed anew every time.
+    """
+    return _AnyOf(column, sa.bindparam(name, type_=_Texts()))

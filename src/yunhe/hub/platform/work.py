@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+import orjson
 import sqlalchemy as sa
 
 from yunhe.core.errors import YunheError
@@ -33,6 +34,17 @@ work = sa.Table(
     sa.Index("ix_work_room_due", "room", "due_ms"),
 )
 
+_ONE_OF = sa.and_(work.c.room == sa.bindparam("room"), bulk.any_of(work.c.key))
+_FREE = sa.select(work.c.key).where(_ONE_OF).order_by(work.c.key).with_for_update(skip_locked=True)
+_DELETE = sa.delete(work).where(_ONE_OF)
+# A range instead of LIKE: the same plan on both databases, whatever the collation's LIKE does.
+_LEFT = """
+SELECT p.value FROM {prefixes} WHERE EXISTS (
+    SELECT 1 FROM work WHERE room = {room} AND key >= p.value AND key < p.value || {last})
+"""
+_LEFT_SQLITE = _LEFT.format(prefixes="json_each(?) AS p", room="?", last="char(1114111)")
+_LEFT_POSTGRESQL = _LEFT.format(prefixes="json_array_elements_text(%s) AS p(value)", room="%s", last="chr(1114111)")
+
 Consumer = Callable[[Tx, Sequence[str]], None]
 
 
@@ -48,17 +60,10 @@ def put(tx: Tx, room: str, keys: Iterable[str], due_ms: int) -> None:
 
 def left(conn: sa.Connection, room: str, key_prefixes: Iterable[str]) -> set[str]:
     """Which of the prefixes still have work rows."""
-    found = set()
-    for prefix in key_prefixes:
-        # A range instead of LIKE: the same plan on both databases, whatever the collation's LIKE does.
-        row = conn.execute(
-            sa.select(work.c.key)
-            .where(work.c.room == room, work.c.key >= prefix, work.c.key < prefix + "\U0010ffff")
-            .limit(1)
-        ).first()
-        if row is not None:
-            found.add(prefix)
-    return found
+    prefixes = orjson.dumps(list(key_prefixes)).decode()
+    if conn.dialect.name == "sqlite":
+        return {prefix for (prefix,) in conn.exec_driver_sql(_LEFT_SQLITE, (prefixes, room))}
+    return {prefix for (prefix,) in conn.exec_driver_sql(_LEFT_POSTGRESQL, (prefixes, room))}
 
 
 def take(tx: Tx, room: str, keys: Sequence[str]) -> list[str]:
@@ -66,9 +71,9 @@ def take(tx: Tx, room: str, keys: Sequence[str]) -> list[str]:
 
     Rows that another replica is about to delete are passed over rather than waited for.
     """
-    mine = sa.select(work.c.key).where(work.c.room == room, work.c.key.in_(sorted(keys))).order_by(work.c.key)
-    taken = set(tx.conn.scalars(mine.with_for_update(skip_locked=True)))
-    tx.conn.execute(sa.delete(work).where(work.c.room == room, work.c.key.in_(sorted(taken))))
+    taken = set(tx.conn.scalars(_FREE, {"room": room, "ids": sorted(keys)}))
+    if taken:
+        tx.conn.execute(_DELETE, {"room": room, "ids": sorted(taken)})
     return [key for key in keys if key in taken]
 
 

@@ -6,13 +6,13 @@ Work rows come from the orders room (an attempt or an order ended) and from mete
 Both are idempotent: a charge is unique by (lease, epoch), a posting set by its ref.
 """
 
-import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from yunhe.core import posting
@@ -25,7 +25,7 @@ from yunhe.hub.ledger.service import Capture, Release
 from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import settled, views
 from yunhe.hub.orders.model import SETTLEMENT, Lease, order_of
-from yunhe.hub.orders.tasks import chunks, lock_orders
+from yunhe.hub.orders.tasks import lock_orders
 from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.writer import Tx
 from yunhe.hub.settlement import store
@@ -33,6 +33,8 @@ from yunhe.hub.settlement import store
 log = logging.getLogger(__name__)
 
 END = "end"
+
+_CHARGED = sa.select(store.charge.c.lease_id, store.charge.c.epoch).where(bulk.any_of(store.charge.c.lease_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,14 @@ def consume(tx: Tx, keys: Sequence[str]) -> None:
     orders = lock_orders(tx, (order_of(key.partition(":")[0]) for key in keys))
     attempts = [_attempt(key) for key in keys if not key.endswith(f":{END}")]
     closed = {order_id for order_id, row in orders.items() if row.settled}
-    _settle_attempts(tx, [key for key in attempts if key is not None], closed)
-    _settle_orders(tx, sorted({order_of(key.partition(":")[0]) for key in keys}))
+    rated = _rated(tx, [key for key in attempts if key is not None], closed)
+    over = _over(tx, orders)
+    bulk.insert(tx.conn, store.charge, [_row(tx, item) for item in rated], ignore=True)
+    _book(tx, rated, over)
+    charged: dict[str, int] = defaultdict(int)
+    for item in rated:
+        charged[item.lease.order_id] += item.charge.price.total
+    settled.record(tx, orders, charged, over)
 
 
 def _attempt(key: str) -> tuple[str, int] | None:
@@ -58,30 +66,36 @@ def _attempt(key: str) -> tuple[str, int] | None:
     return (lease_id, int(epoch)) if epoch.isdigit() else None
 
 
-def _settle_attempts(tx: Tx, keys: Sequence[tuple[str, int]], closed: set[str]) -> None:
-    """`closed`: orders that are settled already, whose hold is gone."""
+def _rated(tx: Tx, keys: Sequence[tuple[str, int]], closed: set[str]) -> list[_Rated]:
+    """Attempts that are not charged yet. `closed`: orders that are settled already, whose hold is gone."""
     done = _charged(tx.conn, keys)
     todo = [key for key in keys if key not in done]
     leases = views.leases(tx.conn, todo)
     used = metering.prefixes(tx.conn, todo)
     # An attempt that never started has no usage and no charge.
-    rated = [
+    return [
         _rate(lease, used[key], lease.order_id in closed)
         for key, lease in sorted(leases.items())
         if used[key].last is not None
     ]
-    if not rated:
-        return
-    bulk.insert(tx.conn, store.charge, [_row(tx, item) for item in rated], ignore=True)
+
+
+def _over(tx: Tx, orders: Mapping[str, sa.Row[Any]]) -> list[str]:
+    """Orders that have ended and have no attempt left to settle."""
+    ended = sorted(i for i, row in orders.items() if OrderState(row.state) in ORDER_ENDED and not row.settled)
+    busy = work.left(tx.conn, SETTLEMENT, [f"{order_id}." for order_id in ended]) if ended else set()
+    return [order_id for order_id in ended if f"{order_id}." not in busy]
+
+
+def _book(tx: Tx, rated: Sequence[_Rated], over: Sequence[str]) -> None:
+    """Charges leave their holds; what is left of the holds of orders that are over goes back."""
     captures = [Capture(item.lease.order_id, _postings(tx, item)) for item in rated if item.charge.price.total]
-    for outcome in ledger.capture(tx, captures):
+    releases = [Release(order_id, f"release:{order_id}", tx.now_ms) for order_id in over]
+    captured, released = ledger.settle(tx, captures, releases)
+    for outcome in (*captured, *released):
         if isinstance(outcome, YunheError):
             # Holds are sized so that this cannot be; never charge what was not reserved.
-            raise RuntimeError(f"a charge could not be booked: {outcome}")
-    amounts: dict[str, int] = defaultdict(int)
-    for item in rated:
-        amounts[item.lease.order_id] += item.charge.price.total
-    settled.add_charges(tx, amounts)
+            raise RuntimeError(f"a settlement could not be booked: {outcome}")
 
 
 def _rate(lease: Lease, prefix: Prefix, closed: bool) -> _Rated:
@@ -135,30 +149,19 @@ def _row(tx: Tx, item: _Rated) -> dict[str, object]:
         "energy_mwh": charge.energy_mwh,
         "carbon_mg": charge.carbon_mg,
         "disputed": item.inputs.disputed,
-        "inputs": json.dumps({**asdict(item.inputs), "measured_flops": lease.terms.measured_flops}),
+        "inputs": _inputs(item),
     }
 
 
+def _inputs(item: _Rated) -> str:
+    """All that the charge was computed from, and the rates that the compute delivered follows from."""
+    given, rates = orjson.dumps(item.inputs).decode(), orjson.dumps(item.lease.terms.measured_flops).decode()
+    return f'{given[:-1]},"measured_flops":{rates}}}'
+
+
 def _charged(conn: sa.Connection, keys: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
-    found: set[tuple[str, int]] = set()
-    for ids in chunks(sorted({lease_id for lease_id, _ in keys})):
-        rows = conn.execute(
-            sa.select(store.charge.c.lease_id, store.charge.c.epoch).where(store.charge.c.lease_id.in_(ids))
-        )
-        found.update((row.lease_id, row.epoch) for row in rows)
-    return found
-
-
-def _settle_orders(tx: Tx, order_ids: Sequence[str]) -> None:
-    """Orders that have ended and have no attempt left to settle: the rest of the hold goes back."""
-    known = views.keys(tx.conn, order_ids)
-    ended = [i for i, key in known.items() if OrderState(key.state) in ORDER_ENDED and not key.settled]
-    busy = work.left(tx.conn, SETTLEMENT, [f"{order_id}." for order_id in ended])
-    over = [order_id for order_id in sorted(ended) if f"{order_id}." not in busy]
-    for outcome in ledger.release(tx, [Release(i, f"release:{i}", tx.now_ms) for i in over]):
-        if isinstance(outcome, YunheError):
-            raise RuntimeError(f"a hold could not be released: {outcome}")
-    settled.mark_settled(tx, over)
+    ids = sorted({lease_id for lease_id, _ in keys})
+    return {(lease_id, epoch) for lease_id, epoch in conn.execute(_CHARGED, {"ids": ids})} if ids else set()
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
