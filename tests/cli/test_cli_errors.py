@@ -1,5 +1,6 @@
 """What people see when something is wrong, and which status scripts get."""
 
+import json
 import os
 import pty
 import signal
@@ -74,6 +75,17 @@ def test_json_is_one_document_and_nothing_else(yunhe: Run, script: Script) -> No
     shown = yunhe("orders", "--json")
     assert OrderPage.model_validate_json(shown.out) == page
     assert shown.err == ""
+
+
+def test_a_site_that_pauses_itself_says_so_as_json_too(yunhe: Run, folder: Path) -> None:
+    site = folder / "hall-7"
+    site.mkdir()
+    (site / "site.toml").write_text('hub_url = "http://127.0.0.1:1"\nsite_id = "hall-7"\nname = "Hall 7"\n')
+    for command, accepting in (("pause", False), ("resume", True)):
+        shown = yunhe("site", command, "--data-dir", "hall-7", "--json")
+        assert (shown.code, shown.err) == (0, "")
+        assert json.loads(shown.out) == {"data_dir": "hall-7", "accepting": accepting}
+        assert (site / "paused").exists() is not accepting
 
 
 def test_a_table_without_a_terminal_has_no_colour_and_no_cuts(yunhe: Run, script: Script) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +19,10 @@ from yunhe.cli.sites import tell_site
 from yunhe.core.errors import InvalidInput
 from yunhe.core.units import parse_bytes
 from yunhe.sdk.checked import checked
+from yunhe.sdk.client import Client
 from yunhe.sdk.config import resolve
 from yunhe.site.settings import DriverSettings
+from yunhe.wire.api import SiteView
 
 app = typer.Typer()
 
@@ -98,25 +101,38 @@ def serve(data_dir: DataDir = DATA_DIR) -> None:
 @app.command(epilog=example("yunhe site pause zhangjiakou-1"))
 def pause(ctx: typer.Context, site_id: MaybeSite = None, data_dir: OwnDataDir = None, as_json: AsJson = False) -> None:
     """Give a site no new work; what runs there goes on."""
-    if data_dir is not None:
+    if data_dir is None:
+        _switch_at_hub(ctx, site_id, as_json, Client.pause)
+    else:
         application.pause(_own(site_id, data_dir))
-        print(f"the site in {data_dir} takes no new work")
-        return
-    with connect(ctx) as hub:
-        view = hub.pause(_named(site_id))
-    tell_site(view, as_json)
+        _tell_own(data_dir, as_json, accepting=False)
 
 
 @app.command(epilog=example("yunhe site resume zhangjiakou-1"))
 def resume(ctx: typer.Context, site_id: MaybeSite = None, data_dir: OwnDataDir = None, as_json: AsJson = False) -> None:
     """Give a paused site work again."""
-    if data_dir is not None:
+    if data_dir is None:
+        _switch_at_hub(ctx, site_id, as_json, Client.resume)
+    else:
         application.resume(_own(site_id, data_dir))
-        print(f"the site in {data_dir} takes work again")
-        return
+        _tell_own(data_dir, as_json, accepting=True)
+
+
+def _switch_at_hub(
+    ctx: typer.Context, site_id: str | None, as_json: bool, call: Callable[[Client, str], SiteView]
+) -> None:
+    if site_id is None:
+        raise InvalidInput("is required", field="SITE", hint="or --data-dir for a site on this machine")
     with connect(ctx) as hub:
-        view = hub.resume(_named(site_id))
+        view = call(hub, site_id)
     tell_site(view, as_json)
+
+
+def _tell_own(data_dir: Path, as_json: bool, *, accepting: bool) -> None:
+    if as_json:
+        show_json({"data_dir": str(data_dir), "accepting": accepting})
+    else:
+        print(f"the site in {data_dir} takes {'work again' if accepting else 'no new work'}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +151,6 @@ class _Share:
         if self.memory is not None:
             values["memory_bytes"] = parse_bytes(self.memory, "--memory")
         return checked(DriverSettings, values)
-
-
-def _named(site_id: str | None) -> str:
-    if site_id is None:
-        raise InvalidInput("is required", field="SITE", hint="or --data-dir for a site on this machine")
-    return site_id
 
 
 def _own(site_id: str | None, data_dir: Path) -> Path:
