@@ -295,6 +295,16 @@ def _sites(network: FaultNetwork, books: Books) -> Iterator[str]:
             yield f"site {site.name} keeps the folders {left}"
 
 
+def logs(network: FaultNetwork) -> Iterator[str]:
+    """What no bad luck explains."""
+    for part in network.parts:
+        text = part.log.read_text(errors="replace")
+        for mark in ("Traceback (most recent call last)", " ERROR "):
+            if mark in text:
+                line = text[text.index(mark) :].splitlines()[0][:200]
+                yield f"{part.log} has {text.count(mark)} times {line!r}"
+
+
 def leftovers(folder: Path, network: FaultNetwork) -> Iterator[str]:
     """Processes and control groups that nobody needs any more; to be asked after everything was stopped."""
     mark = str(folder).encode()

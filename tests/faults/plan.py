@@ -6,10 +6,10 @@ from pathlib import Path
 
 # Short limits, so that minutes of bad luck fit into seconds. The order of the limits is that of real ones:
 # poll hold < silent < disconnect limit < lost (limit + grace).
-POLL_HOLD_MS = 1_500
-SILENT_AFTER_MS = 3_000
-DISCONNECT_LIMIT_MS = 6_000
-DISCONNECT_GRACE_MS = 2_500
+POLL_HOLD_MS = 1_200
+SILENT_AFTER_MS = 2_000
+DISCONNECT_LIMIT_MS = 4_000
+DISCONNECT_GRACE_MS = 2_000
 OVERDUE_GRACE_MS = 4_000
 LEADER_TTL_MS = 3_000
 
@@ -35,7 +35,7 @@ class FaultPlan:
     calm_s: float = 150.0  # after the last mishap everything has to end in this time
     hub_crash: float = 0.002  # probability at each crash point of a hub
     site_crash: float = 0.001
-    kill_hub: Every = Every(4, 10)
+    kill_hub: Every = Every(5, 14)
     kill_agent: Every = Every(2, 5)
     kill_database: Every = Every(8, 16)
     kill_supervisor: Every = Every(4, 9)

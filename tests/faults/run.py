@@ -72,6 +72,7 @@ async def _live(network: FaultNetwork, witness: Witness, summary: Summary) -> No
         delivered = await customers.delivered()
         await network.stop()  # the database stays, for the check
         check.judge(network, customers, delivered, witness, summary)
+        summary.violations += check.logs(network)
         _count(network, chaos, summary)
     finally:
         await customers.close()

@@ -8,13 +8,15 @@ import os
 from pathlib import Path
 
 from yunhe.core.errors import Conflict, InvalidInput, StorageFull, TooLarge
+from yunhe.hub.platform.writer import CrashPoint, no_crash
 
 READ_BYTES = 256 * 1024
 
 
 class Blobs:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, crash_point: CrashPoint = no_crash) -> None:
         self._root = root
+        self._crash_point = crash_point
 
     def log_path(self, lease_id: str, epoch: int) -> Path:
         return self._root / "logs" / _shelf(lease_id) / f"{lease_id}.{epoch}.log"
@@ -41,8 +43,7 @@ class Blobs:
             file.unlink()
             raise InvalidInput("the output's SHA-256 differs: send it again from the start", field="sha256")
 
-    @staticmethod
-    def _append(file: Path, offset: int, chunk: bytes, cap: int) -> int:
+    def _append(self, file: Path, offset: int, chunk: bytes, cap: int) -> int:
         size = _size(file)
         if offset > size:
             raise Conflict(f"the next chunk starts at {size}, not at {offset}", field="offset")
@@ -52,7 +53,9 @@ class Blobs:
         if fresh:
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
+                self._crash_point("blobs.before_write")
                 _write_at(file, size, fresh)
+                self._crash_point("blobs.after_write")
             except OSError as error:
                 # A part may have been written; the site asks for the size and goes on from there.
                 raise StorageFull(f"the hub cannot store this: {error.strerror}") from error
