@@ -5,7 +5,6 @@ when its confidence says `low` or `assumed`: it is there to compute with, and sh
 """
 
 import csv
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from importlib import resources
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import NotFound
+from yunhe.core.rounding import ceil_div
 from yunhe.core.units import meant
 
 TABLES = ("chips", "clusters", "carbon_factors", "hubs", "tariffs", "places", "glossary", "defaults")
@@ -94,7 +94,7 @@ class CarbonFactor:
     @property
     def g_per_kwh(self) -> int:
         """Whole grams, rounded up."""
-        return math.ceil(self.mg_per_kwh / 1000)
+        return ceil_div(self.mg_per_kwh, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,12 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _scaled(text: str, factor: int) -> int | None:
-    """A decimal cell times `factor`, exact; None when the cell is empty."""
-    return int((Decimal(text) * factor).to_integral_value()) if text else None
+    """As below; None when the cell is empty."""
+    return _scaled_or_fail(text, factor) if text else None
 
 
 def _scaled_or_fail(text: str, factor: int) -> int:
+    """A decimal cell times `factor`, to the nearest integer, without a float on the way."""
     return int((Decimal(text) * factor).to_integral_value())
 
 

@@ -1,9 +1,9 @@
 """What the shipped facts say about one computing centre, with the names of the figures that are assumed."""
 
-import math
 from dataclasses import dataclass
 
 from yunhe.core.errors import InvalidInput
+from yunhe.core.rounding import ceil_div
 from yunhe.core.units import close_match, meant
 from yunhe.facts.load import CarbonFactor, Cluster, carbon_factors, chips, clusters, defaults
 
@@ -51,7 +51,7 @@ def cluster_facts(cluster_id: str) -> SiteFacts:
         lat=cluster.lat,
         lon=cluster.lon,
         pue_milli=cluster.pue_milli,
-        carbon_g_per_kwh=math.ceil(cluster.carbon_mg_per_kwh / 1000),
+        carbon_g_per_kwh=ceil_div(cluster.carbon_mg_per_kwh, 1000),
         power_price_microcny_per_kwh=power_price,
         price_microcny_per_core_hour=default["price_microcny_per_core_hour"].value,
         price_microcny_per_card_hour=default["price_microcny_per_card_hour"].value,
@@ -89,7 +89,7 @@ def located_facts(region: str, lat: float, lon: float) -> SiteFacts:
         lat=lat,
         lon=lon,
         pue_milli=default["pue_milli"].value,
-        carbon_g_per_kwh=factor.g_per_kwh if factor else math.ceil(default["carbon_mg_per_kwh"].value / 1000),
+        carbon_g_per_kwh=factor.g_per_kwh if factor else ceil_div(default["carbon_mg_per_kwh"].value, 1000),
         power_price_microcny_per_kwh=default["power_price_microcny_per_kwh"].value,
         price_microcny_per_core_hour=default["price_microcny_per_core_hour"].value,
         price_microcny_per_card_hour=default["price_microcny_per_card_hour"].value,
