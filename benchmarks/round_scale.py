@@ -8,12 +8,12 @@ a deadline of its own (10,000 shapes, 1,000 of them `work`): it is shown, and no
     python benchmarks/round_scale.py [seed]
 
 Expected: 2 ms for the constraints (4,000 pairs, 21 vector operations), 1 us for each of 5,000 tasks that are given, 2
-ms of sorting: 9 ms roomy, 5 ms full.   Found on 2 shared cores of an EPYC: the first version took 35 and 17 ms, 10 ms
+ms of sorting: 9 ms roomy, 5 ms full.  Found on 2 shared cores of an EPYC: the first version took 35 and 17 ms, 10 ms
 of it for breaking ties of arrival by id over rows that were in order, 14 ms for walking orders of classes that had
-run out.   Now 8 ms and 5 ms of CPU time when the machine is quiet, of them 1.7 ms for the constraints, 4.5 and 2.5 ms
-for the assignment and 1.1 ms for making the tuples of the plan.   Beside others, at a load of 10 on the 2 cores, 12
-and 8 ms of CPU time, and 46 and 31 ms of wall time (p50; p99 123 and 65 ms, over the budget of 50).   Collections that
-walked all waiting snapshots gave the highest peaks (12 ms), hence `gc.freeze`.   `distinct` took 770 ms before shapes
+run out.  Now 8 ms and 5 ms of CPU time when the machine is quiet, of them 1.7 ms for the constraints, 4.5 and 2.5 ms
+for the assignment and 1.1 ms for making the tuples of the plan.  Beside others, at a load of 10 on the 2 cores, 12
+and 8 ms of CPU time, and 46 and 31 ms of wall time (p50; p99 123 and 65 ms, over the budget of 50).  Collections that
+walked all waiting snapshots gave the highest peaks (12 ms), hence `gc.freeze`.  `distinct` took 770 ms before shapes
 were grouped by class; what is left is nearly all for `work`, whose sizes follow the deadline.
 """
 
