@@ -97,6 +97,7 @@ pool = Table(
     Column("version", Integer, nullable=False),
     Index("ix_pool_site_id", "site_id"),
 )
+_STATES = select(site.c.id, site.c.state).where(bulk.any_of(site.c.id))
 FRESH_GUARD = {"used_milli": 0, "used_memory": 0, "foreign_milli": 0, "foreign_memory": 0}
 
 
@@ -138,8 +139,7 @@ def find_site(conn: Connection, site_id: str, *, lock: bool = False) -> SiteReco
 
 
 def states(conn: Connection, site_ids: Sequence[str]) -> dict[str, SiteState]:
-    query = select(site.c.id, site.c.state).where(site.c.id.in_(site_ids))
-    return {site_id: SiteState(state) for site_id, state in conn.execute(query)}
+    return {site_id: SiteState(state) for site_id, state in conn.execute(_STATES, {"ids": list(site_ids)})}
 
 
 def find_site_by_key(conn: Connection, public_key: str) -> SiteRecord | None:

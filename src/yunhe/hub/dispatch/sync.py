@@ -41,6 +41,14 @@ from yunhe.wire.link import (
 UsageSink = Callable[[Tx, Sequence[tuple[str, UsageReport, str]], Mapping[tuple[str, int], Placement]], None]
 
 
+_LINKS = (
+    sa.select(store.site_link)
+    .where(bulk.any_of(store.site_link.c.site_id))
+    .order_by(store.site_link.c.site_id)
+    .with_for_update()
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Poll:
     """A verified request."""
@@ -209,13 +217,12 @@ def _holds_more(item: _Taken) -> bool:
 
 def _lock_links(tx: Tx, site_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
     """Links in sorted order, locked; those that are missing are made."""
-    link = store.site_link
-    statement = sa.select(link).where(link.c.site_id.in_(sorted(site_ids))).order_by(link.c.site_id).with_for_update()
-    rows = {row.site_id: row for row in tx.conn.execute(statement)}
+    ids = {"ids": list(site_ids)}
+    rows = {row.site_id: row for row in tx.conn.execute(_LINKS, ids)}
     missing = sorted(set(site_ids) - rows.keys())
     if missing:
-        bulk.insert(tx.conn, link, [{"site_id": site_id} for site_id in missing], ignore=True)
-        rows = {row.site_id: row for row in tx.conn.execute(statement)}
+        bulk.insert(tx.conn, store.site_link, [{"site_id": site_id} for site_id in missing], ignore=True)
+        rows = {row.site_id: row for row in tx.conn.execute(_LINKS, ids)}
     return rows
 
 

@@ -230,17 +230,16 @@ def _update_orders(tx: Tx, placements: list[_Placement]) -> None:
     placed: dict[str, int] = defaultdict(int)
     for p in placements:
         placed[p.order.id] += 1
-    if not placed:
-        return
-    tx.conn.execute(
-        sa.update(store.order)
-        .where(store.order.c.id == sa.bindparam("b_id"))
-        .values(
-            pending=store.order.c.pending - sa.bindparam("b_n"),
-            version=store.order.c.version + 1,
-            state=OrderState.RUNNING.value,
-        ),
-        [{"b_id": order_id, "b_n": n} for order_id, n in sorted(placed.items())],
-    )
+    orders = {p.order.id: p.order for p in placements}
+    rows = [
+        {
+            "id": order_id,
+            "pending": orders[order_id].pending - n,
+            "version": orders[order_id].version + 1,
+            "state": OrderState.RUNNING.value,
+        }
+        for order_id, n in sorted(placed.items())
+    ]
+    bulk.update(tx.conn, store.order, ("id",), rows)  # they are locked
     for order_id in placed:
         tx.notify(f"order:{order_id}")

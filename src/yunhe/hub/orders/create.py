@@ -9,11 +9,14 @@ from yunhe.core.errors import IdempotencyConflict
 from yunhe.core.lifecycle import OrderState, TaskState
 from yunhe.hub.orders import store
 from yunhe.hub.orders.model import NewOrder
-from yunhe.hub.orders.tasks import chunks
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.writer import Tx
 
 ROUND = "round"  # topic: there may be something to place
+
+_BY_KEY = sa.select(store.order.c.id, store.order.c.idem_key, store.order.c.idem_sha).where(
+    store.order.c.org == sa.bindparam("org"), bulk.any_of(store.order.c.idem_key)
+)
 
 
 def known_keys(tx: Tx, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], str | IdempotencyConflict]:
@@ -24,25 +27,15 @@ def known_keys(tx: Tx, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, 
     shas: dict[str, dict[str, str]] = defaultdict(dict)
     for org, key, sha in keys:
         shas[org][key] = sha
-    columns = (store.order.c.id, store.order.c.idem_key, store.order.c.idem_sha)
     for org, wanted in shas.items():
-        for part in chunks(sorted(wanted)):
-            same_keys = (store.order.c.org == org, store.order.c.idem_key.in_(part))
-            for row in tx.conn.execute(sa.select(*columns).where(*same_keys)):
-                same_body = wanted[row.idem_key] == row.idem_sha
-                known[org, row.idem_key] = row.id if same_body else _other_body(row.id)
+        for order_id, key, sha in tx.conn.execute(_BY_KEY, {"org": org, "ids": list(wanted)}):
+            known[org, key] = order_id if wanted[key] == sha else _other_body(order_id)
     return known
 
 
 def ids_of_keys(tx: Tx, org: str, keys: Sequence[str]) -> tuple[str, ...]:
     """The orders that the idempotency keys made, in the order of the keys."""
-    found: dict[str, str] = {}
-    for part in chunks(keys):
-        statement = sa.select(store.order.c.idem_key, store.order.c.id)
-        found.update(
-            (row.idem_key, row.id)
-            for row in tx.conn.execute(statement.where(store.order.c.org == org, store.order.c.idem_key.in_(part)))
-        )
+    found = {key: order_id for order_id, key, _ in tx.conn.execute(_BY_KEY, {"org": org, "ids": list(keys)})}
     return tuple(found[key] for key in keys)
 
 

@@ -32,7 +32,7 @@ from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.orders import outbox, store, tasks
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.model import SETTLEMENT, attempt_key, order_end_key, order_of
-from yunhe.hub.platform import work
+from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.link import CancelLease
 
@@ -134,12 +134,8 @@ def _write(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str
 
 
 def _end_attempts(tx: Tx, ended: list[tuple[str, int, str]]) -> None:
-    tx.conn.execute(
-        sa.update(store.lease)
-        .where(store.lease.c.lease_id == sa.bindparam("b_lease_id"), store.lease.c.epoch == sa.bindparam("b_epoch"))
-        .values(end_reason=sa.bindparam("b_reason")),
-        [{"b_lease_id": lease_id, "b_epoch": epoch, "b_reason": reason} for lease_id, epoch, reason in ended],
-    )
+    rows = [{"lease_id": lease_id, "epoch": epoch, "end_reason": reason} for lease_id, epoch, reason in ended]
+    bulk.update(tx.conn, store.lease, ("lease_id", "epoch"), rows)
     work.put(tx, SETTLEMENT, [attempt_key(lease_id, epoch) for lease_id, epoch, _ in ended], tx.now_ms)
 
 
@@ -154,29 +150,18 @@ def _update_orders(tx: Tx, changes: _Changes, current: dict[str, Task], orders: 
         ended = state in ORDER_ENDED
         rows.append(
             {
-                "b_id": order_id,
-                "b_state": state.value,
-                "b_pending": pending,
-                "b_not_before_ms": not_before_ms,
-                "b_ended_ms": order.ended_ms or tx.now_ms if ended else None,
+                "id": order_id,
+                "state": state.value,
+                "pending": pending,
+                "not_before_ms": not_before_ms,
+                "ended_ms": order.ended_ms or tx.now_ms if ended else None,
+                "version": order.version + 1,
             }
         )
         if ended and OrderState(order.state) not in ORDER_ENDED and order_id not in attempted:
             work.put(tx, SETTLEMENT, [order_end_key(order_id)], tx.now_ms)
         tx.notify(f"order:{order_id}")
-    if rows:
-        tx.conn.execute(
-            sa.update(store.order)
-            .where(store.order.c.id == sa.bindparam("b_id"))
-            .values(
-                state=sa.bindparam("b_state"),
-                pending=sa.bindparam("b_pending"),
-                not_before_ms=sa.bindparam("b_not_before_ms"),
-                ended_ms=sa.bindparam("b_ended_ms"),
-                version=store.order.c.version + 1,
-            ),
-            rows,
-        )
+    bulk.update(tx.conn, store.order, ("id",), rows)  # they are locked
 
 
 def _tally(tx: Tx, order: sa.Row[Any], current: dict[str, Task]) -> tuple[int, int, dict[TaskState, int]]:

@@ -1,6 +1,6 @@
 """The hub's one SQL database: SQLite in one process, or PostgreSQL shared by several replicas. Same statements."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,9 @@ PG_LOCK_MS = 10_000
 # A replica that was stopped in the middle of a transaction must not keep its locks from the others.
 PG_IDLE_IN_TRANSACTION_MS = 5_000
 POSTGRESQL_NOW_MS = "CAST(extract(epoch from clock_timestamp()) * 1000 AS BIGINT)"
+# The writer finds every row by its key. A plan that was made while a table was small is kept as long as the connection,
+# so it must not be one that reads or hashes the whole table.
+PG_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 # A server whose host is gone is noticed in about 25 s instead of hours.
 PG_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
@@ -41,10 +44,11 @@ class Database:
             self.write_engine = _sqlite_engine(self.url, "BEGIN IMMEDIATE", 1)
             self.read_engine = _sqlite_engine(self.url, "BEGIN", read_connections)
         else:
-            self.write_engine = _postgresql_engine(self.url, 2)
+            # The writer runs a group again when its connection was lost: it need not ask each time whether it is there.
+            self.write_engine = _postgresql_engine(self.url, 2, PG_BY_KEY, ping=False)
             sa.event.listen(self.write_engine, "connect", self._note_backend)
             sa.event.listen(self.write_engine, "close", self._forget_backend)
-            self.read_engine = _postgresql_engine(self.url, read_connections)
+            self.read_engine = _postgresql_engine(self.url, read_connections, {}, ping=True)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -95,12 +99,13 @@ def _sqlite_engine(url: str, begin: str, connections: int) -> sa.Engine:
     return engine
 
 
-def _postgresql_engine(url: str, connections: int) -> sa.Engine:
+def _postgresql_engine(url: str, connections: int, planning: Mapping[str, str], *, ping: bool) -> sa.Engine:
     limits = {
         "statement_timeout": PG_STATEMENT_MS,
         "lock_timeout": PG_LOCK_MS,
         "idle_in_transaction_session_timeout": PG_IDLE_IN_TRANSACTION_MS,
         "timezone": "UTC",
+        **planning,
     }
     options = " ".join(f"-c {name}={value}" for name, value in limits.items())
     return sa.create_engine(
@@ -113,7 +118,7 @@ def _postgresql_engine(url: str, connections: int) -> sa.Engine:
         },
         pool_size=connections,
         max_overflow=2,
-        pool_pre_ping=True,
+        pool_pre_ping=ping,
         isolation_level="READ COMMITTED",
     )
 

@@ -80,7 +80,15 @@ class _OutcomeUnknown(Exception):
 class _Job:
     handler: Handler[Any, Any]
     item: Any
-    done: Callable[[Any], None]
+    done: "Callable[[Any], None] | _Waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A caller on an event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
 
 
 class Writer:
@@ -101,7 +109,7 @@ class Writer:
         """Run `handler` on `item` inside the next group. Raises the item's refusal, or what broke the write."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._put(_Job(handler, item, lambda outcome: _settle_later(loop, future, outcome)))
+        self._put(_Job(handler, item, _Waiting(loop, future)))
         result: R = await future
         return result
 
@@ -184,8 +192,16 @@ class Writer:
 
     @staticmethod
     def _answer(group: list[_Job], outcomes: Sequence[Any]) -> None:
+        waiting: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
         for job, outcome in zip(group, outcomes, strict=True):
-            job.done(outcome)
+            if isinstance(job.done, _Waiting):
+                waiting.setdefault(job.done.loop, []).append((job.done.future, outcome))
+            else:
+                job.done(outcome)
+        for loop, answers in waiting.items():
+            # One wake-up for all of them. The loop may be closing: then nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, answers)
 
     def _commit(self, group: list[_Job]) -> list[Any]:
         """One transaction for the whole group; raises when nothing was committed, _OutcomeUnknown when nobody knows."""
@@ -292,15 +308,11 @@ def _transient(error: Exception) -> bool:
     return _sqlstate(error) in RACES or type(storage_error(error)) is Unavailable
 
 
-def _settle_later(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], outcome: Any) -> None:
-    def settle() -> None:
+def _settle(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in answers:
         if future.done():  # the caller went away; what was written stays written
-            return
+            continue
         if isinstance(outcome, BaseException):
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-    # The loop may be closing: then nobody waits any more.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(settle)
