@@ -107,17 +107,16 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
     )
     app.state.hub = hub
     install_problems(app)
-    handlers = _routes(hub, shapes, Pricer(platform, places))
+    handlers = _routes(hub, shapes, Pricer(platform, places), Blobs(settings.data_dir, crash_point))
     app.add_middleware(Express, handlers=handlers)
     app.add_middleware(Frame, limits=_LIMITS, default_limit=MAX_BODY_BYTES)
     return hub
 
 
-def _routes(hub: Hub, shapes: Shapes, pricer: Pricer) -> Handlers:
+def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     """Every room's routes; returns those that have an express way."""
     platform, app = hub.platform, hub.app
     disk = DiskGuard(platform.settings.data_dir, platform.settings.min_free_disk_bytes)
-    blobs = Blobs(platform.settings.data_dir)
     who = Accounts(platform)
     gate, polling = Gate(platform), Polling(platform, hub.outbox_reader, SyncHandler(metering.accept))
     submitting = Submitting(platform, pricer, disk)
