@@ -63,6 +63,7 @@ class FakeHub:
         self.delay_answer_s = 0.0  # between what an answer says and its sending
         self.lose_answers = 0  # so many answers of polls are lost after their effect
         self.refuse_blobs = False
+        self.want_snapshot = False  # said once, in the next answer
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         with socket.socket() as sock:
@@ -221,8 +222,10 @@ class FakeHub:
             epoch=sync.epoch,
             poll_no=sync.poll_no,
             report_seq=self.site.report_seq,
+            want_snapshot=self.want_snapshot,
             instructions=self._after(sync.applied_seq),
         )
+        self.want_snapshot = False
         if self.delay_answer_s and answer.instructions:
             await asyncio.sleep(self.delay_answer_s)
         if self.lose_answers:

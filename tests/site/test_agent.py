@@ -238,6 +238,9 @@ def test_snapshots_come_with_each_epoch_and_when_wanted(hub: FakeHub, site: Site
     site.start()
     snapshot = hub.wait(lambda: [s for s in hub.site.snapshots if s.epoch == 2])[0]
     assert [(lease.lease_id, lease.epoch, lease.started) for lease in snapshot.leases] == [("a", 1, True)]
+    before = len(hub.site.snapshots)
+    hub.want_snapshot = True
+    hub.wait(lambda: len(hub.site.snapshots) > before)
     hub.tell(cancel_lease("a", EndReason.CANCELLED))
     hub.wait_end("a")
 

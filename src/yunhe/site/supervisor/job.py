@@ -38,6 +38,7 @@ class Job:
         self.sandbox_pid = 0
         self.log: Log | None = None
         self.report: dict[str, object] = {}
+        self.reaped: set[int] = set()  # their numbers may belong to others by now
         self.last_sample = 0
 
     # --- start ------------------------------------------------------------------------------------------------
@@ -60,6 +61,7 @@ class Job:
                 return
             if pid == 0:
                 return
+            self.reaped.add(pid)
             if pid == self.pid:
                 code = os.waitstatus_to_exitcode(status)
                 self.status = code if code >= 0 else 128 - code
@@ -100,9 +102,8 @@ class Job:
             except OSError as error:
                 complain(f"cgroup.kill: {error}")
         self.sandbox_report()
-        for pid in (self.sandbox_pid, self.pid, *self.members()):
-            if pid and not (pid == self.pid and self.status is not None):
-                send(pid, signal.SIGKILL)
+        for pid in ({self.sandbox_pid, self.pid} - self.reaped - {0}) | self.members():
+            send(pid, signal.SIGKILL)
 
     def clear(self) -> bool:
         """Kill until nothing is left; False when something does not go away."""

@@ -133,7 +133,7 @@ def wait_for_job(go: int, log_write: int, status_write: int, dirs: list[str], pa
 
 def prepare(spec: Spec, log_write: int, parent: int) -> None:
     """Streams, limits, folder and user of the job."""
-    for number in (signal.SIGURG, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
+    for number in (signal.SIGURG, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDONLY)
     for fd, target in ((null, 0), (log_write, 1), (log_write, 2)):

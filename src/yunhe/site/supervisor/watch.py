@@ -101,6 +101,7 @@ class Supervisor:
         """How long nothing needs to be looked at."""
         now = monotonic_ms()
         until = now + (TICK_MS if self.spec["cgroup"] else min(TICK_MS, self.spec["sample_ms"]))
+        until = min(until, self.next_usage)
         if self.reason:
             until = min(until, max(self.kill_at, now + 20))
         else:

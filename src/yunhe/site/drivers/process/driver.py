@@ -15,9 +15,9 @@ from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify, discover
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
+from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
 from yunhe.site.drivers.process import cgroups, sandbox
 from yunhe.site.drivers.process.isolation import FIRST_UID, Hold, probe
-from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
 from yunhe.site.settings import DriverSettings
 from yunhe.site.supervisor.records import Cgroup, Spec
 from yunhe.site.supervisor.seat import NAME
