@@ -120,6 +120,15 @@ def test_usage_never_runs_backwards(spool: Spool) -> None:
     assert isinstance(last, UsageReport) and (last.from_ms, last.to_ms, last.totals.wall_ms) == (500, 500, 500)
 
 
+def test_usage_that_did_not_grow_is_no_record(spool: Spool) -> None:
+    """After a restart the engine's totals may still be those of the last record; the hub refuses an empty interval."""
+    spool.apply(Applied(seq=1, accepted=(held(),)))
+    spool.record([Started(A, 1), Used(A, totals(500), final=False)])
+    assert spool.record([Used(A, totals(500), final=False)]) == []
+    (later,) = spool.record([Used(A, totals(700), final=False)])
+    assert isinstance(later, UsageReport) and (later.n, later.from_ms, later.to_ms) == (1, 500, 700)
+
+
 WRITER = """
 import sys
 from pathlib import Path
