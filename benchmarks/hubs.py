@@ -20,6 +20,7 @@ from tests.fakes.agent import FakeAgent, cpu_pool
 
 START_S = 30.0
 STOP_S = 15.0
+ENROLS_PER_ADDRESS = 20
 JSON = {"Content-Type": "application/json"}
 
 
@@ -59,8 +60,13 @@ class HubProcess:
     def enrol(self, name: str, cores: int, provider: str = "centre") -> FakeAgent:
         """An approved site of an agent that has not spoken yet."""
         token = str(self.call("POST", "/v1/enrolment-tokens", {"provider": provider})["token"])
-        agent = FakeAgent(self.operator, pools=(cpu_pool(cores * 1000, cores << 32),))
-        agent.enrol(token, name)
+        pools = (cpu_pool(cores * 1000, cores << 32),)
+        # The hub bounds how often one address may try to enrol; the loopback has addresses enough.
+        address = f"127.0.{1 + len(self.sites) // ENROLS_PER_ADDRESS}.1"
+        with httpx.Client(base_url=self.url, transport=httpx.HTTPTransport(local_address=address)) as client:
+            agent = FakeAgent(client, pools=pools)
+            agent.enrol(token, name)
+        agent.client = self.operator
         self.call("POST", f"/v1/sites/{agent.site_id}/approve", {})
         self.sites.append(agent)
         return agent

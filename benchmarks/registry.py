@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import hub_rss, round_100, settled, submit, submit_batch
+from benchmarks import hub_rss, round_100, settled, start, submit, submit_batch
 from benchmarks.figure import Figure, PeerFigure
 from benchmarks.peers.slurm import Slurm
 from benchmarks.scene import Scene
@@ -26,6 +26,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "submit_postgresql": Benchmark(submit.on_postgresql, 90, Slurm.submit_rate),
     "submit_batch": Benchmark(submit_batch.measure, 120, Slurm.array_rate),
     "settled": Benchmark(settled.measure, 180, Slurm.completed_rate),
+    "start_p50": Benchmark(start.p50, 180, Slurm.start_p50),
+    "start_p99": Benchmark(start.p99, 180, Slurm.start_p99),
     "round_100_sites_p99": Benchmark(round_100.measure, 120),
     "hub_rss_1000_agents": Benchmark(hub_rss.measure, 240),
 }
