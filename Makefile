@@ -39,7 +39,7 @@ soak: $(TEST) ## fault runs, one after the other, for 20 minutes; ARGS="--minute
 fmt: $(TEST) ## rewrite the sources to the project's format
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-clean: ## remove what the other targets made (not the data in var/)
+clean: ## remove what the other targets made (not the data in .yunhe/)
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import re
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from yunhe.apps import crash_points
-from yunhe.core.errors import YunheError
+from yunhe.core.errors import Conflict, InvalidInput, YunheError
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts import routes as accounts_routes
 from yunhe.hub.accounts import service as accounts
@@ -240,6 +242,12 @@ def serve(settings: HubSettings) -> None:
     # The writer's thread asks for the interpreter after each statement; at the usual 5 ms a busy event loop would
     # keep it waiting for longer than the statement takes.
     sys.setswitchinterval(SWITCH_S)
+    for name in ("tls_certificate", "tls_key"):
+        _check_readable(name, getattr(settings, name))
+    # Before the database is touched: a second hub on a taken port leaves nothing behind.
+    listening = _listen(settings.host, settings.port)
+    if settings.tls_certificate is None and not _is_loopback(settings.host):
+        log.warning("keys travel in the clear: --tls-certificate and --tls-key protect them")
     hub = build(settings)
     config = uvicorn.Config(
         hub.app,
@@ -253,7 +261,36 @@ def serve(settings: HubSettings) -> None:
         timeout_keep_alive=75,
         server_header=False,
     )
-    _Server(config, hub.platform).run()
+    with listening:
+        _Server(config, hub.platform).run(sockets=[listening])
+
+
+def _check_readable(field: str, path: Path | None) -> None:
+    if path is not None:
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror}", field=field) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises Conflict when the port is taken, InvalidInput when the address is not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            hint = "does a hub run there already? another port: --port, or YUNHE_PORT"
+            raise Conflict(f"port {port} of {host} is taken", field="port", hint=hint) from error
+        raise InvalidInput(f"cannot listen at {host}:{port}: {error.strerror}", field="host") from error
+    return listening
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 class _Server(uvicorn.Server):

@@ -55,6 +55,7 @@ class JoinRequest:
     region: str | None = None
     lat: float | None = None
     lon: float | None = None
+    ca_file: Path | None = None  # certificate authorities that vouch for the hub; None: the system's
     driver: DriverSettings = field(default_factory=DriverSettings)
     fake: bool = False  # starts no jobs: throughput benchmarks
     extra: dict[str, object] = field(default_factory=dict)  # further fields of SiteSettings
@@ -76,7 +77,7 @@ def join(request: JoinRequest) -> Enrolled:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     key = _made_key(folder)
-    enrolled = link.enrol(request.hub_url, _enrol(request, key), ENROL_TIMEOUT_MS)
+    enrolled = link.enrol(request.hub_url, _enrol(request, key), ENROL_TIMEOUT_MS, request.ca_file)
     text = _toml(_settings(request, enrolled.site_id))
     tmp = folder / f"{SETTINGS_FILE}.tmp"
     with open(os.open(tmp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -109,6 +110,7 @@ def _settings(request: JoinRequest, site_id: str) -> SiteSettings:
         "site_id": site_id,
         "name": request.name,
         "data_dir": request.data_dir.absolute(),
+        "ca_file": request.ca_file.absolute() if request.ca_file else None,
         "driver": request.driver,
         "engine": "fake" if request.fake else "process",
         **request.extra,
@@ -152,7 +154,7 @@ def _toml(settings: SiteSettings) -> str:
     values = settings.model_dump(mode="json", exclude_defaults=True)
     driver = values.pop("driver", {})
     values.pop("data_dir")  # the folder may be moved as a whole
-    lines = [f"{name} = {_toml_value(value)}" for name, value in values.items()]
+    lines = [f"{name} = {_toml_value(value)}" for name, value in values.items() if value is not None]
     lines += ["", "[driver]", *(f"{name} = {_toml_value(value)}" for name, value in driver.items())] if driver else []
     return "\n".join(lines) + "\n"
 

@@ -51,6 +51,9 @@ def join(
     cores: Annotated[float | None, typer.Option(help="Cores to offer; all without.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory to offer, as 64GiB; all without.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="Only run programs of this name (pattern).")] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(envvar="YUNHE_CA_FILE", help="Authorities (PEM) that vouch for the hub.")
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
@@ -72,6 +75,7 @@ def join(
             region=region,
             lat=lat,
             lon=lon,
+            ca_file=ca_file,
             driver=share.driver(),
             extra={"allow_programs": tuple(allow)} if allow else {},
         )

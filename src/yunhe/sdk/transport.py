@@ -1,6 +1,8 @@
 """One HTTP call to the hub: its errors, its retries, its bounds. Nothing above this file knows httpx's errors."""
 
+import os
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ Page = TypeVar("Page", OrderPage, PostingPage)
 Row = TypeVar("Row")
 Query = Mapping[str, str | int]
 
+CA_FILE = "YUNHE_CA_FILE"
 CONNECT_TIMEOUT_S = 5.0
 # Pauses before the second, third and fourth try of an idempotent call; each is jittered by half.
 BACKOFF_S = (0.1, 0.3, 0.9)
@@ -56,7 +59,7 @@ class Transport:
             timeout=self._limits(timeout),
             # Loading certificates takes tens of milliseconds; a plain http address never needs them, because
             # redirects are not followed.
-            verify=secure,
+            verify=_trust() if secure else False,
             # A proxy of the environment cannot reach this machine's own loopback.
             trust_env=not loopback,
         )
@@ -172,12 +175,23 @@ class Transport:
         )
         return errors.Unavailable(
             f"no answer from the hub at {self.profile.url} (address from {self.profile.source}): {reason}",
-            hint="is the hub running? `yunhe up` starts a network here, `yunhe login` stores another address",
+            hint=f"name the authority that signed the hub's certificate: {CA_FILE}=ca.pem"
+            if "CERTIFICATE_VERIFY_FAILED" in reason
+            else "is the hub running? `yunhe up` starts a network here, `yunhe login` stores another address",
         )
 
     @staticmethod
     def _limits(seconds: float) -> httpx.Timeout:
         return httpx.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT_S))
+
+
+def _trust() -> ssl.SSLContext:
+    """The certificate authorities of this system, or only those that the environment names."""
+    file = os.environ.get(CA_FILE) or None
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:  # ssl.SSLError is one
+        raise errors.InvalidInput(f"{file} holds no certificates: {error}", field=CA_FILE) from error
 
 
 def escaped(part: str) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import ssl
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -9,7 +11,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ValidationError
 
-from yunhe.core.errors import Refused, Unavailable
+from yunhe.core.errors import InvalidInput, Refused, Unavailable
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.wire import problem, signing
 from yunhe.wire.api import Problem
@@ -30,6 +32,7 @@ class Link:
         site_id: str,
         key: Ed25519PrivateKey,
         timeout_ms: int,
+        ca_file: Path | None = None,
         crash_point: CrashPoint = no_crash,
     ) -> None:
         self._site_id = site_id
@@ -41,6 +44,7 @@ class Link:
         self._http = httpx.AsyncClient(
             base_url=hub_url.rstrip("/"),
             limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            verify=trust(hub_url, ca_file),
             trust_env=False,
         )
 
@@ -117,10 +121,25 @@ class Backoff:
         await asyncio.sleep(pause / 1000)
 
 
-def enrol(hub_url: str, request: Enrol, timeout_ms: int) -> Enrolled:
+def trust(hub_url: str, ca_file: Path | None) -> ssl.SSLContext | bool:
+    """The certificate authorities of this system, or only those of `ca_file` (PEM). Raises InvalidInput.
+
+    False for a plain http address: loading them takes time and memory, and redirects are not followed.
+    """
+    if not hub_url.startswith("https:"):
+        return False
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidInput(f"{ca_file} holds no certificates: {error}", field="ca_file") from error
+
+
+def enrol(hub_url: str, request: Enrol, timeout_ms: int, ca_file: Path | None = None) -> Enrolled:
     """Ask for a place in the network with a one-time token. Raises the hub's errors, Unavailable without one."""
     try:
-        with httpx.Client(base_url=hub_url.rstrip("/"), timeout=timeout_ms / 1000, trust_env=False) as http:
+        with httpx.Client(
+            base_url=hub_url.rstrip("/"), timeout=timeout_ms / 1000, verify=trust(hub_url, ca_file), trust_env=False
+        ) as http:
             response = http.post("/v1/agent/enrol", content=request.model_dump_json(), headers=JSON)
     except httpx.TransportError as error:
         raise Unavailable(f"the hub cannot be reached: {error}") from error

@@ -86,6 +86,8 @@ class SiteSettings(BaseModel):
     site_id: str
     name: str
     data_dir: Path
+    # Certificate authorities (PEM) that vouch for the hub, for a network with one of its own. None: the system's.
+    ca_file: Path | None = None
     driver: DriverSettings = DriverSettings()
     slurm: SlurmSettings = SlurmSettings()
     # "fake" ends leases after `fake_run_ms` without starting anything: throughput benchmarks.

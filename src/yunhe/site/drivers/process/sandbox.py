@@ -9,8 +9,9 @@ from pathlib import Path
 ENV_INSIDE = "/run/yunhe/env"
 JOB_INSIDE = "/job"
 GANG = Path(__file__).with_name("gang.py")
-# Without these programs of Debian and others do not find their libraries or the time zone.
-ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
+# Without these programs of Debian and others do not find their libraries or the time zone, and Debian's Python meets
+# links without an end: a part of its library lies in /etc/python3.N.
+ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", *map(str, sorted(Path("/etc").glob("python3*"))))
 
 
 def prefixes(extra: Sequence[Path] = ()) -> tuple[Path, ...]:
@@ -37,6 +38,7 @@ def argv(bwrap: str, lease_dir: Path, expose: Sequence[Path], tmp_bytes: int, hi
             words += ["--symlink", os.readlink(name), name]
         elif os.path.isdir(name):
             words += ["--ro-bind", name, name]
+    words += _parents([Path(name) for name in ETC])
     for name in ETC:
         words += ["--ro-bind-try", name, name]
     # Before the folders that jobs may read: one of them may lie under /tmp.
