@@ -280,6 +280,32 @@ def test_a_copied_site_cannot_speak(hub: FakeHub, site: SiteProcess, tmp_path: P
     assert clone.process.wait(10) == app.EXIT_SUPERSEDED
 
 
+def test_a_copied_site_leaves_the_originals_jobs_alone(hub: FakeHub, site: SiteProcess, tmp_path: Path) -> None:
+    hub.tell(start_lease("a", ("sleep", "3")))
+    hub.wait(lambda: hub.reports("a", "started"))
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-a", str(site.data_dir), str(copy)], check=True)
+    site.stop()
+    site.start()
+    hub.wait(lambda: hub.site.epoch_used == 2)
+    clone = SiteProcess(copy).start()
+    assert clone.process is not None
+    assert clone.process.wait(10) == app.EXIT_SUPERSEDED
+    assert hub.wait_end("a").reason is EndReason.EXITED
+    check_reports(hub.site.reports)
+
+
+def test_a_moved_site_goes_on(hub: FakeHub, site: SiteProcess, tmp_path: Path) -> None:
+    hub.wait(lambda: hub.site.syncs)
+    site.stop()
+    moved = tmp_path / "moved"
+    subprocess.run(["cp", "-a", str(site.data_dir), str(moved)], check=True)
+    there = SiteProcess(moved).start()
+    hub.tell(start_lease("a", ("true",)))
+    assert hub.wait_end("a").exit_code == 0
+    assert there.stop() == 0
+
+
 @pytest.mark.parametrize("reached", [True, False])
 def test_a_crash_around_the_first_poll_of_an_epoch_locks_nobody_out(
     hub: FakeHub, make_site: MakeSite, reached: bool

@@ -13,32 +13,29 @@ import asyncio
 import fcntl
 import logging
 import os
-import platform
 import secrets
-import time
 from collections.abc import Callable, Coroutine
-from importlib.metadata import version
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from yunhe.core.errors import Conflict, Forbidden, StaleMessage, StorageFull, Unauthenticated, Unavailable, YunheError
+from yunhe.core.errors import Conflict, Forbidden, StaleMessage, Unauthenticated, Unavailable, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.bundles import Bundles
-from yunhe.site.contact import Contact, boot_id
+from yunhe.site.certifier import VERSION, Certifier
+from yunhe.site.contact import Contact, Home, boot_id
 from yunhe.site.crash import CrashPoint, no_crash
-from yunhe.site.drivers.contract import Driver, Isolation
+from yunhe.site.drivers.contract import Driver
 from yunhe.site.intake import Standing, decide
 from yunhe.site.link import Backoff, Link
 from yunhe.site.recorder import Recorder
 from yunhe.site.runner import Parts, Runner
 from yunhe.site.settings import SiteSettings
-from yunhe.site.spool import LeaseState, Spool
+from yunhe.site.spool import Applied, HeldLease, LeaseState, Spool
 from yunhe.site.supervisor.records import boottime_ms
 from yunhe.site.uploads import Uploads
 from yunhe.wire.link import (
     MAX_REPORTS_PER_SYNC,
-    Certificate,
     Hello,
     LeaseDigest,
     LeaseEnded,
@@ -50,7 +47,6 @@ from yunhe.wire.link import (
 )
 
 log = logging.getLogger(__name__)
-VERSION = version("yunhe")
 PAUSE_FILE = "paused"
 STOP_LIMIT_S = 15.0
 CONTACT_SHARE = 3  # a poll is held for at most this part of the shortest disconnect limit
@@ -75,15 +71,16 @@ class Agent:
         self._driver = driver
         self._recorder = Recorder(Spool(settings.data_dir / "spool.sqlite", crash_point))
         self._contact = Contact(settings.data_dir)
-        self._link = Link(settings.hub_url, settings.site_id, key, settings.request_timeout_ms, crash_point)
+        self._link = Link(
+            settings.hub_url, settings.site_id, key, settings.request_timeout_ms, settings.ca_file, crash_point
+        )
         uploads = Uploads(driver, self._link, self._contact, settings)
         self._bundles = Bundles(self._link)
         parts = Parts(settings, driver, self._recorder, uploads, self._bundles, self._contact, crash_point)
         self._runner = Runner(parts)
-        self._isolation = Isolation(0, "")
+        self._certifier = Certifier(driver, self._recorder)
         self._pools: tuple[PoolDigest, ...] = ()
         self._stop = asyncio.Event()
-        self._certify = asyncio.Event()
         self._taking = asyncio.Lock()  # answers are taken one after the other
         self._held: asyncio.Task[int] | None = None  # a poll that a newer one has overtaken
         self._poll_no = 0
@@ -91,6 +88,8 @@ class Agent:
         self._next_snapshot = 0.0
         self._refusing = ""
         self._boot = boot_id()
+        self._home = Home(settings.data_dir)
+        self._to_recover: list[HeldLease] | None = None
         self._nonce = secrets.token_hex(8)
         self._side: set[asyncio.Task[None]] = set()
 
@@ -105,16 +104,22 @@ class Agent:
         try:
             self._contact.open()
             held = await self._recorder.open()
-            self._isolation = await self._driver.open()
+            isolation = self._certifier.isolation = await self._driver.open()
             self._pools = tuple(PoolDigest(name=pool.name) for pool in await self._driver.discover())
-            log.info("site %s: %s", self._settings.site_id, self._isolation.text)
-            await self._runner.recover(held, self._boot)
-            if self._recorder.marks.certify_seq > self._recorder.marks.certified_seq:
-                self._certify.set()
+            log.info("site %s: %s", self._settings.site_id, isolation.text)
+            self._to_recover = held
+            if self._home.unchanged():
+                await self._recover()
             await self._work()
         finally:
             await self._close()
             os.close(lock)
+
+    async def _recover(self) -> None:
+        held, self._to_recover = self._to_recover, None
+        if held is not None:
+            await self._runner.recover(held, self._boot)
+            self._certifier.take_up()
 
     async def _close(self) -> None:
         await self._runner.close()
@@ -131,7 +136,7 @@ class Agent:
             self._runner.watch,
             self._runner.stream_logs,
             self._look,
-            self._certify_when_told,
+            self._certifier.run,
             self._wait_stop,
         ]
         tasks = [asyncio.create_task(loop()) for loop in loops]
@@ -163,6 +168,9 @@ class Agent:
 
     async def _speak(self) -> None:
         await self._hello()
+        # A copy of a data directory touches none of the original's jobs unless the hub takes it for the site.
+        await self._recover()
+        self._home.settle()
         await self._poll()
 
     async def _hello(self) -> None:
@@ -298,14 +306,8 @@ class Agent:
         return answer.report_seq
 
     async def _take(self, answer: SyncAnswer, sent_ms: int) -> None:
-        self._contact.heard(sent_ms)
-        marks = self._recorder.marks
-        if marks.epoch_heard != answer.epoch:
-            await self._recorder.note_epoch(spoken=answer.epoch, heard=answer.epoch)
-        if answer.want_snapshot:
-            self._next_snapshot = 0.0
         standing = Standing(
-            applied_seq=marks.applied_seq,
+            applied_seq=self._recorder.marks.applied_seq,
             held={key: lease.state for key, lease in self._runner.leases.items()},
             boot=self._boot,
             sent_ms=sent_ms,
@@ -313,19 +315,33 @@ class Agent:
             refusing=self._refusing,
             programs=self._settings.allow_programs,
         )
-        applied = decide(answer.instructions, standing)
-        if applied is not None:
-            for held in applied.accepted:
-                if held.start.bundle_sha256:
-                    self._bundles.expect(held.start.bundle_sha256)
-            await self._recorder.apply(applied)
-            self._runner.accept(applied.accepted)
-            for key, reason in applied.cancelled:
-                await self._runner.cancel(key, reason)
-            if applied.certify_seq:
-                self._certify.set()
+        try:
+            await self._carry_out(decide(answer.instructions, standing))
+        finally:
+            # Last: a lease that the hub gave up is cancelled before contact could let it start or go on.
+            self._contact.heard(sent_ms)
+        if answer.want_snapshot:
+            self._next_snapshot = 0.0
+        if self._recorder.marks.epoch_heard != answer.epoch:
+            await self._recorder.note_epoch(spoken=answer.epoch, heard=answer.epoch)
         if self._recorder.stored(answer.report_seq):
             self._aside(self._forget_stored(answer.report_seq))
+
+    async def _carry_out(self, applied: Applied | None) -> None:
+        """Raises StorageFull when the batch cannot be stored; the hub repeats it, and what is to be stopped stops."""
+        if applied is None:
+            return
+        for held in applied.accepted:
+            if held.start.bundle_sha256:
+                self._bundles.expect(held.start.bundle_sha256)
+        try:
+            await self._recorder.apply(applied)
+            self._runner.accept(applied.accepted)
+        finally:
+            for key, reason in applied.cancelled:
+                await self._runner.cancel(key, reason)
+        if applied.certify_seq:
+            self._certifier.wanted.set()
 
     def _aside(self, coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -352,31 +368,6 @@ class Agent:
                 self._refusing = refusing
                 self._recorder.news.set()
             await asyncio.sleep(LOOK_S)
-
-    async def _certify_when_told(self) -> None:
-        while True:
-            await self._certify.wait()
-            self._certify.clear()
-            seq = self._recorder.marks.certify_seq
-            try:
-                pools = await self._driver.certify()
-            except (YunheError, OSError) as error:
-                log.error("the benchmark failed, only nominal rates are reported: %s", error)
-                pools = await self._driver.discover()
-            certificate = Certificate(
-                seq=0,
-                tested_utc_ms=time.time_ns() // 1_000_000,
-                tier=self._isolation.tier,
-                isolation=self._isolation.text,
-                software=f"yunhe {VERSION}, Python {platform.python_version()}, {platform.platform()}"[:500],
-                pools=pools,
-            )
-            try:
-                await self._recorder.certificate(certificate, seq)
-            except StorageFull as error:
-                log.error("the certificate waits: %s", error)
-                self._certify.set()
-                await asyncio.sleep(1)
 
 
 def _overtaken(task: asyncio.Task[int]) -> None:

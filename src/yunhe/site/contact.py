@@ -16,6 +16,23 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+class Home:
+    """Whether this data directory is where its agent left it, and not a copy of it: both would hold the same leases."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "home"
+        info = os.stat(data_dir)
+        self._here = f"{info.st_dev}:{info.st_ino}"
+
+    def unchanged(self) -> bool:
+        return not self._path.exists() or self._path.read_text() == self._here
+
+    def settle(self) -> None:
+        """The hub has taken this one for the site."""
+        if not self._path.exists() or not self.unchanged():
+            self._path.write_text(self._here)
+
+
 class Contact:
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "contact"

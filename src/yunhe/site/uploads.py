@@ -18,6 +18,7 @@ class LogSent:
 
     size: int | None
     refused: str = ""
+    chunks: int = 0  # taken by the hub, of the log and the outputs
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -39,6 +40,7 @@ class Uploads:
                     return
                 try:
                     sent.size = await self._link.put_log(*key, sent.size, chunk)
+                    sent.chunks += 1
                 except StaleMessage:
                     raise
                 except Conflict:
@@ -49,11 +51,12 @@ class Uploads:
     async def finish(self, start: StartLease, sent: LogSent, ran: bool) -> list[str]:
         """Everything that is still here of an ended lease; notes on what did not get through.
 
-        Bounded in time, but only while the hub answers polls: without a link the end cannot be told either.
+        The time without any progress is bounded, but only while the hub answers polls: without a link the end cannot
+        be told either.
         """
         key = LeaseKey(start.lease_id, start.epoch)
         limit_s = self._settings.flush_limit_ms / 1000
-        spent_s, heard_ms = 0.0, self._contact.sent_ms
+        spent_s, heard_ms, chunks = 0.0, self._contact.sent_ms, sent.chunks
         backoff = Backoff(self._settings.backoff_first_ms, 1000)
         notes: list[str] = []
         outputs: list[Output] | None = None
@@ -68,12 +71,14 @@ class Uploads:
                             list(await self._driver.outputs(key, wanted, start.output_cap_bytes)) if wanted else []
                         )
                     while outputs:
-                        notes += await self._push_output(key, outputs[0])
+                        notes += await self._push_output(key, outputs[0], sent)
                         outputs.pop(0)
                 break
             except (Unavailable, StaleMessage, TimeoutError) as error:
                 await backoff.wait()
-                if self._contact.sent_ms != heard_ms:
+                if sent.chunks != chunks:
+                    spent_s, chunks = 0.0, sent.chunks
+                elif self._contact.sent_ms != heard_ms:
                     spent_s += time.monotonic() - began
                     heard_ms = self._contact.sent_ms
                 if spent_s >= limit_s:
@@ -82,9 +87,12 @@ class Uploads:
             except YunheError as error:
                 notes.append(f"log or outputs refused: {error.message}")
                 break
+            except OSError as error:
+                notes.append(f"log or outputs cannot be read: {error.strerror}")
+                break
         return [f"log refused: {sent.refused}", *notes] if sent.refused else notes
 
-    async def _push_output(self, key: LeaseKey, output: Output) -> list[str]:
+    async def _push_output(self, key: LeaseKey, output: Output, sent: LogSent) -> list[str]:
         if output.missing:
             return [f"output {output.path}: {output.missing}"]
         offset = 0
@@ -98,6 +106,7 @@ class Uploads:
             }
             try:
                 size = await self._link.put_output(*key, chunk, fields)
+                sent.chunks += 1
             except (TooLarge, InvalidInput) as error:
                 return [f"output {output.path}: {error.message}"]
             if size >= output.size_bytes:

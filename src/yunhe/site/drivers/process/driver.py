@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import os
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from yunhe.site.supervisor.records import Cgroup, Spec
 from yunhe.site.supervisor.seat import NAME
 from yunhe.wire.link import PoolReport
 
+log = logging.getLogger(__name__)
 SUPERVISOR = Path(__file__).parents[2] / "supervisor"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -225,7 +227,15 @@ class ProcessDriver:
     # --- what became of them ----------------------------------------------------------------------------------------
 
     async def observe(self, keys: Sequence[LeaseKey]) -> dict[LeaseKey, Status]:
-        return await asyncio.to_thread(lambda: {key: self._observe(key) for key in keys})
+        return await asyncio.to_thread(lambda: {key: self._observed(key) for key in keys})
+
+    def _observed(self, key: LeaseKey) -> Status:
+        """One folder that cannot be read says nothing about the job in it, and nothing about the others."""
+        try:
+            return self._observe(key)
+        except (OSError, ValueError) as error:
+            log.warning("%s: its folder cannot be read: %s", key, error)
+            return Status(Phase.UNKNOWN)
 
     def _observe(self, key: LeaseKey) -> Status:
         if key in self._ended:
