@@ -30,7 +30,13 @@ QUICK = DriverSettings(
 # The partition is called as the leases of the suite call their pool.
 CLUSTER = slurm.Shape(nodes=3, cpus=8, partition="cpu", memory_mib=4000, gpu="h20" if os.geteuid() == 0 else "")
 QUICK_SLURM = SlurmSettings(
-    news_ms=20, listing_valid_ms=3_000, vanished_ms=300, lost_ms=1_500, end_word_ms=6_000, cancel_hard_ms=1_000
+    command_limit_ms=4_000,
+    news_ms=20,
+    listing_valid_ms=1_500,
+    vanished_ms=300,
+    lost_ms=1_500,
+    end_word_ms=6_000,
+    cancel_hard_ms=1_000,
 )
 
 

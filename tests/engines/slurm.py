@@ -183,9 +183,16 @@ class Cluster:
 
     def kill_controller(self) -> None:
         """As a crash would: what was not saved is lost."""
+        self._end_controller(signal.SIGKILL)
+
+    def stop_controller(self) -> None:
+        """In good order."""
+        self._end_controller(signal.SIGTERM)
+
+    def _end_controller(self, how: signal.Signals) -> None:
         number = self.controller_pid()
-        os.kill(number, signal.SIGKILL)
-        self.until(lambda: not _alive(number), "die")
+        os.kill(number, how)
+        self.until(lambda: not _alive(number), "end", pause_s=0.01)
 
     def stop(self) -> None:
         """Every daemon that was started, by the number in its own pid file."""
@@ -249,7 +256,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _alive(number: int) -> bool:
-    return Path(f"/proc/{number}").exists()
+    """A process that has ended and waits for its parent to notice is none."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _kill(number: int, what: signal.Signals) -> None:

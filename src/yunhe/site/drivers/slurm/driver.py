@@ -22,7 +22,7 @@ from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder
 from yunhe.site.drivers.slurm.plan import Planner
 from yunhe.site.drivers.slurm.program import Program
 from yunhe.site.drivers.slurm.states import Stage
-from yunhe.site.drivers.slurm.supply import SlurmPool, parse_nodes, pools
+from yunhe.site.drivers.slurm.supply import SlurmPool, offered, parse_nodes, pools
 from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, judge, waits_for_word, word_on
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.site.supervisor.records import boottime_ms
@@ -128,10 +128,10 @@ class SlurmDriver:
             # Jobs need an agent that speaks for them, also while the controller is away.
             log.warning("the nodes of the last time are taken: %s", error)
             text = await asyncio.to_thread(kept.read_text)
-        found = pools(parse_nodes(text), self._slurm, self._driver)
+        nodes = parse_nodes(text)
+        self._pools = {pool.report.name: pool for pool in pools(nodes, self._slurm, self._driver)}
         await asyncio.to_thread(kept.write_text, text)
-        self._pools = {pool.report.name: pool for pool in found}
-        return tuple(pool.report for pool in found)
+        return offered(nodes, self._slurm, self._driver)
 
     async def certify(self) -> tuple[PoolReport, ...]:
         """Pools of cores by a benchmark that runs as a job; cards keep their nominal rates."""
@@ -185,6 +185,7 @@ class SlurmDriver:
             plan = await asyncio.to_thread(folder.plan)
             async with self._commands:
                 submitted = await self._client.submit(plan["options"], plan["script"])
+            self._crash_point("driver.asked")
             if submitted.number is not None:
                 await asyncio.to_thread(folder.keep_number, submitted.number)
                 memory.acknowledged = True

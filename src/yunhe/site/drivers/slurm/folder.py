@@ -2,7 +2,8 @@
 
     plan.json    in   the options of sbatch, and what the step needs beyond spec.json
     job.json     in   the number that Slurm gave, for people
-    ranks/N.json out  use of one slot of a gang
+    ranks/N.json out  use of one slot of a gang, and how it ended
+    ranks/stop   out  the step's word to the ranks that they shall end
     slurm.out    out  what Slurm itself says when a step cannot be started
 
 The claim is a link, made once: by a step, or by the agent when no step shall ever run (`seal`). Locks do not reach from
@@ -56,6 +57,7 @@ class LeaseFolder(LeaseDir):
         """Everything that a step needs; plan.json last, so that a folder without it was never given to Slurm."""
         self.prepare(spec, "", files, None)
         (self.path / "ranks").mkdir()
+        (self.path / "ranks" / "stop").touch()  # a file that is there already is seen to change sooner than a new one
         write_record(str(self.path / "plan.json"), dict(plan), sync=False)
 
     @property

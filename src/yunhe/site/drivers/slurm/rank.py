@@ -1,7 +1,8 @@
 """One slot of a gang, on its node: `python -I -S rank.py LEASE_DIR MEMORY_BYTES SAMPLE_MS WRITE_MS -- COMMAND...`.
 
 Started by srun once for each slot. Gives its command YUNHE_RANK, measures it, holds its memory, and keeps
-`ranks/RANK.json` in the lease's folder, where the step sums up. SIGUSR1 asks the command to end.
+`ranks/RANK.json` in the lease's folder, where the step sums up. A word in `ranks/stop` asks the command to end: a
+signal by way of Slurm would reach every process of the job, not this one first.
 """
 
 import os
@@ -16,14 +17,17 @@ from yunhe.site.supervisor.kernel import PAGE, TICKS, send, tree
 from yunhe.site.supervisor.records import complain, monotonic_ms, read_text, write_record
 from yunhe.site.supervisor.seat import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, libc
 
-SIGNALS = (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM)
+SIGNALS = (signal.SIGCHLD, signal.SIGTERM)
+STOP_LOOK_MS = 200
 
 
 class Rank:
     """The processes of one slot."""
 
-    def __init__(self, record: str, memory_bytes: int) -> None:
-        self.record = record
+    def __init__(self, folder: str, number: str, memory_bytes: int) -> None:
+        self.record = os.path.join(folder, f"{number}.json")
+        self.stop_path = os.path.join(folder, "stop")
+        self.stopped = False
         self.memory_bytes = memory_bytes
         self.cpu_ms = 0
         self.peak = 0
@@ -37,7 +41,6 @@ class Rank:
         self.pid = os.fork()
         if self.pid:
             return
-        os.setsid()  # signals that srun sends to the group of its task are for this program alone
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         try:
@@ -71,6 +74,11 @@ class Rank:
             self.out_of_memory = True
             self.signal(signal.SIGKILL)
 
+    def stop(self) -> None:
+        """Ask its processes to end; what they answer says nothing about the gang."""
+        self.stopped = True
+        self.signal(signal.SIGTERM)
+
     def signal(self, number: int) -> None:
         for pid in tree(os.getpid()):
             send(pid, number)
@@ -79,7 +87,13 @@ class Rank:
         reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_ms = max(self.cpu_ms, int((reaped.ru_utime + reaped.ru_stime) * 1000))
         peak = max(self.peak, reaped.ru_maxrss * 1024 if ended else 0)
-        figures = {"cpu_ms": cpu_ms, "peak_memory_bytes": peak, "out_of_memory": self.out_of_memory, "ended": ended}
+        figures = {
+            "cpu_ms": cpu_ms,
+            "peak_memory_bytes": peak,
+            "out_of_memory": self.out_of_memory,
+            "ended": ended,
+            "exit_code": 0 if self.stopped else self.status,
+        }
         try:
             write_record(self.record, figures, sync=ended)
         except OSError as error:
@@ -87,13 +101,17 @@ class Rank:
 
     def run(self, sample_ms: int, write_ms: int) -> int:
         """Until its command has ended and nothing of it is left; the exit code."""
-        next_write = 0
+        next_write = next_look = 0
         while self.status is None:
             got = signal.sigtimedwait(SIGNALS, sample_ms / 1000)
-            if got is not None and got.si_signo != signal.SIGCHLD:
-                self.signal(signal.SIGTERM)
             self.reap()
+            if self.status is None and got is not None and got.si_signo == signal.SIGTERM:
+                self.stop()
             self.sample()
+            if monotonic_ms() >= next_look:
+                next_look = monotonic_ms() + STOP_LOOK_MS
+                if not self.stopped and read_text(self.stop_path):
+                    self.stop()
             if monotonic_ms() >= next_write:
                 next_write = monotonic_ms() + write_ms
                 self.write(ended=False)
@@ -109,7 +127,7 @@ def main() -> int:
     lease_dir, memory, sample_ms, write_ms = sys.argv[1:5]
     number = os.environ["SLURM_PROCID"]
     os.environ["YUNHE_RANK"] = number
-    rank = Rank(os.path.join(lease_dir, "ranks", f"{number}.json"), int(memory))
+    rank = Rank(os.path.join(lease_dir, "ranks"), number, int(memory))
     rank.start(sys.argv[6:])
     return rank.run(int(sample_ms), int(write_ms))
 

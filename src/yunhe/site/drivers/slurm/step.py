@@ -22,7 +22,8 @@ from yunhe.site.supervisor.watch import Supervisor
 # What Slurm tells the job of its place goes through; everything else comes from the lease.
 PLACE = ("SLURM_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL", "ASCEND_")
 GANG_KILL_MS = 10_000  # after SIGTERM, srun has its tasks killed; then it is killed itself
-GANG_END_MS = 5_000  # for the last records of the ranks
+GANG_END_MS = 1_000  # for the last records of the ranks
+STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGKILL)
 FENCE_MS = 1_000
 
 
@@ -86,11 +87,11 @@ class NodeJob(Job):
         return super().out_of_memory() or killed or any(record["out_of_memory"] for record in self.rank_records())
 
     def terminate(self) -> None:
-        """srun hands SIGUSR1 to the ranks, which ask their processes to end; SIGTERM would have them killed."""
-        if not self.ranks:
+        """The ranks look into `ranks/stop` and ask their processes to end; SIGTERM would make srun kill them."""
+        if self.ranks:
+            Path("ranks/stop").write_text("stop")
+        else:
             super().terminate()
-        elif self.pid and self.status is None:
-            os.kill(self.pid, signal.SIGUSR1)
 
     def kill(self) -> None:
         if not self.ranks or self.status is not None:
@@ -110,6 +111,9 @@ class NodeJob(Job):
             if monotonic_ms() > until:  # killed on its node, where Slurm sees to the rest
                 break
             time.sleep(0.02)
+        if self.status:  # srun says the highest one; ranks that were only stopped, for the one that failed, say these
+            codes = [int(str(record["exit_code"] or 0)) for record in self.rank_records()]
+            self.status = next((code for code in codes if code not in (0, *STOPPED)), self.status)
         return gone
 
 

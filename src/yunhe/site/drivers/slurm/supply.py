@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import InvalidInput
@@ -88,10 +88,17 @@ def pools(nodes: Sequence[Node], slurm: SlurmSettings, driver: DriverSettings) -
     seen: set[str] = set()
     found: list[SlurmPool] = []
     for partition in order:
-        mine = [node for node in nodes if node.partition == partition and node.up and node.name not in seen]
+        mine = [node for node in nodes if node.partition == partition and node.name not in seen]
         seen.update(node.name for node in mine)
         found += _of_partition(partition, mine, slurm, driver)
     return tuple(_named_apart(found))
+
+
+def offered(nodes: Sequence[Node], slurm: SlurmSettings, driver: DriverSettings) -> tuple[PoolReport, ...]:
+    """Of those pools what can be used now: nodes that are away do not count. Pools keep their names."""
+    up = {node.name for node in nodes if node.up}
+    left = [node if node.name in up else replace(node, cores=0, memory_bytes=0, cards={}) for node in nodes]
+    return tuple(pool.report for pool in pools(left, slurm, driver))
 
 
 def cores_per_card(node: Node, slurm: SlurmSettings) -> int:
@@ -107,7 +114,7 @@ def _of_partition(
 ) -> Iterator[SlurmPool]:
     free = [node.cores - cores_per_card(node, slurm) * sum(node.cards.values()) for node in nodes]
     if sum(free):
-        memory = sum(n.memory_bytes * left // n.cores for n, left in zip(nodes, free, strict=True))
+        memory = sum(n.memory_bytes * left // max(1, n.cores) for n, left in zip(nodes, free, strict=True))
         chip = _stated_chip([word for node in nodes for word in node.features], "cpu")
         report = _report(partition, chip, sum(free), max(free), memory, driver)
         yield SlurmPool(report, partition)

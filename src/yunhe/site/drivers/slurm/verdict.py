@@ -108,7 +108,7 @@ def waits_for_word(evidence: Evidence, memory: Memory, listing: Listing | None, 
     if not (memory.slots > 1 or evidence.ended_for == EndReason.SUPERVISOR_LOST) or memory.ended_since is None:
         return False
     heard = listing is not None and listing.asked > memory.ended_since
-    return not heard or any(job.stage is not Stage.OVER for job in jobs)
+    return not heard or any(job.stage is Stage.RUNNING for job in jobs)
 
 
 def _claimed(evidence: Evidence, memory: Memory, jobs: Sequence[JobLine] | None, now: float, rules: Rules) -> Verdict:
