@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.fakes.agent import order_json
+from tests.fakes.agent import order_json, ran
 from tests.hub.running import RunningHub, running_hub
 from yunhe.core.errors import StaleMessage
 from yunhe.hub.dispatch import sync, watch
@@ -50,6 +50,28 @@ def test_a_replica_that_stood_still_gives_no_speaking_site_up(hub: RunningHub, d
         assert contact() > seen_ms
         assert give_up(seen_ms) == "leased"
         assert give_up(contact()) == "pending"
+    finally:
+        database.close()
+
+
+def test_a_late_start_has_its_whole_run_limit(hub: RunningHub, database_url: str) -> None:
+    """The site was cut off: the notice that a run is overdue counts from the start, not from the placement."""
+    site = hub.site()
+    customer = hub.customer()
+    customer.post("/v1/orders", content=order_json(), headers=JSON).raise_for_status()
+    [start] = site.wait_starts()
+    database = Database(database_url, 1)
+    try:
+
+        def overdue_in_ms(column: str) -> int:
+            with database.reading() as conn:
+                return int(conn.execute(sa.text(f"SELECT overdue_ms - {column} FROM task")).scalar_one())
+
+        whole_ms = overdue_in_ms("placed_ms")
+        with database.write_engine.begin() as conn:
+            conn.execute(sa.text("UPDATE task SET placed_ms = placed_ms - 50000, overdue_ms = overdue_ms - 50000"))
+        site.poll(ran(start)[:1])
+        assert overdue_in_ms("started_ms") == whole_ms
     finally:
         database.close()
 

@@ -193,7 +193,9 @@ def step(task: Task, event: Event, now_ms: int) -> Step:
                 return replace(end, instructions=(fence, *end.instructions))
         case Overdue():
             if task.state in PLACED:
-                stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.TIME_LIMIT)
+                # Not started as far as is known: then no limit was used up, and the site is to blame.
+                reason = EndReason.TIME_LIMIT if task.started else EndReason.SPAWN_FAILED
+                stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, reason)
                 return Step(task, (("overdue", "run limit passed without a report"),), (stop,))
         case DeadlinePassed():
             if task.state is TaskState.PENDING:

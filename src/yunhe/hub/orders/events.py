@@ -101,6 +101,9 @@ def _note(
         columns["overdue_ms"] = now_ms + OVERDUE_REPEAT_MS
     if task.started and not before.started:
         columns["started_ms"] = now_ms
+        # The run limit counts from here: a start that came late (the site was cut off) is not overdue for it.
+        if row.overdue_ms is not None:
+            columns["overdue_ms"] = now_ms + row.overdue_ms - row.placed_ms
     if task.state in ENDED or step.released:
         columns["ended_ms"] = now_ms
         columns["detail"] = item.detail
