@@ -120,7 +120,7 @@ def asked(name: str, machine: Machine) -> Quote:
     sites, pools = zip(*(centre(c, machine) for c in ("zhangjiakou", "yrd_demo", "guian")), strict=True)
     there = {place.id: (place.lat, place.lon) for place in places()}
     free = tuple(Free(pool.capacity_milli, pool.memory_bytes) for pool in pools)
-    shape = to_shape(load_order(ORDERS / name), NOW_MS, there)
+    shape = to_shape(load_order(ORDERS / name), NOW_MS, {name: name for name in there})
     return quote(shape, Supply(sites, pools, free, there), POLICY, NOW_MS)
 
 

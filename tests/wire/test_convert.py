@@ -14,7 +14,7 @@ from yunhe.wire.link import Sync
 from yunhe.wire.order_yaml import load_order_yaml
 
 NOW = 1_800_000_000_000  # 2027-01-15T08:00:00Z
-PLACES = {"shanghai", "beijing", "guangzhou"}
+PLACES = {name: name for name in ("shanghai", "beijing", "guangzhou")} | {"上海": "shanghai"}
 RUN = {"command": ["python3", "job.py"]}
 
 
@@ -97,6 +97,13 @@ def test_commands_by_stack() -> None:
     assert caught.value.field == "run.stacks"
 
 
+def test_a_place_may_be_named_in_chinese() -> None:
+    spec: dict[str, object] = {"latency": ["20ms:上海", {"place": "上海", "one_way": "9ms"}], "data": {"at": "上海"}}
+    wanted = shape(requirement=spec).requirement
+    assert [bound.place for bound in wanted.latency] == ["shanghai", "shanghai"]
+    assert wanted.data_at == "shanghai"
+
+
 # (fields of the order, field of the error, what it says)
 BAD: list[tuple[dict[str, object], str, str]] = [
     ({"run": {}}, "run.command", "required"),
@@ -169,6 +176,9 @@ def refused(value: object) -> YunheError:
         ({"run": RUN, "deadlne": "6h"}, "deadlne", "did you mean 'deadline'?"),
         ({"run": RUN, "requirement": {"coers": 1}}, "requirement.coers", "did you mean 'cores'?"),
         ({"run": RUN, "cores": 1}, "cores", "it belongs under 'requirement'"),
+        ({"run": RUN, "cpu": 1}, "cpu", "did you mean 'cores' under 'requirement'?"),
+        ({"run": RUN, "requirement": {"gpus": 1}}, "requirement.gpus", "did you mean 'cards'?"),
+        ({"run": RUN, "requirement": {"RAM": "1GiB"}}, "requirement.RAM", "did you mean 'memory'?"),
         ({"run": RUN, "command": ["a"]}, "command", "it belongs under 'run'"),
         ({"run": {**RUN, "zzz": 1}}, "run.zzz", "known are command, env, files, outputs, stacks"),
         (

@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from yunhe.apps import crash_points
 from yunhe.core.errors import Conflict, InvalidInput, YunheError
-from yunhe.facts.load import place_coordinates
+from yunhe.facts.load import place_names
 from yunhe.hub.accounts import routes as accounts_routes
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.accounts.service import Accounts
@@ -87,7 +87,7 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
     crash_point = crash_points.from_environment()
     platform = open_platform(settings, clock or SystemClock(), crash_point)
     migrate.upgrade(platform.db)
-    places = frozenset(place_coordinates())
+    places = place_names()
     lead, shapes = Leader(platform), Shapes(places)
     matching = Matching(platform, lead, shapes, crash_point)
     reader = OutboxReader(platform)

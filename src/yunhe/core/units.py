@@ -18,7 +18,7 @@ refused.  Every parser raises `InvalidInput` naming `field`, what was wrong, and
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 
 from yunhe.core.demand import Compute, LatencyBound, LatencyKind, Precision, Work
@@ -71,6 +71,16 @@ _MEANT = {
     "KB": "kB",
 }
 
+# What people write for a field or an option that is named otherwise here.
+_OTHER_NAMES = {
+    "cpu": "cores",
+    "cpus": "cores",
+    "gpu": "cards",
+    "gpus": "cards",
+    "mem": "memory",
+    "ram": "memory",
+}
+
 _NUMBER = re.compile(r"([+-]?)(\d{1,30}(?:\.\d{1,30})?)\s*", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?\s*\.?(nan|inf)", re.IGNORECASE)
 _EXPONENT = re.compile(r"[eE][+-]?\d", re.ASCII)
@@ -85,9 +95,18 @@ def _refuse(message: str, field: str, example: str) -> InvalidInput:
     return InvalidInput(message, field=field, hint=f"for example {example}")
 
 
+def other_name(name: str, known: Collection[str]) -> str | None:
+    """What a size that people call `cpu`, `gpu` or `ram` is called here, where that is one of `known`."""
+    other = _OTHER_NAMES.get(name.lower())
+    return other if other in known else None
+
+
 def close_match(name: str, known: Iterable[str]) -> str | None:
     """The one of `known` that `name` was most likely meant to be, compared without case; None when none is near."""
     by_lower = {k.lower(): k for k in known}
+    other = other_name(name, by_lower.values())
+    if other is not None:
+        return other
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
@@ -339,6 +358,16 @@ def format_duration(ms: int) -> str:
         if count:
             parts.append(f"{count}{name}")
     return "".join(parts) or "0s"
+
+
+def format_span(ms: int) -> str:
+    """A length of time as one reads it, rounded: `217 ms`, `1.05 s`, `12.3 s`, `1h5m10s`."""
+    if ms < 1_000:
+        return f"{ms} ms"
+    if ms < 59_950:
+        text = f"{ms / 1000:.2f}" if ms < 9_995 else f"{ms / 1000:.1f}"
+        return (text[:-1] if text.endswith("0") and ms < 9_995 else text) + " s"
+    return format_duration((ms + 500) // 1_000 * 1_000)
 
 
 def format_latency(us: int, digits: int | None = None) -> str:

@@ -310,6 +310,12 @@ def defaults() -> dict[str, Default]:
 
 
 @lru_cache(maxsize=1)
+def place_names() -> dict[str, str]:
+    """Each name of a place (its id, and its names in English and Chinese, lower case) -> its id."""
+    return {name.lower(): place.id for place in places() for name in (place.name_zh, place.name_en, place.id)}
+
+
+@lru_cache(maxsize=1)
 def place_coordinates() -> dict[str, tuple[float, float]]:
     """Place id -> (lat, lon), as `Supply.places` wants it."""
     return {place.id: (place.lat, place.lon) for place in places()}

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from yunhe.core import units
@@ -20,8 +21,8 @@ _SIZES = ("cores", "cards", "compute", "work")
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
-def to_shape(spec: OrderSpec, now_ms: int, places: Collection[str]) -> Shape:
-    """Everything that placement looks at. `places` are the known place ids; `now_ms` is UTC.
+def to_shape(spec: OrderSpec, now_ms: int, places: Mapping[str, str]) -> Shape:
+    """Everything that placement looks at. `places`: each name of a place (its id too) -> its id; `now_ms` is UTC.
 
     Raises InvalidInput (TooLarge for files) with the path of the field, such as `requirement.latency[0]`.
     """
@@ -104,7 +105,7 @@ def _check_files(run: RunSpec) -> None:
 # --- requirement ------------------------------------------------------------------------------------------------
 
 
-def _requirement(spec: RequirementSpec, stacks: frozenset[str], places: Collection[str]) -> Requirement:
+def _requirement(spec: RequirementSpec, stacks: frozenset[str], places: Mapping[str, str]) -> Requirement:
     at = "requirement"
     stated = [name for name in _SIZES if getattr(spec, name) is not None]
     if len(stated) > 1:
@@ -157,25 +158,29 @@ def _data_bytes(data: DataSpec | None) -> int:
     return 0 if data is None else units.parse_bytes(data.size, "requirement.data.size", zero_ok=True)
 
 
-def _place(name: str, field: str, places: Collection[str]) -> str:
-    place = units.place_id(name)
-    if place not in places:
-        raise InvalidInput(f"unknown place {name[:40]!r}", field=field, hint=units.meant(place, sorted(places)))
+def _place(name: str, field: str, places: Mapping[str, str]) -> str:
+    """The id of a place, from its id or its name in English or Chinese. Raises InvalidInput."""
+    said = units.place_id(name)
+    place = places.get(said)
+    if place is None:
+        near = units.close_match(said, places)
+        ids = ", ".join(sorted(set(places.values())))
+        hint = f"did you mean {near!r}?" if near else f"known are {ids} (`yunhe places`)"
+        raise InvalidInput(f"unknown place {name[:40]!r}", field=field, hint=hint)
     return place
 
 
-def _latency(spec: RequirementSpec, places: Collection[str]) -> tuple[LatencyBound, ...]:
+def _latency(spec: RequirementSpec, places: Mapping[str, str]) -> tuple[LatencyBound, ...]:
     field = "requirement.latency"
     if isinstance(spec.latency, tuple):
         return tuple(_bound(item, f"{field}[{i}]", places) for i, item in enumerate(spec.latency))
     return (_bound(spec.latency, field, places),)
 
 
-def _bound(item: LatencySpec | str, field: str, places: Collection[str]) -> LatencyBound:
+def _bound(item: LatencySpec | str, field: str, places: Mapping[str, str]) -> LatencyBound:
     if isinstance(item, str):
         bound = units.parse_latency(item, field)
-        _place(bound.place, field, places)
-        return bound
+        return replace(bound, place=_place(bound.place, field, places))
     place = _place(item.place, f"{field}.place", places)
     if item.rtt is not None and item.one_way is None:
         return LatencyBound(place, units.parse_duration_us(item.rtt, f"{field}.rtt"), LatencyKind.RTT)

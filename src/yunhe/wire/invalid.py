@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from yunhe.core.errors import InvalidInput, UnknownField, YunheError
-from yunhe.core.units import meant
+from yunhe.core.units import meant, other_name
 from yunhe.wire import api, link
 
 Location = Sequence[int | str]
@@ -159,6 +159,11 @@ class _Path:
         for field, info in fields.items():
             if any(name in model.model_fields for model in models_in(info.annotation)):
                 return f"it belongs under {field!r}"
+        for field, info in fields.items():
+            below = [known for model in models_in(info.annotation) for known in model.model_fields]
+            other = other_name(name, below)
+            if other is not None:
+                return f"did you mean {other!r} under {field!r}?"
         return meant(name[:100], sorted(fields)) if fields else ""
 
 

@@ -281,4 +281,5 @@ def check_role(principal: Principal, roles: Sequence[Role], method: str) -> None
             return
         raise Forbidden("an auditor reads and changes nothing")
     if principal.role not in roles:
-        raise Forbidden(f"this needs the role {' or '.join((*roles, 'operator'))}; the key is a {principal.role}'s")
+        admitted = " or ".join(dict.fromkeys((*roles, "operator")))
+        raise Forbidden(f"this needs the role {admitted}; the key is a {principal.role}'s")

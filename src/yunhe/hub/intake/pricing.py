@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -76,7 +77,7 @@ class Reader:
 class Pricer:
     """One per process. Keeps the supply for a moment, and the price of specs that come again."""
 
-    def __init__(self, platform: Platform, places: frozenset[str]) -> None:
+    def __init__(self, platform: Platform, places: Mapping[str, str]) -> None:
         self._platform = platform
         self._places = places
         self._supply: Supply | None = None

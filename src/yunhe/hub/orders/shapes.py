@@ -57,7 +57,7 @@ class _Recent(Generic[K, V]):
 class Shapes:
     """One per process, used by reader threads. What a caller was given stays with it, whatever is forgotten here."""
 
-    def __init__(self, places: frozenset[str]) -> None:
+    def __init__(self, places: Mapping[str, str]) -> None:
         self._places = places
         self._specs: _Recent[str, Loaded] = _Recent()
         self._shapes: _Recent[tuple[str, int | None, int], Shape] = _Recent()
