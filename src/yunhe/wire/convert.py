@@ -10,7 +10,8 @@ from yunhe.core import units
 from yunhe.core.demand import LatencyBound, LatencyKind, Requirement, Shape, Terms
 from yunhe.core.errors import InvalidInput, TooLarge
 from yunhe.core.supply import STACKS
-from yunhe.wire.api import MAX_FILES_BYTES, DataSpec, LatencySpec, OrderSpec, RequirementSpec, RunSpec
+from yunhe.wire.api import DataSpec, LatencySpec, OrderSpec, RequirementSpec, RunSpec
+from yunhe.wire.api.orders import MAX_COMMAND_CHARS, MAX_FILES_BYTES
 from yunhe.wire.invalid import field_path
 
 MAX_RUN_LIMIT_MS = 30 * 86_400_000
@@ -28,6 +29,7 @@ def to_shape(spec: OrderSpec, now_ms: int, places: Mapping[str, str]) -> Shape:
     """
     stacks = _stacks(spec.run)
     _refuse_nul(("run.env", name, text) for name, text in spec.run.env.items())
+    _check_length(spec.run)
     _check_files(spec.run)
     if spec.array * spec.requirement.slots > MAX_SLOTS_PER_ORDER:
         raise InvalidInput(
@@ -84,6 +86,18 @@ def _refuse_nul(texts: Iterable[tuple[str, int | str, str]]) -> None:
     for field, part, text in texts:
         if "\0" in text:
             raise InvalidInput("has a NUL character; only text is accepted", field=field_path(field, part))
+
+
+def _check_length(run: RunSpec) -> None:
+    """A command and its environment are written and sent once per task; data belong into files."""
+    longest = max((sum(map(len, command)) for command in (run.command or (), *run.stacks.values())), default=0)
+    size = longest + sum(len(name) + len(text) for name, text in run.env.items())
+    if size > MAX_COMMAND_CHARS:
+        raise TooLarge(
+            f"the command and its environment are {size} characters, more than {MAX_COMMAND_CHARS}",
+            field="run",
+            hint="put data into `files`",
+        )
 
 
 def _check_files(run: RunSpec) -> None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from yunhe.core.errors import NotFound, StaleMessage, Unavailable
+from yunhe.core.errors import NotFound, Unavailable
 from yunhe.core.supply import SiteState
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.catalogue import service as catalogue
@@ -57,7 +57,7 @@ def agent_router(polling: Polling, gate: Gate, blobs: Blobs, disk: DiskGuard) ->
         if site.state is SiteState.PENDING:
             raise Unavailable(f"site {site.id} waits for the operator's approval", hint=f"yunhe site approve {site.id}")
         if site.state is SiteState.LEFT:
-            raise StaleMessage(f"site {site.id} has left the network", hint="join anew")
+            await platform.read(lambda conn: sync.check_leaving(conn, site.id))
         epoch, report_seq = await platform.write(sync.greet, message)
         platform.signals.fire(("certify",))
         return Welcome(

@@ -138,14 +138,16 @@ class SyncHandler:
         """Polls of different sites, sorted by site, so that two replicas lock in the same order."""
         ids = [poll.sync.site_id for poll in polls.values()]
         links, sites = _lock_links(tx, ids), catalogue.states(tx.conn, ids)
+        said = outbox.heads(tx.conn, ids)
         answered: dict[int, int] = {}
         taken: list[_Taken] = []
         for index, poll in polls.items():
             link = links[poll.sync.site_id]
             try:
                 repeat = _check_fresh(link, poll)
+                _check_applied(poll.sync, said.get(poll.sync.site_id, 0))
                 if sites[poll.sync.site_id] is SiteState.LEFT:
-                    raise StaleMessage(f"site {poll.sync.site_id} has left the network", hint="join anew")
+                    check_leaving(tx.conn, poll.sync.site_id)
             except (StaleMessage, Conflict) as refusal:  # nothing was written for this poll yet
                 answers[index] = refusal
                 continue
@@ -235,6 +237,22 @@ def check_epoch(conn: sa.Connection, site_id: str, epoch: int) -> None:
     issued = conn.scalar(sa.select(store.site_link.c.epoch_issued).where(store.site_link.c.site_id == site_id))
     if epoch != issued:
         raise StaleMessage(f"agent epoch {epoch} was followed by {issued}", field="epoch")
+
+
+def check_leaving(conn: sa.Connection, site_id: str) -> None:
+    """A site that left still reports what runs there, to its end. Raises StaleMessage when nothing does."""
+    if not views.placed_at_site(conn, site_id):
+        raise StaleMessage(f"site {site_id} has left the network", hint="join anew")
+
+
+def _check_applied(sync: Sync, said: int) -> None:
+    """Raises Conflict for instructions that were never given: such a site would be deaf to the next ones."""
+    if sync.applied_seq > said:
+        raise Conflict(
+            f"the site has applied instruction {sync.applied_seq}, the hub's last is {said}",
+            field="applied_seq",
+            hint="one of them was restored from an older copy: enrol the site anew",
+        )
 
 
 def _check_fresh(link: sa.Row[Any], poll: Poll) -> bool:

@@ -1,6 +1,6 @@
 """Instructions for sites, numbered per site in the transaction of their cause."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -11,6 +11,7 @@ from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.link import SiteInstruction
 
+MAX_ANSWER_CHARS = 4 * 1024 * 1024
 OUTBOX = "outbox"  # topic: some site has a new instruction
 
 _instruction: TypeAdapter[SiteInstruction] = TypeAdapter(SiteInstruction)
@@ -59,8 +60,20 @@ def texts_after(conn: sa.Connection, applied: Mapping[str, int], limit: int) -> 
     for site_id, seq in applied.items():
         if newest.get(site_id, 0) > seq:
             later = sa.select(instruction.body).where(instruction.site_id == site_id, instruction.seq > seq)
-            found[site_id] = tuple(conn.scalars(later.order_by(instruction.seq).limit(limit)))
+            found[site_id] = _cut(conn.scalars(later.order_by(instruction.seq).limit(limit)))
     return found
+
+
+def _cut(texts: Iterable[str]) -> tuple[str, ...]:
+    """As many as an answer may hold, one at least; the rest comes with the next poll."""
+    kept: list[str] = []
+    size = 0
+    for text in texts:
+        size += len(text)
+        if kept and size > MAX_ANSWER_CHARS:
+            break
+        kept.append(text)
+    return tuple(kept)
 
 
 def heads(conn: sa.Connection, site_ids: Sequence[str]) -> dict[str, int]:

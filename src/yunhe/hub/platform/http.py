@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -60,10 +61,7 @@ def install_problems(app: FastAPI) -> None:
         elif error.status_code == 400:
             known = errors.InvalidInput("the body is not JSON in UTF-8 of a sane depth")
         elif error.status_code == 405:
-            response = problem_response(errors.InvalidInput(f"{request.method} is not possible here"))
-            response.status_code = 405
-            response.headers.update(error.headers or {})
-            return response
+            return _not_allowed(request, error)
         else:
             known = errors.InvalidInput(str(error.detail))
         return problem_response(known, _request_id(request))
@@ -78,13 +76,20 @@ def install_problems(app: FastAPI) -> None:
         return mistake_response(request.method, request.url.path, error, _request_id(request))
 
 
+def _not_allowed(request: Request, error: HTTPException) -> Response:
+    known = to_problem(errors.InvalidInput(f"{request.method} is not possible here"), _request_id(request))
+    told = known.model_copy(update={"status": 405, "title": HTTPStatus.METHOD_NOT_ALLOWED.phrase})
+    headers = dict(error.headers or {})
+    return Response(told.model_dump_json(), status_code=405, media_type=CONTENT_TYPE, headers=headers)
+
+
 def mistake_response(method: str, path: str, error: Exception, request_id: str) -> Response:
     """Status 500: what went wrong is in the log, not in the answer."""
     log.error("request %s %s failed", method, path, exc_info=error)
     known = errors.Unavailable("the hub made a mistake; it has been logged", hint="tell the operator the request id")
-    response = problem_response(known, request_id)
-    response.status_code = 500
-    return response
+    told = to_problem(known, request_id)
+    told = told.model_copy(update={"status": 500, "title": HTTPStatus.INTERNAL_SERVER_ERROR.phrase})
+    return Response(told.model_dump_json(), status_code=500, media_type=CONTENT_TYPE)
 
 
 def _body_model(request: Request) -> type[BaseModel] | None:
@@ -111,15 +116,21 @@ class Frame:
             return
         request_id = secrets.token_hex(8)
         scope["yunhe_request_id"] = request_id
+
+        async def tagged_send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, request_id.encode())]
+            await send(message)
+
         if b"%00" in scope.get("raw_path", b"") or b"%00" in scope["query_string"]:
             refusal = errors.InvalidInput("the address has a NUL character in it")
-            await problem_response(refusal, request_id)(scope, receive, send)
+            await problem_response(refusal, request_id)(scope, receive, tagged_send)
             return
         limit = next((n for pattern, n in self._limits if pattern.match(scope["path"])), self._default)
         too_large = f"the body is larger than {limit} bytes"
         for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value) > limit):
-                await problem_response(errors.TooLarge(too_large), request_id)(scope, receive, send)
+            if name == b"content-length" and (not value.isdigit() or len(value) > 18 or int(value) > limit):
+                await problem_response(errors.TooLarge(too_large), request_id)(scope, receive, tagged_send)
                 return
         seen = 0
 
@@ -130,10 +141,5 @@ class Frame:
             if seen > limit:
                 raise HTTPException(413, too_large)
             return message
-
-        async def tagged_send(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, request_id.encode())]
-            await send(message)
 
         await self._app(scope, bounded_receive, tagged_send)

@@ -11,6 +11,7 @@ from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
 
 MAX_BATCH_ORDERS = 10_000
 MAX_FILES_BYTES = 1024 * 1024
+MAX_COMMAND_CHARS = 64 * 1024  # with the environment
 
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Word = Annotated[str, Field(max_length=4096)]
