@@ -28,7 +28,8 @@ from yunhe.site.discover import share
 from yunhe.site.drivers.contract import Driver
 from yunhe.site.drivers.fake import FakeDriver
 from yunhe.site.drivers.process.driver import ProcessDriver
-from yunhe.site.settings import DriverSettings, SiteSettings
+from yunhe.site.drivers.slurm.driver import SlurmDriver
+from yunhe.site.settings import DriverSettings, SiteSettings, SlurmSettings
 from yunhe.wire import signing
 from yunhe.wire.link import Enrol, Enrolled
 
@@ -57,6 +58,7 @@ class JoinRequest:
     lon: float | None = None
     ca_file: Path | None = None  # certificate authorities that vouch for the hub; None: the system's
     driver: DriverSettings = field(default_factory=DriverSettings)
+    slurm: SlurmSettings | None = None  # runs its jobs on this Slurm cluster; None: as processes of this host
     fake: bool = False  # starts no jobs: throughput benchmarks
     extra: dict[str, object] = field(default_factory=dict)  # further fields of SiteSettings
 
@@ -65,17 +67,19 @@ def join(request: JoinRequest) -> Enrolled:
     """Make the site's key, enrol, and write its settings; the operator approves afterwards.
 
     The same call again after a failure is safe: the key is kept. Raises Conflict when the folder is a site already,
-    InvalidInput for a wrong setting, and what the hub says to the token.
+    InvalidInput for a wrong setting, Unavailable when Slurm does not answer, and what the hub says to the token.
     """
     folder = request.data_dir.absolute()
     if (folder / SETTINGS_FILE).exists():
         raise Conflict(f"{folder} is the data directory of a site already", hint="use another --data-dir")
-    if not request.fake:
+    # What is wrong is found out before the token is used up; the real site id is known after it.
+    settings = _settings(request, "unknown")
+    if settings.engine == "process":
         share(request.driver)
-    # Found out before the token is used up; the real site id is known after it.
-    _settings(request, "unknown")
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
+    if settings.engine == "slurm":
+        asyncio.run(make_driver(settings).discover())
     key = _made_key(folder)
     enrolled = link.enrol(request.hub_url, _enrol(request, key), ENROL_TIMEOUT_MS, request.ca_file)
     text = _toml(_settings(request, enrolled.site_id))
@@ -112,7 +116,8 @@ def _settings(request: JoinRequest, site_id: str) -> SiteSettings:
         "data_dir": request.data_dir.absolute(),
         "ca_file": request.ca_file.absolute() if request.ca_file else None,
         "driver": request.driver,
-        "engine": "fake" if request.fake else "process",
+        "slurm": request.slurm or SlurmSettings(),
+        "engine": "fake" if request.fake else "slurm" if request.slurm else "process",
         **request.extra,
     }
     try:
@@ -152,10 +157,12 @@ def _load_key(folder: Path) -> Ed25519PrivateKey:
 def _toml(settings: SiteSettings) -> str:
     """Only what differs from the defaults, so that better defaults reach old sites."""
     values = settings.model_dump(mode="json", exclude_defaults=True)
-    driver = values.pop("driver", {})
+    tables = {name: values.pop(name, {}) for name in ("driver", "slurm")}
     values.pop("data_dir")  # the folder may be moved as a whole
     lines = [f"{name} = {_toml_value(value)}" for name, value in values.items() if value is not None]
-    lines += ["", "[driver]", *(f"{name} = {_toml_value(value)}" for name, value in driver.items())] if driver else []
+    for table, entries in tables.items():
+        if entries:
+            lines += ["", f"[{table}]", *(f"{name} = {_toml_value(value)}" for name, value in entries.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -189,6 +196,8 @@ def make_driver(settings: SiteSettings, crash_point: CrashPoint = no_crash) -> D
         driver = settings.driver
         cores, memory = driver.cores_milli or FAKE_MILLI, driver.memory_bytes or FAKE_MEMORY_BYTES
         return FakeDriver(driver.pool, cores, memory, settings.fake_run_ms)
+    if settings.engine == "slurm":
+        return SlurmDriver(settings.driver, settings.slurm, settings.site_id, settings.data_dir, crash_point)
     return ProcessDriver(settings.driver, settings.site_id, settings.data_dir, crash_point)
 
 

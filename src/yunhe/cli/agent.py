@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,18 +22,27 @@ from yunhe.core.units import parse_bytes
 from yunhe.sdk.checked import checked
 from yunhe.sdk.client import Client
 from yunhe.sdk.config import resolve
-from yunhe.site.settings import DriverSettings
+from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.wire.api import SiteView
 
 app = typer.Typer()
 
 DATA_DIR = Path("yunhe-site")
+SLURM_PANEL = "Options of --engine slurm"
 TOKEN_VARIABLE = "YUNHE_SITE_TOKEN"
+
+
+class Engine(StrEnum):
+    PROCESS = "process"
+    SLURM = "slurm"
+
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="The site's key, settings and jobs.")]
 OwnDataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The site whose data are here, by its own will: no hub is asked.")
 ]
+
+
 MaybeSite = Annotated[str | None, typer.Argument(help="The site's id.", metavar="[SITE]", autocompletion=complete_site)]
 
 
@@ -54,10 +64,30 @@ def join(
     ca_file: Annotated[
         Path | None, typer.Option(envvar="YUNHE_CA_FILE", help="Authorities (PEM) that vouch for the hub.")
     ] = None,
+    engine: Annotated[Engine, typer.Option(help="What runs the jobs: this machine, or its Slurm.")] = Engine.PROCESS,
+    partition: Annotated[
+        list[str] | None, typer.Option(help="Slurm partition to offer; all without.", rich_help_panel=SLURM_PANEL)
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="Slurm account.", rich_help_panel=SLURM_PANEL)] = None,
+    qos: Annotated[str | None, typer.Option(help="Slurm quality of service.", rich_help_panel=SLURM_PANEL)] = None,
+    chip: Annotated[
+        list[str] | None,
+        typer.Option(help="GRES type and its chip (yunhe chips): a100=a100-sxm-80g.", rich_help_panel=SLURM_PANEL),
+    ] = None,
+    shared_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder that all nodes see; --data-dir without.", rich_help_panel=SLURM_PANEL),
+    ] = None,
+    slurm_conf: Annotated[
+        Path | None, typer.Option(envvar="SLURM_CONF", help="slurm.conf.", rich_help_panel=SLURM_PANEL)
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(help="Python 3.11 on the nodes; this one without.", rich_help_panel=SLURM_PANEL)
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol this machine as a site, with a one-time token.
+    """Enrol this machine, or the Slurm cluster that it submits to, as a site with a one-time token.
 
     The operator approves it (`yunhe site approve`); then `yunhe site serve` runs it.
     """
@@ -65,6 +95,7 @@ def join(
         missing = "--name" if not name else "--token"
         raise InvalidInput("is required", field=missing, hint=f"the token may also be in {TOKEN_VARIABLE}")
     share = _Share(cores, memory)
+    cluster_of = _Cluster(partition, account, qos, chip, shared_dir, slurm_conf, python)
     enrolled = application.join(
         application.JoinRequest(
             hub_url=hub or resolve(session_of(ctx).url).url,
@@ -76,7 +107,8 @@ def join(
             lat=lat,
             lon=lon,
             ca_file=ca_file,
-            driver=share.driver(),
+            driver=share.driver() if engine is Engine.PROCESS else share.nothing(),
+            slurm=cluster_of.settings(engine),
             extra={"allow_programs": tuple(allow)} if allow else {},
         )
     )
@@ -155,6 +187,50 @@ class _Share:
         if self.memory is not None:
             values["memory_bytes"] = parse_bytes(self.memory, "--memory")
         return checked(DriverSettings, values)
+
+    def nothing(self) -> DriverSettings:
+        """Of a cluster its partitions are offered. Raises InvalidInput when a part of this machine is stated."""
+        if self.cores is not None or self.memory is not None:
+            raise InvalidInput(
+                "is for --engine process",
+                field="--memory" if self.cores is None else "--cores",
+                hint="--partition says what a Slurm site offers",
+            )
+        return DriverSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """The Slurm cluster that is offered, as it was written."""
+
+    partition: list[str] | None
+    account: str | None
+    qos: str | None
+    chip: list[str] | None
+    shared_dir: Path | None
+    slurm_conf: Path | None
+    python: str | None
+
+    def settings(self, engine: Engine) -> SlurmSettings | None:
+        """None without Slurm, where only SLURM_CONF may be set, for other reasons."""
+        if engine is not Engine.SLURM:
+            for name in ("partition", "account", "qos", "chip", "shared_dir", "python"):
+                if getattr(self, name):
+                    raise InvalidInput("is for --engine slurm", field=f"--{name.replace('_', '-')}")
+            return None
+        for text in self.chip or ():
+            if not all(text.partition("=")[::2]):
+                raise InvalidInput(f"{text[:40]!r} is not TYPE=CHIP", field="--chip", hint="a100=a100-sxm-80g")
+        values: dict[str, object] = {
+            "partitions": tuple(self.partition or ()),
+            "account": self.account,
+            "qos": self.qos,
+            "chips": tuple(self.chip or ()),
+            "shared_dir": self.shared_dir and self.shared_dir.absolute(),
+            "conf": self.slurm_conf and self.slurm_conf.absolute(),
+            "python": self.python,
+        }
+        return checked(SlurmSettings, values)
 
 
 def _own(site_id: str | None, data_dir: Path) -> Path:

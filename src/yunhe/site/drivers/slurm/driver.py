@@ -36,7 +36,8 @@ REAP_AFTER_S = 10.0  # a step that has written its end still has to leave
 
 
 class SlurmDriver:
-    """`data_dir` holds `contact` (written by the agent); the shared folder holds everything that nodes see."""
+    """`data_dir` holds `contact` (written by the agent). Nodes see the shared folder alone: `leases/`, `news/`,
+    `programs/` and `beacon`."""
 
     def __init__(
         self,
@@ -55,8 +56,7 @@ class SlurmDriver:
         self._beacon = shared / "beacon"
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:12]
         self._client = SlurmClient(self._slurm, f"yunhe-site:{site_id}:{tag}")
-        contact = self._data_dir / "contact"
-        self._planner = Planner(self._driver, self._slurm, Program(shared / "programs"), self._news_dir, contact)
+        self._planner = Planner(self._driver, self._slurm, Program(shared / "programs"), self._news_dir, self._beacon)
         self._rules = Rules.of(self._slurm, self._driver)
         self._pools: dict[str, SlurmPool] = {}
         self._memory: dict[LeaseKey, Memory] = {}
@@ -85,12 +85,14 @@ class SlurmDriver:
         self._write_beacon()
 
     def _write_beacon(self) -> None:
+        contact = self._data_dir / "contact"
+        heard = contact.read_text().strip() if contact.exists() else ""
         tmp = self._beacon.with_name(f"beacon.{os.getpid()}")
-        tmp.write_text(f"{boot_id()} {boottime_ms()}")
+        tmp.write_text(f"{boot_id()} {boottime_ms()} {heard or 0}")
         tmp.rename(self._beacon)
 
     async def _keep_beacon(self) -> None:
-        """By this and the disk's own clock, nodes find out how their clocks differ from the agent's."""
+        """When the hub was last heard. By this and the disk's own clock, nodes find out how their clocks differ."""
         while True:
             await asyncio.sleep(BEACON_S)
             try:

@@ -48,7 +48,7 @@ class Planner:
     slurm: SlurmSettings
     program: Program
     news: Path
-    contact: Path
+    beacon: Path
 
     @property
     def python(self) -> str:
@@ -105,7 +105,7 @@ class Planner:
             run_limit_ms=lease.run_limit_ms,
             disconnect_limit_ms=lease.disconnect_limit_ms,
             contact_ms=job.contact_ms,
-            contact_path=str(self.contact),
+            contact_path=str(self.beacon),
             term_grace_ms=driver.term_grace_ms,
             log_cap_bytes=lease.log_cap_bytes,
             sample_ms=driver.sample_ms,

@@ -30,10 +30,11 @@ FENCE_MS = 1_000
 def clock_offset_ms(beacon: str, age_ms: int, boot: str, now_ms: int) -> int:
     """What to add to the agent's CLOCK_BOOTTIME to have this host's.
 
-    `beacon` is "BOOT MS": which boot of which host, and its clock when it was written, `age_ms` ago by the clock of the
-    shared disk. An age that was read too small makes contact look later than it was, so no age is below 0.
+    `beacon` is "BOOT MS CONTACT": which boot of which host, its clock when this was written, `age_ms` ago by the clock
+    of the shared disk, and when the hub was last heard. An age that was read too small makes that look later than it
+    was, so no age is below 0.
     """
-    their_boot, ms = beacon.split()
+    their_boot, ms, _ = beacon.split()
     return 0 if their_boot == boot else now_ms - (int(ms) + max(0, age_ms))
 
 
@@ -134,8 +135,8 @@ class NodeSupervisor(Supervisor):
         self.stop("supervisor_lost", "stopped by Slurm")
 
     def disconnected_in_ms(self) -> int:
-        text = (read_text(self.spec["contact_path"]) or "").strip()
-        self.contact_ms = max(self.contact_ms, int(text) + self.offset_ms if text.isdigit() else 0)
+        words = (read_text(self.spec["contact_path"]) or "").split()
+        self.contact_ms = max(self.contact_ms, int(words[2]) + self.offset_ms if len(words) == 3 else 0)
         return self.contact_ms + self.spec["disconnect_limit_ms"] - boottime_ms()
 
     def check_limits(self) -> None:
@@ -178,7 +179,7 @@ def main() -> int:
     slots = int(json.loads(Path("plan.json").read_text(encoding="utf-8"))["slots"])
     spec["env"] = {**place, **spec["env"]}
     try:
-        offset = measured_offset_ms(Path(spec["contact_path"]).with_name("beacon"), Path("probe"))
+        offset = measured_offset_ms(Path(spec["contact_path"]), Path("probe"))
     except (OSError, ValueError) as error:
         complain(f"no beacon of the agent, its clock is taken for this host's: {error}")
         offset = 0
