@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from yunhe.core.demand import Shape
 from yunhe.core.errors import OverBudget, Refused
-from yunhe.core.round import Offer, Quote, quote
+from yunhe.core.round import Quote, quote
 from yunhe.core.supply import Supply
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.platform.context import Platform
@@ -30,7 +30,6 @@ class Priced:
 
     shape: Shape
     hold_microcny: int
-    best: Offer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,10 @@ class Reader:
 
 
 class Pricer:
-    """One per process. Keeps the supply for a moment, and the price of specs that come again."""
+    """One per process. Keeps the supply for a moment, and the price of specs that come again.
+
+    A price holds as long as sites and pools are what they were: what is free right now has no part in it.
+    """
 
     def __init__(self, platform: Platform, places: Mapping[str, str]) -> None:
         self._platform = platform
@@ -84,18 +86,21 @@ class Pricer:
         self._supply_ms = 0
         self._priced: OrderedDict[str, Priced] = OrderedDict()
         self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
 
     def supply(self, conn: sa.Connection) -> Supply:
         """The network as it was at most a quarter of a second ago."""
-        now_ms = self._platform.clock.now_ms()
-        with self._lock:
-            if self._supply is not None and 0 <= now_ms - self._supply_ms < SUPPLY_TTL_MS:
-                return self._supply
-        supply = catalogue.supply(conn, now_ms, self._platform.settings.silent_after_ms)
-        with self._lock:
-            self._supply, self._supply_ms = supply, now_ms
-            self._priced.clear()
-        return supply
+        with self._refreshing:  # of many that find it too old, one reads it
+            now_ms = self._platform.clock.now_ms()
+            before = self._supply
+            if before is not None and 0 <= now_ms - self._supply_ms < SUPPLY_TTL_MS:
+                return before
+            supply = catalogue.supply(conn, now_ms, self._platform.settings.silent_after_ms)
+            with self._lock:
+                self._supply, self._supply_ms = supply, now_ms
+                if before is None or before.sites != supply.sites or before.pools != supply.pools:
+                    self._priced.clear()
+            return supply
 
     def known(self, spec_hash: str) -> Priced | None:
         """The price of a spec that came a moment ago; None when it must be computed (see `price`)."""
@@ -112,17 +117,22 @@ class Pricer:
 
     def price(self, conn: sa.Connection, spec: OrderSpec, spec_hash: str) -> Priced:
         """Raises OverBudget when places fit but for the budget, Refused when none fits and no budget is stated."""
+        supply = self.supply(conn)
+        known = self.known(spec_hash)
+        if known is not None:
+            return known
         now_ms = self._platform.clock.now_ms()
         shape = to_shape(spec, now_ms, self._places)
         attempts = 1 + spec.retries
         budget = shape.terms.budget_microcny
         if budget is not None and attempts > 1:
             shape = replace(shape, terms=replace(shape.terms, budget_microcny=budget // attempts))
-        found = quote(shape, self.supply(conn), self._platform.settings.policy, now_ms)
-        priced = Priced(shape, _hold(found, budget, attempts), found.offers[0] if found.offers else None)
+        found = quote(shape, supply, self._platform.settings.policy, now_ms)
+        priced = Priced(shape, _hold(found, budget, attempts))
         if shape.terms.deadline_ms is None:  # with a deadline, the price of the same text changes with time
             with self._lock:
-                self._priced[spec_hash] = priced
+                if self._supply is supply:
+                    self._priced[spec_hash] = priced
                 while len(self._priced) > CACHED_QUOTES:
                     self._priced.popitem(last=False)
         return priced
