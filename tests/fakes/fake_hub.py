@@ -13,7 +13,16 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 
-from yunhe.core.errors import Conflict, Forbidden, InvalidInput, NotFound, StaleMessage, TooLarge, YunheError
+from yunhe.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    StaleMessage,
+    TooLarge,
+    Unavailable,
+    YunheError,
+)
 from yunhe.wire import problem, signing
 from yunhe.wire.link import (
     CancelLease,
@@ -63,6 +72,7 @@ class FakeHub:
         self.delay_answer_s = 0.0  # between what an answer says and its sending
         self.lose_answers = 0  # so many answers of polls are lost after their effect
         self.refuse_blobs = False
+        self.hold_bundles = False
         self.want_snapshot = False  # said once, in the next answer
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -284,6 +294,8 @@ class FakeHub:
 
     async def _bundle(self, sha256: str, request: Request) -> Response:
         await self._signed(request)
+        if self.hold_bundles:
+            raise Unavailable("not now")
         if sha256 not in self.site.bundles:
             raise NotFound("no such bundle")
         return Response(self.site.bundles[sha256], media_type="application/json")

@@ -1,5 +1,6 @@
 """The agent against a hub: what it runs, what it reports, and how often, whatever happens to either."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -243,6 +244,34 @@ def test_snapshots_come_with_each_epoch_and_when_wanted(hub: FakeHub, site: Site
     hub.wait(lambda: len(hub.site.snapshots) > before)
     hub.tell(cancel_lease("a", EndReason.CANCELLED))
     hub.wait_end("a")
+
+
+def test_a_lease_given_up_while_it_waits_for_its_files_never_runs(hub: FakeHub, site: SiteProcess) -> None:
+    hub.hold_bundles = True
+    hub.tell(start_lease("a", ("true",), bundle_sha256=hub.add_bundle({"a": "b"})))
+    hub.wait(lambda: hub.site.syncs and hub.site.syncs[-1].applied_seq == 1)
+    hub.tell(cancel_lease("a", EndReason.LOST))
+    hub.wait(lambda: hub.site.syncs[-1].applied_seq == 2)
+    hub.hold_bundles = False
+    assert hub.wait_end("a").reason is EndReason.LOST
+    assert [r.kind for r in hub.reports("a")] == ["ended"]
+
+
+def test_a_killed_agent_leaves_no_control_groups(hub: FakeHub, site: SiteProcess) -> None:
+    hub.wait(lambda: hub.site.syncs)
+
+    def groups() -> list[Path]:
+        own = Path("/proc/self/cgroup").read_text()
+        bases = {Path("/sys/fs/cgroup") / line.split(":")[1] for line in own.splitlines()}
+        bases |= {Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")}
+        tag = hashlib.sha256(str(site.data_dir).encode()).hexdigest()[:6]
+        return [path for base in bases for path in base.glob(f"yunhe-*-{tag}")]
+
+    if "cgroup v" not in site.text():
+        pytest.skip(f"no control groups here: {site.text()}")
+    assert groups()
+    site.kill()
+    wait_for(lambda: not groups())
 
 
 def test_a_lease_that_only_the_hub_knows_is_told_as_lost(hub: FakeHub, site: SiteProcess) -> None:

@@ -48,6 +48,9 @@ from yunhe.wire.link import (
 
 log = logging.getLogger(__name__)
 PAUSE_FILE = "paused"
+LOCK_FILE = "agent.lock"  # also known to the process driver
+LOCK_TRIES = 10
+LOCK_PAUSE_S = 0.1
 STOP_LIMIT_S = 15.0
 CONTACT_SHARE = 3  # a poll is held for at most this part of the shortest disconnect limit
 LOOK_S = 0.5  # at the pause file and the disk
@@ -100,7 +103,7 @@ class Agent:
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        lock = _lock(self._settings.data_dir)
+        lock = await _lock(self._settings.data_dir)
         try:
             self._contact.open()
             held = await self._recorder.open()
@@ -376,13 +379,18 @@ def _overtaken(task: asyncio.Task[int]) -> None:
         log.debug("an overtaken poll ended with: %s", error)
 
 
-def _lock(data_dir: Path) -> int:
-    fd = os.open(data_dir / "agent.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise AlreadyRunning(f"another agent uses {data_dir}") from None
+async def _lock(data_dir: Path) -> int:
+    """The data directory is this process's while the descriptor is open. Raises AlreadyRunning."""
+    fd = os.open(data_dir / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
+    for left in reversed(range(LOCK_TRIES)):  # the launcher of an agent before holds it for a moment
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if not left:
+                os.close(fd)
+                raise AlreadyRunning(f"another agent uses {data_dir}") from None
+            await asyncio.sleep(LOCK_PAUSE_S)
     return fd
 
 

@@ -2,7 +2,8 @@
 it can be started without the rest of Yunhe and goes on when that is replaced or gone.
 
     supervisor LEASE_DIR                 supervise the job of that directory
-    supervisor --launcher [CGROUP...]    read lease directories, one per line, from standard input; a forked
+    supervisor --launcher LOCK [CGROUP...]
+                                         read lease directories, one per line, from standard input; a forked
                                          supervisor with its seat waits for each (see `seat`)
 
 It outlives the agent: an agent that comes back reads these files, each written whole and then renamed:

@@ -1,17 +1,21 @@
 """The two ways to start: for one lease, or as the launcher that has a supervisor ready for each lease to come."""
 
+import errno
+import fcntl
 import gc
 import json
 import os
 import select
 import signal
 import sys
+import time
 
 from yunhe.site.supervisor.records import Spec, claim
 from yunhe.site.supervisor.seat import Seat
 from yunhe.site.supervisor.watch import Supervisor
 
 QUIET_MS = 50
+LEAVE_S = 3.0
 
 
 def supervise(lease_dir: str, seat: Seat) -> None:
@@ -28,12 +32,13 @@ def supervise(lease_dir: str, seat: Seat) -> None:
     Supervisor(spec, seat).run()
 
 
-def waiting_supervisor(dirs: list[str]) -> int:
-    """Fork a supervisor with its seat; returns the pipe that tells it its lease."""
+def waiting_supervisor(dirs: list[str]) -> tuple[int, int]:
+    """Fork a supervisor with its seat; returns its number and the pipe that tells it its lease."""
     read, write = os.pipe()
-    if os.fork():
+    pid = os.fork()
+    if pid:
         os.close(read)
-        return write
+        return pid, write
     code = 1
     try:
         os.close(write)
@@ -54,32 +59,61 @@ def waiting_supervisor(dirs: list[str]) -> int:
         os._exit(code)
 
 
-def launcher(dirs: list[str]) -> None:
+def launcher(lock: str, dirs: list[str]) -> None:
     """A supervisor for each line. Ends with its standard input; supervisors that have a lease live on."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
-    spare = waiting_supervisor(dirs)
+    pid, spare = waiting_supervisor(dirs)
     poll = select.poll()
     poll.register(0, select.POLLIN)
     text = b""
     while True:
         # A seat in the making holds up every fork of the host for some ms: not while a job is being started.
         if spare < 0 and not poll.poll(QUIET_MS):
-            spare = waiting_supervisor(dirs)
+            pid, spare = waiting_supervisor(dirs)
         chunk = os.read(0, 1 << 16)
         if not chunk:
-            return
+            break
         *lines, text = (text + chunk).split(b"\n")
         for line in lines:
-            with open(waiting_supervisor(dirs) if spare < 0 else spare, "wb") as pipe:
+            with open(waiting_supervisor(dirs)[1] if spare < 0 else spare, "wb") as pipe:
                 pipe.write(line)
             spare = -1
+    if spare >= 0:
+        os.close(spare)
+        wait_gone(pid)
+    tidy(lock, dirs)
+
+
+def wait_gone(pid: int) -> None:
+    until = time.monotonic() + LEAVE_S
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.005)
+
+
+def tidy(lock: str, dirs: list[str]) -> None:
+    """An agent that was killed leaves the site's control groups to its launcher, unless another agent is there."""
+    fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    for path in dirs:
+        try:
+            os.rmdir(os.path.dirname(path))
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT):
+                raise
 
 
 def main() -> None:
     if sys.argv[1] == "--launcher":
-        launcher(sys.argv[2:])
+        launcher(sys.argv[2], sys.argv[3:])
     else:
         with open(os.path.join(sys.argv[1], "spec.json"), encoding="utf-8") as file:
             spec: Spec = json.load(file)

@@ -19,7 +19,7 @@ from yunhe.site.supervisor.records import Spec, complain
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 NAME = "@"  # stands for the seat's name in the paths of control groups
-EMPTY_TRIES = 40
+EMPTY_TRIES = 60
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -100,7 +100,7 @@ class Seat:
                 except OSError as error:
                     if not left:  # the driver tries again when it forgets the lease
                         complain(f"{path}: {error}")
-                    time.sleep(0.002)
+                    time.sleep(0.002 if left > EMPTY_TRIES // 2 else 0.05)
 
 
 def wait_for_job(go: int, log_write: int, status_write: int, dirs: list[str], parent: int) -> NoReturn:

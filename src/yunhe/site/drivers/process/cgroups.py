@@ -86,14 +86,17 @@ class Layout:
                         if error.errno not in (errno.EBUSY, errno.ENOENT):
                             raise
 
-    def remove_site(self) -> None:
-        """The site's own folders, where no lease is left in them."""
+    def remove_site(self) -> bool:
+        """The site's own folders, where no lease is left in them; False when something is."""
+        gone = True
         for path in (*(base for _, base in self.v1), *((self.v2,) if self.v2 else ())):
             try:
                 path.rmdir()
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.ENOENT, errno.ENOTEMPTY):
                     raise
+                gone = gone and error.errno == errno.ENOENT
+        return gone
 
 
 def _swap_off(v2: Path) -> list[tuple[Path, str]]:

@@ -26,10 +26,13 @@ from yunhe.wire.link import PoolReport
 
 log = logging.getLogger(__name__)
 SUPERVISOR = Path(__file__).parents[2] / "supervisor"
+LOCK_FILE = "agent.lock"  # held by the agent of a data directory while it lives
 PATH = "/usr/local/bin:/usr/bin:/bin"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 ALIVE_TRIES = 40
 TRY_PAUSE_S = 0.05
+SEAT_TRIES = 20
+SEAT_PAUSE_S = 0.02
 
 
 class ProcessDriver:
@@ -83,7 +86,12 @@ class ProcessDriver:
             self._launcher.stdin.close()
             await asyncio.to_thread(self._launcher.wait)
         if self._hold.layout:
-            await asyncio.to_thread(self._hold.layout.remove_site)
+            await asyncio.to_thread(self._hold.layout.sweep)
+            # The launcher's spare seat takes a moment to leave; jobs that go on stay.
+            for _ in range(SEAT_TRIES):
+                if await asyncio.to_thread(self._hold.layout.remove_site):
+                    return
+                await asyncio.sleep(SEAT_PAUSE_S)
 
     def _heard(self, sock: socket.socket) -> None:
         while True:
@@ -139,7 +147,15 @@ class ProcessDriver:
             if self._launcher is None or self._launcher.poll() is not None:
                 with open(self._data_dir / "launcher.err", "ab") as errors:
                     self._launcher = subprocess.Popen(
-                        [sys.executable, "-I", "-S", str(SUPERVISOR), "--launcher", *self._seat_dirs()],
+                        [
+                            sys.executable,
+                            "-I",
+                            "-S",
+                            str(SUPERVISOR),
+                            "--launcher",
+                            str(self._data_dir / LOCK_FILE),
+                            *self._seat_dirs(),
+                        ],
                         stdin=subprocess.PIPE,
                         stdout=errors,
                         stderr=errors,
