@@ -16,7 +16,7 @@ MAX_SYNC_BYTES = 4 * 1024 * 1024
 MAX_REPORTS_PER_SYNC = 1_000
 MAX_INSTRUCTIONS_PER_ANSWER = 500
 MAX_CHUNK_BYTES = 1024 * 1024
-LINK_VERSION = 1
+LINK_VERSION: Literal[1] = 1
 
 Id = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -53,7 +53,7 @@ class Hello(Message):
     previous_epoch: Count
     # Of this agent process: the same hello again (repeated, doubled, late) is the same epoch, not one more.
     nonce: Annotated[str, Field(max_length=40, pattern=r"^[0-9a-f]*$")] = ""
-    link_version: int = LINK_VERSION
+    link_version: Literal[1] = LINK_VERSION  # a hub that speaks another one says so at the first word
     agent_version: Annotated[str, Field(max_length=40, pattern=NO_NUL)] = ""
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from yunhe.core import lifecycle
 from yunhe.core.lifecycle import OrderState, Placed, Task, TaskState
+from yunhe.core.placement.sizing import slots_of
 from yunhe.core.policy import Policy
 from yunhe.core.round import Assignment
 from yunhe.core.supply import Pool, Site, Supply
@@ -140,7 +141,7 @@ class Committer:
 
     def _start(self, p: _Placement, task: Task, pool: Pool) -> StartLease:
         spec = p.open.loaded.spec
-        slots = p.open.shape.requirement.slots
+        slots, slot_milli = slots_of(p.open.shape.requirement, pool, p.milli)
         # `pool.id` is "site:name"; the site knows its pools by name.
         return StartLease.model_construct(
             seq=0,
@@ -148,7 +149,7 @@ class Committer:
             epoch=task.epoch,
             pool=pool.id.partition(":")[2],
             slots=slots,
-            slot_milli=p.milli // slots,
+            slot_milli=slot_milli,
             slot_memory_bytes=p.memory_bytes // slots,
             run_limit_ms=p.open.shape.terms.run_limit_ms,
             disconnect_limit_ms=self._settings.disconnect_limit_ms,
