@@ -14,12 +14,14 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    bindparam,
     case,
     or_,
     select,
     update,
 )
 
+from yunhe.hub.platform.bulk import any_of
 from yunhe.hub.platform.db import insert_ignore, metadata
 
 organisation = Table(
@@ -106,12 +108,6 @@ def list_organisations(conn: Connection, only: str | None) -> list[OrganisationR
     return [OrganisationRow(**row._mapping) for row in conn.execute(query)]
 
 
-def credit_limits(conn: Connection, ids: Sequence[str]) -> dict[str, int]:
-    """Credit limit in micro-CNY of each organisation that exists."""
-    query = select(organisation.c.id, organisation.c.credit_limit_microcny).where(organisation.c.id.in_(ids))
-    return {row.id: row.credit_limit_microcny for row in conn.execute(query)}
-
-
 def add_member(conn: Connection, organisation_id: str, name: str, now_ms: int) -> None:
     insert_ignore(member).execute(conn, [{"organisation": organisation_id, "name": name, "created_ms": now_ms}])
 
@@ -156,21 +152,34 @@ def revoke_key(conn: Connection, key_id: str, now_ms: int) -> None:
     )
 
 
+# Run with every round and every report, so they are made once.
+_ID, _MILLI = bindparam("org", type_=Text), bindparam("milli", type_=BigInteger)
+_USED, _QUOTA = organisation.c.used_milli, organisation.c.quota_milli
+_RESERVE = (
+    update(organisation)
+    .where(organisation.c.id == _ID, or_(_QUOTA.is_(None), _USED + _MILLI <= _QUOTA))
+    .values(used_milli=_USED + _MILLI)
+)
+_RELEASE = (
+    update(organisation)
+    .where(organisation.c.id == _ID)
+    .values(used_milli=case((_USED > _MILLI, _USED - _MILLI), else_=0))
+)
+_CREDIT_LIMITS = select(organisation.c.id, organisation.c.credit_limit_microcny).where(any_of(organisation.c.id))
+
+
 def reserve_quota(conn: Connection, organisation_id: str, milli: int) -> bool:
     """Conditional update of the guard; False when the quota does not allow it or there is no such organisation."""
-    table = organisation.c
-    fits = or_(table.quota_milli.is_(None), table.used_milli + milli <= table.quota_milli)
-    statement = (
-        update(organisation).where(table.id == organisation_id, fits).values(used_milli=table.used_milli + milli)
-    )
-    return conn.execute(statement).rowcount == 1
+    return conn.execute(_RESERVE, {"org": organisation_id, "milli": milli}).rowcount == 1
 
 
 def release_quota(conn: Connection, amounts: Mapping[str, int]) -> None:
     """In sorted order; never under zero."""
-    table = organisation.c
     for organisation_id, milli in sorted(amounts.items()):
-        left = table.used_milli - milli
-        conn.execute(
-            update(organisation).where(table.id == organisation_id).values(used_milli=case((left > 0, left), else_=0))
-        )
+        conn.execute(_RELEASE, {"org": organisation_id, "milli": milli})
+
+
+def credit_limits(conn: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Credit limit in micro-CNY of each organisation that exists."""
+    rows = conn.execute(_CREDIT_LIMITS, {"ids": list(ids)})
+    return {row.id: row.credit_limit_microcny for row in rows}

@@ -10,7 +10,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Connection,
     Double,
     ForeignKey,
@@ -20,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     case,
     false,
     or_,
@@ -298,40 +298,39 @@ def _pool(row: Row[Any]) -> PoolRecord:
 # --- the guard ----------------------------------------------------------------------------------------------------
 
 
-def _open_sites() -> ColumnElement[bool]:
-    takes_leases = select(site.c.id).where(site.c.state == SiteState.ACTIVE.value, site.c.accepting.is_(true()))
-    return pool.c.site_id.in_(takes_leases)
+# Run with every round and every report, so they are made once.
+_MILLI, _MEMORY = bindparam("milli", type_=BigInteger), bindparam("memory", type_=BigInteger)
+_RESERVE = (
+    update(pool)
+    .where(
+        pool.c.id == bindparam("pool_id"),
+        pool.c.retired.is_(false()),
+        pool.c.used_milli + _MILLI <= pool.c.capacity_milli - pool.c.foreign_milli,
+        pool.c.used_memory + _MEMORY <= pool.c.memory_bytes - pool.c.foreign_memory,
+        pool.c.site_id.in_(
+            select(site.c.id).where(site.c.state == SiteState.ACTIVE.value, site.c.accepting.is_(true()))
+        ),
+    )
+    .values(used_milli=pool.c.used_milli + _MILLI, used_memory=pool.c.used_memory + _MEMORY)
+)
+_RELEASE = (
+    update(pool)
+    .where(pool.c.id == bindparam("pool_id"))
+    .values(
+        used_milli=case((pool.c.used_milli > _MILLI, pool.c.used_milli - _MILLI), else_=0),
+        used_memory=case((pool.c.used_memory > _MEMORY, pool.c.used_memory - _MEMORY), else_=0),
+    )
+)
 
 
 def reserve(conn: Connection, pool_id: str, milli: int, memory: int) -> bool:
     """Conditional update; False when it does not fit, or the site takes no leases now."""
-    columns = pool.c
-    statement = (
-        update(pool)
-        .where(
-            columns.id == pool_id,
-            columns.retired.is_(false()),
-            columns.used_milli + milli <= columns.capacity_milli - columns.foreign_milli,
-            columns.used_memory + memory <= columns.memory_bytes - columns.foreign_memory,
-            _open_sites(),
-        )
-        .values(used_milli=columns.used_milli + milli, used_memory=columns.used_memory + memory)
-    )
-    return conn.execute(statement).rowcount == 1
+    return conn.execute(_RESERVE, {"pool_id": pool_id, "milli": milli, "memory": memory}).rowcount == 1
 
 
 def release(conn: Connection, pool_id: str, milli: int, memory: int) -> None:
     """Never under zero."""
-    columns = pool.c
-    less_milli, less_memory = columns.used_milli - milli, columns.used_memory - memory
-    conn.execute(
-        update(pool)
-        .where(columns.id == pool_id)
-        .values(
-            used_milli=case((less_milli > 0, less_milli), else_=0),
-            used_memory=case((less_memory > 0, less_memory), else_=0),
-        )
-    )
+    conn.execute(_RELEASE, {"pool_id": pool_id, "milli": milli, "memory": memory})
 
 
 def set_foreign(conn: Connection, site_id: str, digest: PoolDigest) -> bool:

@@ -58,6 +58,12 @@ hold = Table(
     Column("amount", BigInteger, nullable=False),
     Column("left_amount", BigInteger, nullable=False),
 )
+_ADD = (
+    update(balance)
+    .where(balance.c.account == bindparam("b_account"), balance.c.unit == bindparam("b_unit"))
+    .values(amount=balance.c.amount + bindparam("delta", type_=BigInteger))
+)
+_ADD_ABOVE = _ADD.where(balance.c.amount + bindparam("delta", type_=BigInteger) >= bindparam("floor", type_=BigInteger))
 _KNOWN_REFS = select(posting.c.set_ref).where(bulk.any_of(posting.c.set_ref), posting.c.n == 0)
 _LOCKED_HOLDS = (
     select(hold.c.order_id, hold.c.organisation, hold.c.amount, hold.c.left_amount)
@@ -207,17 +213,10 @@ def change_balance(conn: Connection, account: str, unit: str, delta: int, floor:
 
 
 def _try_change(conn: Connection, account: str, unit: str, delta: int, floor: int | None) -> bool:
-    statement = (
-        update(balance)
-        .where(balance.c.account == account, balance.c.unit == unit)
-        .values(amount=balance.c.amount + bindparam("delta"))
-    )
-    values = {"delta": delta}
-    if floor is not None:
-        # Money that comes in is always welcome, also under the floor.
-        statement = statement.where(balance.c.amount + bindparam("delta") >= bindparam("floor"))
-        values["floor"] = floor
-    return conn.execute(statement, values).rowcount == 1
+    values = {"b_account": account, "b_unit": unit, "delta": delta}
+    if floor is None:
+        return conn.execute(_ADD, values).rowcount == 1
+    return conn.execute(_ADD_ABOVE, {**values, "floor": floor}).rowcount == 1
 
 
 def add_to_balances(conn: Connection, deltas: Mapping[tuple[str, str], int]) -> None:
