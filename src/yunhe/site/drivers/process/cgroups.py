@@ -78,7 +78,7 @@ class Layout:
     def sweep(self) -> None:
         """Remove groups without processes: seats of a launcher that was killed."""
         for base in (*(base for _, base in self.v1), *((self.v2,) if self.v2 else ())):
-            for path in base.iterdir():
+            for path in base.glob("*"):  # nothing where the folder itself is gone
                 if path.is_dir() and not pids_of(path):
                     try:
                         path.rmdir()
@@ -86,17 +86,14 @@ class Layout:
                         if error.errno not in (errno.EBUSY, errno.ENOENT):
                             raise
 
-    def remove_site(self) -> bool:
-        """The site's own folders, where no lease is left in them; False when something is."""
-        gone = True
+    def remove_site(self) -> None:
+        """The site's own folders, where no lease is left in them."""
         for path in (*(base for _, base in self.v1), *((self.v2,) if self.v2 else ())):
             try:
                 path.rmdir()
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.ENOENT, errno.ENOTEMPTY):
                     raise
-                gone = gone and error.errno == errno.ENOENT
-        return gone
 
 
 def _swap_off(v2: Path) -> list[tuple[Path, str]]:

@@ -31,8 +31,6 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 ALIVE_TRIES = 40
 TRY_PAUSE_S = 0.05
-SEAT_TRIES = 20
-SEAT_PAUSE_S = 0.02
 
 
 class ProcessDriver:
@@ -87,11 +85,7 @@ class ProcessDriver:
             await asyncio.to_thread(self._launcher.wait)
         if self._hold.layout:
             await asyncio.to_thread(self._hold.layout.sweep)
-            # The launcher's spare seat takes a moment to leave; jobs that go on stay.
-            for _ in range(SEAT_TRIES):
-                if await asyncio.to_thread(self._hold.layout.remove_site):
-                    return
-                await asyncio.sleep(SEAT_PAUSE_S)
+            await asyncio.to_thread(self._hold.layout.remove_site)
 
     def _heard(self, sock: socket.socket) -> None:
         while True:
