@@ -50,7 +50,7 @@ class Blobs:
         fresh = chunk[size - offset :]
         if size + len(fresh) > cap:
             raise TooLarge(f"more than the cap of {cap} bytes", field="offset")
-        if fresh:
+        if fresh or not file.exists():  # an empty output is an output too
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._crash_point("blobs.before_write")

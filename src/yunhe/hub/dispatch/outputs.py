@@ -11,6 +11,8 @@ from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import OutputView
 
+MAX_OUTPUTS = 1_000  # files of one task
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -25,13 +27,22 @@ class Chunk:
     sha256: str
 
 
-def store_chunk(blobs: Blobs, chunk: Chunk, cap: int) -> int:
+def check_room(conn: sa.Connection, lease_id: str, path: str, total: int, cap: int) -> None:
+    """Raises TooLarge when the task's outputs would be more than `cap` bytes together, or too many."""
+    others = (store.output.c.lease_id == lease_id, store.output.c.path != path)
+    size = sa.func.coalesce(sa.func.sum(store.output.c.size_bytes), 0)
+    count, kept = conn.execute(sa.select(sa.func.count(), size).where(*others)).one()
+    if kept + total > cap:
+        raise TooLarge(f"{path} has {total} bytes, {cap - int(kept)} are left of the task's {cap}", field="total")
+    if count >= MAX_OUTPUTS:
+        raise TooLarge(f"a task may leave {MAX_OUTPUTS} outputs", field="path")
+
+
+def store_chunk(blobs: Blobs, chunk: Chunk) -> int:
     """Bytes stored so far; at `total` the file is durable and its hash checked.
 
-    Raises TooLarge over the cap, InvalidInput when more than `total` comes or the hash differs.
+    Raises InvalidInput when more than `total` comes or the hash differs.
     """
-    if chunk.total > cap:
-        raise TooLarge(f"{chunk.path} has {chunk.total} bytes, the cap is {cap}", field="total")
     if chunk.offset + len(chunk.body) > chunk.total:
         raise InvalidInput("more bytes than `total`", field="total")
     size = blobs.append_output(chunk.lease_id, chunk.epoch, chunk.path, chunk.offset, chunk.body, chunk.total)

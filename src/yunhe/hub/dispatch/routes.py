@@ -111,8 +111,10 @@ def agent_router(polling: Polling, gate: Gate, blobs: Blobs, disk: DiskGuard) ->
     ) -> Size:
         disk.check()
         await _check_lease(platform, signed, lease_id, epoch)
+        cap = settings.output_cap_bytes
+        await platform.read(lambda conn: outputs.check_room(conn, lease_id, path, total, cap))
         chunk = outputs.Chunk(lease_id, epoch, path, offset, signed.body, total, sha256)
-        size = await _in_thread(platform, lambda: outputs.store_chunk(blobs, chunk, settings.output_cap_bytes))
+        size = await _in_thread(platform, lambda: outputs.store_chunk(blobs, chunk))
         if size == total:
             await platform.write(outputs.record, chunk)
         return Size(size=size)
@@ -181,8 +183,10 @@ def customer_router(platform: Platform, accounts: Accounts, blobs: Blobs) -> API
             views.check_sees(conn, who, order_id)
             return outputs.epoch_of(conn, order_id, lease_id, path)
 
-        epoch = await platform.read(read)
-        return FileResponse(blobs.output_file(lease_id, epoch, path), media_type="application/octet-stream")
+        file = blobs.output_file(lease_id, await platform.read(read), path)
+        if not file.is_file():
+            raise NotFound(f"output {path!r} of {lease_id} is no longer kept")
+        return FileResponse(file, media_type="application/octet-stream")
 
     return api
 
