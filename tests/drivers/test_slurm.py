@@ -1,8 +1,13 @@
 """The Slurm driver on a real Slurm: what is asked of it, what it says, and who may start what."""
 
+import os
+import pwd
 import re
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -179,6 +184,46 @@ def test_a_lease_that_was_given_up_stops(on_slurm: SlurmHarness, tmp_path: Path)
         return not alive.exists()
 
     on_slurm.cluster.until(quiet, "stop")
+
+
+# --- rights ---------------------------------------------------------------------------------------------------------
+
+
+def as_user(user: str, work: Callable[[], None]) -> int:
+    """Exit status of a child process that has become `user` and does `work`."""
+    entry = pwd.getpwnam(user)
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        os.setgroups([])
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+        work()
+    except BaseException:  # noqa: BLE001 - a forked process must not return
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; all tests run without root now")
+@pytest.mark.skipif(not Path("/usr/bin/python3.11").exists(), reason="no Python 3.11 that every user reaches")
+def test_one_user_without_rights_is_enough(cluster: slurm.Cluster) -> None:
+    def work() -> None:
+        site = SlurmHarness(cluster, Path(folder), python="/usr/bin/python3.11")
+        assert "as user nobody" in site.isolation.text
+        status, log = site.do("a", ("sh", "-c", "id -un; echo $YUNHE_RANK"), slots=2)
+        assert (status.exit_code, sorted(log.split())) == (0, ["0", "1", "nobody", "nobody"])
+        key = site.submit("b", ("sleep", "30"))
+        site.until(key, Phase.STARTED)
+        site.run(site.driver.cancel(key, EndReason.CANCELLED))
+        assert site.ended(key).reason is EndReason.CANCELLED
+        site.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+        assert as_user("nobody", work) == 0
 
 
 # --- only once ------------------------------------------------------------------------------------------------------

@@ -279,7 +279,11 @@ class SlurmDriver:
             # The list is older than the submit: Slurm's acknowledgement is the newest word.
             phase = Phase.ACCEPTED if memory.acknowledged else Phase.UNKNOWN
         if phase is Phase.STARTED:
-            return folder.status(), verdict
+            if memory.status is None or memory.status_pulse != evidence.pulse:
+                read = folder.status()  # an end that was written meanwhile is for the next look
+                memory.status = Status(phase, True, read.started_utc_ms, read.totals)
+                memory.status_pulse = evidence.pulse
+            return memory.status, verdict
         return Status(phase, started=evidence.started), verdict
 
     def _ended_status(

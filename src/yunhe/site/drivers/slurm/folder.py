@@ -13,6 +13,7 @@ host to host everywhere; whether a step lives is told by its records, which chan
 import json
 import os
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -46,6 +47,19 @@ class Evidence:
     pulse: tuple[int, ...] = ()
 
 
+def _pulse(folder: str, names: AbstractSet[str]) -> tuple[int, ...]:
+    """Of what the step writes: each change is a sign of life, whatever the clocks of the hosts say."""
+    found = [len(names)]
+    for name in ("usage.json", "log"):
+        if name in names:
+            try:
+                info = os.stat(f"{folder}/{name}")
+            except FileNotFoundError:
+                continue
+            found += [info.st_mtime_ns, info.st_size, info.st_ino]
+    return tuple(found)
+
+
 class LeaseFolder(LeaseDir):
     """Reads and writes; everything here may wait for the disk."""
 
@@ -72,27 +86,24 @@ class LeaseFolder(LeaseDir):
         write_record(str(self.path / "job.json"), {"number": number}, sync=False)
 
     def evidence(self) -> Evidence:
-        """The exit record is looked at last: an end that is written meanwhile is seen."""
-        if not self.prepared:
+        """By one look at the folder: there are many leases, and the disk may be far."""
+        folder = str(self.path)
+        try:
+            names = set(os.listdir(folder))
+        except FileNotFoundError:
             return Evidence(prepared=False)
-        claimed = self.claimed
-        started = claimed and (self.path / "started.json").exists()
-        pulse = self._pulse() if claimed else ()
-        end = self.record("exit.json")
-        reason = str(end["reason"]) if end else ""
-        return Evidence(True, claimed, started, reason, self.cancel_reason(), pulse)
-
-    def _pulse(self) -> tuple[int, ...]:
-        """Of what the step writes: each change is a sign of life, whatever the clocks of the hosts say."""
-        found = []
-        for name in ("claim", "started.json", "usage.json", "log"):
-            try:
-                info = os.stat(self.path / name)
-            except FileNotFoundError:
-                found.append(0)
-            else:
-                found += [info.st_mtime_ns, info.st_size, info.st_ino]
-        return tuple(found)
+        if "plan.json" not in names:
+            return Evidence(prepared=False)
+        end = self.record("exit.json") if "exit.json" in names else None
+        claimed = "claim" in names
+        return Evidence(
+            prepared=True,
+            claimed=claimed,
+            started="started.json" in names,
+            ended_for=str(end["reason"]) if end else "",
+            cancel=self.cancel_reason() if "cancel" in names else "",
+            pulse=_pulse(folder, names) if claimed else (),
+        )
 
     def cancel_reason(self) -> str:
         try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Phase
+from yunhe.site.drivers.contract import Phase, Status
 from yunhe.site.drivers.slurm.client import JobLine, Listing
 from yunhe.site.drivers.slurm.folder import Evidence
 from yunhe.site.drivers.slurm.states import OVER, Stage
@@ -59,6 +59,8 @@ class Memory:
     ended_since: float | None = None
     acknowledged: bool = False
     slots: int = 0  # 0: not read yet
+    status: Status | None = None  # while it runs, as read at `status_pulse`
+    status_pulse: tuple[int, ...] = ()
 
     def see(self, evidence: Evidence, now: float) -> None:
         if evidence.pulse != self.pulse:
