@@ -16,6 +16,7 @@ from tests.sdk.answers import order
 from tests.sdk.scripted import Reply, Script
 from yunhe.core import errors
 from yunhe.core.lifecycle import OrderState
+from yunhe.sdk.config import write_network_file
 from yunhe.wire.api import OrderPage, OutputList, OutputView, WhoAmI
 
 
@@ -183,14 +184,42 @@ def test_on_a_terminal_there_is_colour_and_progress(script: Script, folder: Path
     code, shown = on_a_terminal(script.url, "wait", "o-1")
     assert code == 0
     assert "\x1b[?25l" in shown  # the cursor is hidden while the state is shown in place
-    assert "o-1 succeeded after 3.2s" in shown
+    assert "o-1 succeeded after 3.2 s" in shown
     script.say(errors.NotFound("no such order"))
     code, shown = on_a_terminal(script.url, "show", "o-1")
     assert code == 4
     assert "\x1b[1;31merror:\x1b[0m no such order" in shown
 
 
-def test_login_stores_a_key_that_the_hub_knows(yunhe: Run, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_does_not_fit_becomes_blocks_that_can_be_copied(script: Script, folder: Path) -> None:
+    order_id = "ord_" + "0123456789abcdef" * 6
+    script.say(OrderPage(orders=(order(OrderState.RUNNING, order_id=order_id), order(OrderState.RUNNING))))
+    code, shown = on_a_terminal(script.url, "orders")
+    assert code == 0
+    assert order_id in shown
+    assert "o-1" in shown
+    assert "submitted" in shown
+
+
+def test_last_is_the_latest_order(yunhe: Run, script: Script) -> None:
+    script.say(OrderPage(orders=(order(order_id="o-9"),)), order(OrderState.SUCCEEDED, settled=True))
+    assert yunhe("wait", "last").code == 0
+    assert script.seen[-1].target.startswith("/v1/orders/o-9/")
+    script.say(OrderPage(orders=()))
+    assert yunhe("show", "last").code == 4
+
+
+def test_without_a_key_the_key_is_what_is_missing(yunhe: Run, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("YUNHE_API_KEY")
+    script.say(errors.Unauthenticated("this call needs the header 'Authorization: Bearer yk_...'"))
+    shown = yunhe("orders")
+    assert shown.code == 4
+    assert shown.err.startswith("error: no key for this hub")
+
+
+def test_login_stores_a_key_that_the_hub_knows(
+    yunhe: Run, script: Script, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = script.url
     monkeypatch.delenv("YUNHE_URL")
     monkeypatch.delenv("YUNHE_API_KEY")
@@ -203,6 +232,8 @@ def test_login_stores_a_key_that_the_hub_knows(yunhe: Run, script: Script, monke
     shown = yunhe("config")
     assert url in shown.out
     assert "k-1" not in shown.out + yunhe("config", "--json").out
+    write_network_file(folder, "http://127.0.0.1:1", "k-2")
+    assert "--profile default" in yunhe("login", url, "--api-key", "k-1").err
 
 
 def test_completion_offers_ids_and_is_silent_without_a_hub(script: Script, folder: Path) -> None:

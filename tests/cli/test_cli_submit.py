@@ -11,7 +11,7 @@ from tests.sdk.answers import order
 from tests.sdk.scripted import Script
 from yunhe.core import errors
 from yunhe.core.lifecycle import OrderState
-from yunhe.wire.api import OfferView, PriceView, QuoteView, ReasonView, SiteReasonsView
+from yunhe.wire.api import OfferView, PoolList, PoolView, PriceView, QuoteView, ReasonView, SiteList, SiteReasonsView
 
 PRICE = PriceView(
     compute_microcny=40_000, energy_microcny=10_000, transfer_microcny=0, line_microcny=0, total_microcny=50_000
@@ -205,18 +205,92 @@ def test_waiting_ends_with_the_orders_own_status(yunhe: Run, script: Script) -> 
     script.say(QUOTE, order(), order(OrderState.RUNNING), order(OrderState.SUCCEEDED, settled=True))
     shown = yunhe("submit", "--wait", "--", "ls")
     assert shown.code == 0
-    assert "o-1 succeeded after 3.2s, charged 0.012CNY" in shown.out
-    assert shown.err.splitlines() == ["o-1 running", "o-1 succeeded"]
+    assert "o-1 succeeded after 3.2 s, charged 0.012CNY" in shown.out
+    assert shown.err.splitlines() == ["o-1 running"]
     script.say(order(), order(OrderState.CANCELLED, settled=True))
     shown = yunhe("submit", "--wait", "--json", "--", "ls")
     assert shown.code == 1
     assert json.loads(shown.out)["orders"][0]["state"] == "cancelled"
 
 
+NO_ROOM = ReasonView(code="cores", need="1", have="0.72", lasting=True)
+
+
+def pool(capacity_milli: int) -> PoolView:
+    return PoolView(
+        id="s-1:cpu",
+        site_id="s-1",
+        chip="unknown",
+        chip_name="a chip",
+        unit="core",
+        stack="cpu",
+        capacity_milli=capacity_milli,
+        free_milli=capacity_milli,
+        memory_bytes=2**30,
+        free_memory_bytes=2**30,
+        rates=(),
+        benchmarks=(),
+        price_microcny_per_unit_hour=100_000,
+        watts_per_unit=8,
+        watts_source="measured",
+    )
+
+
+def test_a_refusal_says_why_at_once(yunhe: Run, script: Script) -> None:
+    nowhere = QuoteView(offers=(), refused=(TOO_FAR.model_copy(update={"reasons": (NO_ROOM,)}), TOO_FAR))
+    refusal = errors.Refused("no site of the network can meet this requirement now", field="requirement")
+    pools = PoolList(pools=(pool(540), pool(720)))
+    script.say(nowhere, refusal, pools)
+    shown = yunhe("submit", "--", "ls")
+    assert shown.code == 3
+    assert "1 of 2 pools: cores: needs 1, has 0.72" in shown.err
+    assert "1 of 2 pools: latency" in shown.err
+    assert "1 core is assumed; the largest pool has 0.72 cores (say --cores 0.5)" in shown.err
+    script.say(refusal, nowhere, pools)
+    assert "has 0.72" in yunhe("submit", "--json", "--", "ls").err
+    script.say(nowhere, order(), pools)
+    waits = yunhe("submit", "--budget", "1CNY", "--", "ls")
+    assert waits.code == 0
+    assert "1 core is assumed" in waits.err
+    script.say(nowhere, pools)
+    assert "1 core is assumed" in yunhe("quote").err
+
+
+def test_a_region_or_site_that_there_is_not_is_said(yunhe: Run, script: Script) -> None:
+    script.say(QuoteView(offers=(), refused=()), SiteList(sites=()))
+    shown = yunhe("quote", "--cores", "0.1", "--residency", "Hebie", "--residency", "河北", "--site", "s-9")
+    assert "no region is called 'Hebie': did you mean 'Hebei'?" in shown.err
+    assert "no region is called '河北': did you mean 'Hebei'?" in shown.err
+    assert "no site has the id 's-9'" in shown.err
+
+
+def test_what_is_no_order_file_says_how_to_run_it(yunhe: Run, folder: Path) -> None:
+    (folder / "job.py").write_text("print(1)")
+    assert "to run it: yunhe submit --cores 0.1 -- python3 job.py" in yunhe("submit", "job.py").err
+    assert "a command goes behind --: yunhe submit --cores 0.1 -- sh job.sh" in yunhe("submit", "sh", "job.sh").err
+
+
+def test_sizes_under_other_names_say_what_they_are_called_here(yunhe: Run, folder: Path) -> None:
+    shown = yunhe("submit", "--cpu", "1", "--", "ls")
+    assert (shown.code, shown.err) == (2, "error: --cpu: there is no such option\nhint: did you mean --cores?\n")
+    assert "did you mean --memory?" in yunhe("quote", "--ram", "1GiB").err
+    (folder / "a.yaml").write_text("run: {command: [ls]}\nrequirement:\n  cpu: 2\n")
+    assert "did you mean 'cores'?" in yunhe("submit", "a.yaml").err
+
+
+def test_a_dry_run_checks_units_and_places(yunhe: Run) -> None:
+    assert dry(yunhe, "--latency", "20ms:上海", "--", "ls")["requirement"] == {"latency": ["20ms:上海"]}
+    wrong = yunhe("submit", "--dry-run", "--latency", "20ms:shangai", "--", "ls")
+    assert (wrong.code, "did you mean 'shanghai'?" in wrong.err) == (2, True)
+    assert yunhe("submit", "--dry-run", "--memory", "2", "--", "ls").code == 2
+
+
 def test_a_quote_shows_offers_and_what_is_missing_elsewhere(yunhe: Run, script: Script) -> None:
     script.say(QUOTE)
     shown = yunhe("quote", "--cores", "1.5")
     assert shown.code == 0
+    assert shown.out.split("\n")[0].split() == ["site", "units", "start", "run", "compute", "energy", "total", "carbon"]
+    assert "  now  " in shown.out
     assert "zhangjiakou" in shown.out
     assert "0.05CNY" in shown.out
     assert "latency: needs <= 20ms rtt to shanghai, has 27.1ms" in shown.out

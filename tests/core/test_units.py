@@ -171,3 +171,21 @@ def test_text_for_people() -> None:
     assert units.format_carbon_mass(999) == "999mg"
     assert units.format_milli(1_500) == "1.5"
     assert units.format_milli(-250) == "-0.25"
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0, "0 ms"),
+        (217, "217 ms"),
+        (1_053, "1.05 s"),
+        (4_000, "4.0 s"),
+        (9_994, "9.99 s"),
+        (9_995, "10.0 s"),
+        (59_949, "59.9 s"),
+        (59_950, "1m"),
+        (3_910_400, "1h5m10s"),
+    ],
+)
+def test_lengths_of_time_are_rounded_as_one_reads_them(ms: int, text: str) -> None:
+    assert units.format_span(ms) == text

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from yunhe.apps.demo_report import Line, Report, as_json, show
-from yunhe.apps.embedded import Network, Say, say_next, stay
+from yunhe.apps.embedded import Network, Say, say_next, say_stopped, stay
 from yunhe.core.errors import InvalidInput, YunheError
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState
 from yunhe.sdk.client import Client
@@ -145,6 +145,8 @@ def demo(folder: Path, orders: Path, *, leave: bool, json_only: bool) -> int:
         if not leave:
             say_next(say, network)
             stay(network)
+    if not leave:
+        say_stopped(say)
     return 0 if report.as_expected else 1
 
 

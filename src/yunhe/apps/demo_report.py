@@ -4,11 +4,11 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from yunhe.core.units import format_carbon_mass, format_duration, format_energy, format_money
+from yunhe.apps.tables import draw
+from yunhe.core.posting import CNY
+from yunhe.core.units import format_carbon_mass, format_energy, format_money, format_span
 from yunhe.wire.api import ChargeView, HubStats, OrderDetail, QuoteView, SiteView, TrialBalance
 
 _BEST = {"cost": "cheapest", "speed": "fastest", "carbon": "least carbon"}
@@ -98,9 +98,12 @@ def show(report: Report) -> None:
     if not console.is_terminal:
         console = Console(width=180)
     console.print()
-    console.print(_orders(report))
-    console.print(_sites(report))
-    console.print(_trial(report))
+    _orders(console, report)
+    console.print("Compute reserved is measured rate x leased units x time; each task's energy is rounded up to 1 mWh.")
+    console.print()
+    _sites(console, report)
+    console.print()
+    _trial(console, report)
     verdict = "All orders ended as expected." if report.as_expected else "NOT as expected:"
     console.print(f"\n{verdict} {report.seconds:.1f} s in all.")
     for line in report.lines:
@@ -108,15 +111,14 @@ def show(report: Report) -> None:
             console.print(f"  {line.name}: expected {line.expected}, came {line.came}")
 
 
-def _orders(report: Report) -> Table:
-    table = Table(title="Orders", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("order", "ended", "site", "why there"):
-        table.add_column(column, overflow="fold")
-    for column in ("wait", "run", "compute", "energy", "carbon", "compute CNY", "energy CNY", "total CNY"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for line in report.lines:
-        table.add_row(line.name, line.came, ", ".join(line.site_ids) or "-", line.why_there, *_figures(line))
-    return table
+def _orders(console: Console, report: Report) -> None:
+    words = ("order", "ended", "site", "~why there")
+    figures = (">wait", ">run", ">compute reserved", ">energy", ">carbon", ">compute CNY", ">energy CNY", ">total CNY")
+    rows = [
+        (line.name, line.came, ", ".join(line.site_ids) or "-", line.why_there, *_figures(line))
+        for line in report.lines
+    ]
+    draw(console, (*words, *figures), rows, "Orders")
 
 
 def _figures(line: Line) -> list[str]:
@@ -127,8 +129,8 @@ def _figures(line: Line) -> list[str]:
     run_ms = max(int(charge.inputs["wall_ms"]) for charge in line.charges)
     flop = sum(charge.compute_delivered.get("fp64", 0) for charge in line.charges)
     return [
-        format_duration(wait_ms),
-        format_duration(run_ms),
+        format_span(wait_ms),
+        format_span(run_ms),
         f"{flop / 1e9:.1f} GFLOP",
         format_energy(sum(charge.energy_mwh for charge in line.charges)),
         format_carbon_mass(sum(charge.carbon_mg for charge in line.charges)),
@@ -142,7 +144,7 @@ def _cny(microcny: int) -> str:
     return f"{microcny / 1e6:.6f}"
 
 
-def _sites(report: Report) -> Table:
+def _sites(console: Console, report: Report) -> None:
     """Utilisation is leased core time over certified core time while orders were placed."""
     used: dict[str, int] = defaultdict(int)
     earned: dict[str, int] = defaultdict(int)
@@ -150,14 +152,12 @@ def _sites(report: Report) -> Table:
         for charge in line.charges:
             used[charge.site_id] += int(charge.inputs["milli"]) * int(charge.inputs["wall_ms"])
             earned[charge.site_id] += charge.price.total_microcny - charge.operator_fee_microcny
-    table = Table(title="Sites", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("site", "region", "chip", "cores", "FP64 per core", "utilisation", "PUE", "g CO2/kWh", "earned"):
-        table.add_column(column, no_wrap=True)
+    rows = []
     for site in report.sites:
         milli = sum(pool.capacity_milli for pool in site.pools)
         share = used[site.id] / (milli * report.busy_s * 1000) if milli and report.busy_s else 0.0
         rates = [r.measured_flops for pool in site.pools for r in pool.rates if r.precision == "fp64"]
-        table.add_row(
+        row = (
             site.id,
             site.region,
             ", ".join(sorted({pool.chip_name for pool in site.pools})),
@@ -168,18 +168,21 @@ def _sites(report: Report) -> Table:
             f"{site.carbon_g_per_kwh}" + _assumed(site, "carbon_g_per_kwh"),
             format_money(earned[site.id]),
         )
-    return table
+        rows.append(row)
+    columns = ("site", "region", "~chip", "cores", "FP64 per core", "utilisation", "PUE", "g CO2/kWh", "earned")
+    draw(console, columns, rows, "Sites")
 
 
 def _assumed(site: SiteView, name: str) -> str:
     return " (assumed)" if name in site.assumed else ""
 
 
-def _trial(report: Report) -> Table:
-    table = Table(title="Trial balance", box=box.SIMPLE_HEAD, title_justify="left", show_footer=True)
-    sums = ", ".join(f"{amount} {unit}" for unit, amount in report.trial.sum_by_unit.items())
-    table.add_column("account", footer="sum" if report.trial.balanced else "sum: NOT BALANCED")
-    table.add_column("micro-CNY", justify="right", footer=sums)
-    for row in report.trial.rows:
-        table.add_row(row.account, str(row.amount))
-    return table
+def _trial(console: Console, report: Report) -> None:
+    """Units beside money, where there are any, keep their own names."""
+    sums = ", ".join(
+        f"{amount} micro-CNY" if unit == CNY else f"{amount} {unit}"
+        for unit, amount in report.trial.sum_by_unit.items()
+    )
+    rows = [(row.account, str(row.amount)) for row in report.trial.rows]
+    name = "sum" if report.trial.balanced else "sum: NOT BALANCED"
+    draw(console, ("account", ">micro-CNY"), rows, "Trial balance", footer=(name, sums))

@@ -222,9 +222,18 @@ def up(folder: Path, say: Say, port: int | None = None) -> None:
 
     Raises Conflict when one runs there already, Unavailable when a part ends.
     """
-    with Network(folder, folder / NETWORK_FOLDER / "network", say, port) as network:
-        say_next(say, network)
-        stay(network)
+    data_dir = folder / NETWORK_FOLDER / "network"
+    try:
+        with Network(folder, data_dir, say, port) as network:
+            say_next(say, network)
+            stay(network)
+    except KeyboardInterrupt:  # while it starts: what had started has been stopped
+        pass
+    say_stopped(say)
+
+
+def say_stopped(say: Say) -> None:
+    say(f"stopped; its data stay in {NETWORK_FOLDER}/")
 
 
 def stay(network: Network) -> None:
@@ -243,7 +252,7 @@ def say_next(say: Say, network: Network) -> None:
     say("  yunhe submit --cores 0.1 --latency 20ms:shanghai --budget 1CNY --follow -- python3 -c 'print(6 * 7)'")
     say("  yunhe pools          what there is, and how fast it was measured")
     say("  yunhe orders         what you ordered")
-    say(f"  YUNHE_API_KEY=$(cat {network.data_dir}/hub/operator.key) yunhe site list   as the operator")
+    say(f"  YUNHE_API_KEY=$(cat {network.data_dir}/hub/operator.key) yunhe ledger trial-balance   as the operator")
     say("Ctrl-C stops it.")
 
 

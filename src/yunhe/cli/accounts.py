@@ -115,4 +115,4 @@ def _table(found: tuple[OrganisationView, ...]) -> None:
         )
         for o in found
     )
-    show_table(("organisation", "name", ">credit limit", ">quota", ">weight"), rows)
+    show_table(("organisation", "~name", ">credit limit", ">quota", ">weight"), rows)

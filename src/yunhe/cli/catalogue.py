@@ -15,7 +15,7 @@ from yunhe.wire.api import FactTable, PoolList, PoolView
 
 app = typer.Typer()
 
-POOL_COLUMNS = ("pool", "chip", ">free", ">certified", ">memory free", ">price per hour", "speed of one unit")
+POOL_COLUMNS = ("pool", "~chip", ">free", ">certified", ">memory free", ">price per hour", "~speed of one unit")
 
 
 @app.command(epilog=example("yunhe pools"))
@@ -41,7 +41,7 @@ def chips(ctx: typer.Context, as_json: AsJson = False) -> None:
         "int8_tops": ">INT8 TOPS",
         "mem_gb": ">memory GB",
         "tdp_w": ">W",
-        "confidence": "confidence",
+        "confidence": "~confidence",
     }
     _facts(ctx, Client.chips, columns, as_json)
 
@@ -56,7 +56,7 @@ def clusters(ctx: typer.Context, as_json: AsJson = False) -> None:
         "hub_id": "hub",
         "pue_max": ">PUE at most",
         "grid_factor_kgco2_per_kwh_2022": ">grid kgCO2/kWh",
-        "assumed": "assumed",
+        "assumed": "~assumed",
     }
     _facts(ctx, Client.clusters, columns, as_json)
 
@@ -70,8 +70,8 @@ def factors(ctx: typer.Context, as_json: AsJson = False) -> None:
         "level": "level",
         "kgco2_per_kwh_2022": ">kgCO2/kWh 2022",
         "kgco2_per_kwh_2021": ">2021",
-        "source": "source",
-        "confidence": "confidence",
+        "source": "~source",
+        "confidence": "~confidence",
     }
     _facts(ctx, Client.factors, columns, as_json)
 

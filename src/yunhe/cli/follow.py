@@ -9,9 +9,9 @@ from rich.console import Console
 
 from yunhe.cli.failure import FAILED, OK, TIMED_OUT, remark
 from yunhe.cli.output import clean
-from yunhe.cli.wording import counts, end_of, span
-from yunhe.core.lifecycle import OrderState, TaskState
-from yunhe.core.units import format_money
+from yunhe.cli.wording import counts, end_of
+from yunhe.core.lifecycle import ORDER_ENDED, OrderState, TaskState
+from yunhe.core.units import format_money, format_span
 from yunhe.sdk.client import Client
 from yunhe.sdk.orders import done
 from yunhe.wire.api import OrderView
@@ -44,7 +44,7 @@ def tell_end(hub: Client, view: OrderView, tell: Tell = print) -> None:
     if not done(view):
         remark(f"{view.id} is still {view.state}; it goes on: yunhe wait {view.id}")
         return
-    took = span((view.ended_utc_ms or view.submitted_utc_ms) - view.submitted_utc_ms)
+    took = format_span((view.ended_utc_ms or view.submitted_utc_ms) - view.submitted_utc_ms)
     tell(f"{view.id} {view.state} after {took}, charged {format_money(view.charged_microcny)}")
     if view.state is not OrderState.FAILED:
         return
@@ -91,7 +91,7 @@ def _watch(hub: Client, order_id: str, timeout_s: float | None) -> OrderView:
     state: OrderState | None = None
     for view in views:
         latest = view
-        if view.state is not state:
+        if view.state is not state and view.state not in ORDER_ENDED:  # its end is told by who waits
             remark(f"{order_id} {_progress(view)}")
             state = view.state
     return latest

@@ -1,16 +1,19 @@
 """Commands about money."""
 
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from yunhe.apps.tables import without
 from yunhe.cli.connection import connect
 from yunhe.cli.options import AsJson, example
 from yunhe.cli.output import moment, show_json, show_pairs, show_table
 from yunhe.cli.wording import PRICE_COLUMNS, price_cells
 from yunhe.core.posting import CNY
 from yunhe.core.units import format_money
-from yunhe.wire.api import PostingPage
+from yunhe.wire.api import InvoiceLine, PostingPage, PriceView
 
 app = typer.Typer()
 
@@ -41,18 +44,27 @@ def balance(ctx: typer.Context, organisation: Organisation = None, as_json: AsJs
 @app.command(epilog=example("yunhe invoice 2026-11"))
 def invoice(
     ctx: typer.Context,
-    month: Annotated[str, typer.Argument(help="The month (UTC), as 2026-11.")],
+    month: Annotated[
+        str | None, typer.Argument(help="The month (UTC), as 2026-11; this one without.", metavar="[MONTH]")
+    ] = None,
     organisation: Organisation = None,
+    detail: Annotated[bool, typer.Option("--detail", help="One line per task and attempt.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the invoice of a month."""
     with connect(ctx) as hub:
-        view = hub.invoice(month, organisation)
+        view = hub.invoice(month or datetime.now(UTC).strftime("%Y-%m"), organisation)
     if as_json:
         show_json(view)
         return
-    rows = ((i.order_id, i.order_name, i.site_id, *price_cells(i.price)) for i in view.lines)
-    show_table(("order", "name", "site", *PRICE_COLUMNS), rows, f"Invoice {view.month} of {view.account}")
+    if detail:
+        columns: tuple[str, ...] = ("lease", ">attempt", "~name", "site", *PRICE_COLUMNS)
+        rows = [(i.lease_id, str(i.epoch), i.order_name, i.site_id, *price_cells(i.price)) for i in view.lines]
+    else:
+        columns = ("order", "~name", ">tasks", "~site", *PRICE_COLUMNS)
+        rows = list(_by_order(view.lines))
+    nothing = [name for name in ("transfer", "line") if not any(_amount_of(i.price, name) for i in view.lines)]
+    show_table(*without(columns, rows, nothing), f"Invoice {view.month} of {view.account}")
     print(f"total {format_money(view.total_microcny)}")
 
 
@@ -104,6 +116,28 @@ def postings(
         return
     rows = ((moment(p.utc_ms), p.kind, p.set_ref, p.source, p.destination, _amount(p.amount, p.unit)) for p in found)
     show_table(("time", "kind", "set", "from", "to", ">amount"), rows)
+
+
+def _by_order(lines: Iterable[InvoiceLine]) -> Iterator[tuple[str, ...]]:
+    """One row per order, in the order of the invoice."""
+    found: dict[str, list[InvoiceLine]] = {}
+    for line in lines:
+        found.setdefault(line.order_id, []).append(line)
+    for order_id, of_it in found.items():
+        total = PriceView(
+            compute_microcny=sum(line.price.compute_microcny for line in of_it),
+            energy_microcny=sum(line.price.energy_microcny for line in of_it),
+            transfer_microcny=sum(line.price.transfer_microcny for line in of_it),
+            line_microcny=sum(line.price.line_microcny for line in of_it),
+            total_microcny=sum(line.price.total_microcny for line in of_it),
+        )
+        sites = ", ".join(sorted({line.site_id for line in of_it}))
+        leases = len({line.lease_id for line in of_it})
+        yield order_id, of_it[0].order_name, str(leases), sites, *price_cells(total)
+
+
+def _amount_of(price: PriceView, part: str) -> int:
+    return price.transfer_microcny if part == "transfer" else price.line_microcny
 
 
 def _amount(amount: int, unit: str) -> str:

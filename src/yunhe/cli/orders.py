@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from yunhe.cli.connection import connect
+from yunhe.apps.tables import without
+from yunhe.cli.connection import connect, order_named
 from yunhe.cli.failure import remark
 from yunhe.cli.follow import copy_log, settle, tell_end, verdict
 from yunhe.cli.options import AsJson, OrderId, OrderIds, Timeout, example
 from yunhe.cli.output import moment, show_json, show_pairs, show_table
-from yunhe.cli.wording import NONE, PRICE_COLUMNS, counts, delivered, end_of, price_cells, reason, span
+from yunhe.cli.wording import NONE, PRICE_COLUMNS, counts, delivered, end_of, price_cells, reason
 from yunhe.core.lifecycle import OrderState
-from yunhe.core.units import format_bytes, format_carbon_mass, format_energy, format_money, parse_duration
+from yunhe.core.units import format_bytes, format_carbon_mass, format_energy, format_money, format_span, parse_duration
 from yunhe.wire.api import OrderDetail, OrderPage, OrderView, SiteReasonsView, UsageList
 
 app = typer.Typer()
@@ -31,14 +32,14 @@ def orders(
     if as_json:
         show_json(OrderPage(orders=found))
         return
-    show_table(("order", "name", "state", "tasks", "submitted", ">held", ">charged"), map(_order_row, found))
+    show_table(("order", "~name", "state", "~tasks", "submitted", ">held", ">charged"), map(_order_row, found))
 
 
 @app.command(epilog=example("yunhe show ORDER"))
 def show(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None:
     """Show one order, its tasks and what happened to it."""
     with connect(ctx) as hub:
-        order = hub.order(order_id)
+        order = hub.order(order_named(hub, order_id))
     if as_json:
         show_json(order)
         return
@@ -54,17 +55,17 @@ def show(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None
         )
     )
     print()
-    show_table(("task", "state", "site", "attempt", "started", "ran", "ended because"), _task_rows(order))
+    show_table(("task", "state", "site", "attempt", "started", "ran", "~ended because"), _task_rows(order))
     print()
     facts = ((moment(f.utc_ms), f.lease_id or NONE, f.kind, f.detail) for f in order.facts)
-    show_table(("time", "lease", "what happened", "detail"), facts)
+    show_table(("time", "lease", "what happened", "~detail"), facts)
 
 
 @app.command(epilog=example("yunhe why ORDER"))
 def why(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None:
     """Say why an order is where it is, or why it waits."""
     with connect(ctx) as hub:
-        answer = hub.why(order_id)
+        answer = hub.why(order_named(hub, order_id))
     if as_json:
         show_json(answer)
         return
@@ -73,7 +74,7 @@ def why(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None:
         show_pairs((("", line),))
     if answer.sites:
         print()
-        show_table(("site", "pool", "what is missing"), reason_rows(answer.sites))
+        show_reasons(answer.sites)
 
 
 @app.command(epilog=example("yunhe logs -f ORDER --task 3"))
@@ -88,7 +89,7 @@ def logs(
 ) -> None:
     """Print what an order's program wrote."""
     with connect(ctx) as hub:
-        copy_log(hub, order_id, task, follow, attempt)
+        copy_log(hub, order_named(hub, order_id), task, follow, attempt)
 
 
 @app.command(epilog=example("yunhe wait ORDER --timeout 10m"))
@@ -99,7 +100,7 @@ def wait(ctx: typer.Context, order_ids: OrderIds, timeout: Timeout = None, as_js
     """
     timeout_s = seconds(timeout)
     with connect(ctx) as hub:
-        views = settle(hub, order_ids, timeout_s)
+        views = settle(hub, [order_named(hub, order_id) for order_id in order_ids], timeout_s)
         if not as_json:
             for view in views:
                 tell_end(hub, view)
@@ -112,7 +113,7 @@ def wait(ctx: typer.Context, order_ids: OrderIds, timeout: Timeout = None, as_js
 def cancel(ctx: typer.Context, order_ids: OrderIds, as_json: AsJson = False) -> None:
     """Stop orders, or withdraw them while they wait."""
     with connect(ctx) as hub:
-        views = tuple(hub.cancel(order_id) for order_id in order_ids)
+        views = tuple(hub.cancel(order_named(hub, order_id)) for order_id in order_ids)
     if as_json:
         show_json(OrderPage(orders=views))
         return
@@ -126,7 +127,7 @@ def cancel(ctx: typer.Context, order_ids: OrderIds, as_json: AsJson = False) -> 
 def usage(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None:
     """Show what an order used and what was charged for it."""
     with connect(ctx) as hub:
-        found = hub.usage(order_id)
+        found = hub.usage(order_named(hub, order_id))
     if as_json:
         show_json(found)
         return
@@ -135,7 +136,7 @@ def usage(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> Non
     )
     print()
     show_table(
-        ("lease", "attempt", "site", *PRICE_COLUMNS, ">fee in it", ">energy", ">carbon", "compute delivered", "remark"),
+        ("lease", "attempt", "site", *PRICE_COLUMNS, ">fee in it", ">energy", ">carbon", "~compute reserved", "remark"),
         _charge_rows(found),
     )
 
@@ -143,6 +144,13 @@ def usage(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> Non
 def seconds(timeout: str | None) -> float | None:
     """`10m` as seconds. Raises InvalidInput."""
     return None if timeout is None else parse_duration(timeout, "--timeout") / 1000
+
+
+def show_reasons(sites: tuple[SiteReasonsView, ...]) -> None:
+    """What is missing where; the pool is named where a site has others than its CPUs."""
+    several = any(site.pool_id not in (None, f"{site.site_id}:cpu") for site in sites)
+    columns = ("site", "pool", "~what is missing")
+    show_table(*without(columns, list(reason_rows(sites)), () if several else ("pool",)))
 
 
 def reason_rows(sites: tuple[SiteReasonsView, ...]) -> Iterator[tuple[str, str, str]]:
@@ -168,7 +176,7 @@ def _task_rows(order: OrderDetail) -> Iterator[tuple[str, ...]]:
     for task in order.task_list:
         ran = NONE
         if task.started_utc_ms is not None and task.ended_utc_ms is not None:
-            ran = span(task.ended_utc_ms - task.started_utc_ms)
+            ran = format_span(task.ended_utc_ms - task.started_utc_ms)
         yield (
             str(task.index),
             task.state,
@@ -186,9 +194,9 @@ def _usage_rows(found: UsageList) -> Iterator[tuple[str, ...]]:
         yield (
             record.lease_id,
             str(record.epoch),
-            span(record.from_ms),
-            span(record.to_ms),
-            span(record.cpu_ms),
+            format_span(record.from_ms),
+            format_span(record.to_ms),
+            format_span(record.cpu_ms),
             format_bytes(record.peak_memory_bytes, 1),
             "sampled" if record.sampled else "kernel",
             ", ".join(remarks),

@@ -1,6 +1,6 @@
 """How results are shown: one JSON document, or tables for people.
 
-On a terminal tables are drawn by Rich; elsewhere they are plain aligned columns without colour or cutting.
+On a terminal tables are drawn to fit it; elsewhere they are plain aligned columns without colour or cutting.
 """
 
 import json
@@ -9,28 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from pydantic import BaseModel
-from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from yunhe.apps.tables import draw, plain_name
 from yunhe.cli.wording import NONE
 
 GAP = "  "
-
-_STATE_STYLES = {
-    "succeeded": "green",
-    "active": "green",
-    "failed": "red",
-    "unknown": "yellow",
-    "pending": "yellow",
-    "open": "yellow",
-    "running": "cyan",
-    "cancelled": "dim",
-    "withdrawn": "dim",
-    "left": "dim",
-}
 
 
 def show_json(document: BaseModel | Mapping[str, object]) -> None:
@@ -42,14 +27,14 @@ def show_json(document: BaseModel | Mapping[str, object]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-    """Columns named with a leading `>` are aligned to the right."""
+    """A column named with a leading `>` is aligned to the right, one with a leading `~` has words that may wrap."""
     cells = [[clean(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _draw(columns, cells, title)
+        draw(Console(), columns, cells, title)
         return
     if title:
         print(title)
-    names = [name.removeprefix(">") for name in columns]
+    names = [plain_name(name) for name in columns]
     widths = [max(cell_len(row[i]) for row in [names, *cells]) for i in range(len(names))]
     for row in [names, *cells]:
         padded = [_pad(row[i], width, columns[i][:1] == ">") for i, width in enumerate(widths)]
@@ -74,15 +59,6 @@ def moment(utc_ms: int | None) -> str:
     if utc_ms is None:
         return NONE
     return datetime.fromtimestamp(utc_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
-    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STATE_STYLES.get(cell, "")) for cell in row))
-    Console().print(table)
 
 
 def _pad(text: str, width: int, right: bool) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from yunhe.cli.connection import connect
+from yunhe.cli.connection import connect, order_named
 from yunhe.cli.options import AsJson, OrderId, example
 from yunhe.cli.output import clean, show_json, show_table
 from yunhe.core.errors import InvalidInput, NotFound
@@ -19,7 +19,7 @@ app = typer.Typer()
 def list_outputs(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None:
     """List the files that an order left."""
     with connect(ctx) as hub:
-        found = hub.outputs(order_id)
+        found = hub.outputs(order_named(hub, order_id))
     if as_json:
         show_json(OutputList(outputs=found))
         return
@@ -40,12 +40,14 @@ def get_outputs(
     Files of an order with several tasks go into one folder per task. Each is checked against its SHA-256.
     """
     with connect(ctx) as hub:
+        order_id = order_named(hub, order_id)
         found = hub.outputs(order_id)
         wanted = [o for o in found if not paths or o.path in paths]
         missing = sorted(set(paths or ()) - {o.path for o in wanted})
         if missing or not wanted:
             what = f"did not leave {', '.join(map(repr, missing))}" if missing else "left no files"
-            raise NotFound(f"order {order_id} {what}", hint=f"yunhe outputs list {order_id}")
+            way_out = "name them in run.outputs of the order, or with --output"
+            raise NotFound(f"order {order_id} {what}", hint=f"yunhe outputs list {order_id}" if found else way_out)
         several = len({o.lease_id for o in found}) > 1
         for output in wanted:
             target = _target(to, output, several)

@@ -1,18 +1,20 @@
 """Commands about which hub is used, and as whom."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from yunhe.cli.connection import connect, session_of
+from yunhe.cli.failure import remark
 from yunhe.cli.options import AsJson, example
 from yunhe.cli.output import show_json, show_pairs, show_table
 from yunhe.core.errors import InvalidInput
 from yunhe.core.supply import SiteState
 from yunhe.core.units import format_money
 from yunhe.sdk.client import Client
-from yunhe.sdk.config import Profile, config_path, load_config, resolve, save_profile
+from yunhe.sdk.config import Profile, config_path, find_network_file, load_config, resolve, save_profile
 
 app = typer.Typer()
 
@@ -40,6 +42,9 @@ def login(
     path = config_path()
     save_profile(path, profile, Profile(address, key), make_default=True)
     print(f"stored in {path} as {profile}")
+    network = find_network_file(Path.cwd())
+    if network is not None:
+        remark(f"in this folder {network} comes first; use --profile {profile}")
 
 
 @app.command(epilog=example("yunhe config --json"))

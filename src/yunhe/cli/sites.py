@@ -1,16 +1,19 @@
 """Commands about the sites of a network, over the hub's API."""
 
+import time
 from typing import Annotated
 
 import typer
 
 from yunhe.cli.catalogue import POOL_COLUMNS, pool_row
 from yunhe.cli.connection import connect
+from yunhe.cli.failure import remark
 from yunhe.cli.options import AsJson, SiteId, example
 from yunhe.cli.output import moment, show_json, show_pairs, show_table
 from yunhe.cli.wording import NONE
 from yunhe.core.supply import SiteState
-from yunhe.core.units import format_latency, format_milli, format_money
+from yunhe.core.units import format_latency, format_milli, format_money, format_span
+from yunhe.facts.load import defaults
 from yunhe.sdk.checked import checked
 from yunhe.wire.api import SiteList, SiteTerms, SiteView
 
@@ -57,6 +60,8 @@ def approve(
         waits = hub.site(site_id).state == SiteState.PENDING
         view = hub.approve(site_id, terms) if waits else hub.set_terms(site_id, terms)
     tell_site(view, as_json)
+    if not as_json:
+        remark(f"  {_prices(view)}")
 
 
 @app.command("list", epilog=example("yunhe site list --json"))
@@ -76,12 +81,12 @@ def list_sites(ctx: typer.Context, as_json: AsJson = False) -> None:
             s.cluster or s.region,
             format_milli(s.pue_milli),
             str(s.carbon_g_per_kwh),
-            str(s.tier),
+            str(s.tier) if s.certified_utc_ms is not None else NONE,
             moment(s.last_contact_utc_ms),
         )
         for s in found
     )
-    columns = ("site", "name", "provider", "state", "place", ">PUE", ">gCO2/kWh", ">tier", "last contact")
+    columns = ("site", "~name", "provider", "state", "place", ">PUE", ">gCO2/kWh", ">tier", "last contact")
     show_table(columns, rows)
 
 
@@ -120,7 +125,7 @@ def show(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
     ]
     if benchmarks:
         print()
-        show_table(("pool", "measured", ">median", ">runs", ">spread"), benchmarks)
+        show_table(("pool", "~measured", ">median", ">runs", ">spread"), benchmarks)
 
 
 @app.command(epilog=example("yunhe site leave zhangjiakou-1"))
@@ -135,8 +140,21 @@ def _state(site: SiteView) -> str:
     if site.state != SiteState.ACTIVE:
         return site.state
     if not site.connected:
-        return "active, silent"
+        since_ms = max(0, round(time.time()) * 1000 - (site.last_contact_utc_ms or 0))
+        return f"active, silent {format_span(since_ms)}" if site.last_contact_utc_ms else "active, silent"
     return site.state if site.accepting else "active, takes no work"
+
+
+def _prices(site: SiteView) -> str:
+    """At what a site is sold, and which of it nobody stated: an assumed price is that of the shipped facts."""
+    assumed = "price_microcny_per_core_hour" in site.assumed
+    core = [pool.price_microcny_per_unit_hour for pool in site.pools if pool.unit == "core"]
+    if assumed and not core:
+        core = [defaults()["price_microcny_per_core_hour"].value]
+    parts = [f"{format_money(amount)} per core-hour{' (assumed)' * assumed}" for amount in sorted(set(core))]
+    note = " (assumed)" if "power_price_microcny_per_kwh" in site.assumed else ""
+    parts.append(f"power {format_money(site.power_price_microcny_per_kwh)} per kWh{note}")
+    return f"sold at {', '.join(parts)}; another price: yunhe site approve {site.id} --price-per-core-hour 0.12CNY"
 
 
 def tell_site(site: SiteView, as_json: bool) -> None:

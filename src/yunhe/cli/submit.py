@@ -1,5 +1,8 @@
 """Commands that price and place orders, from YAML files or written as options and a command."""
 
+import shutil
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,24 +10,31 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+from typer.exceptions import TyperException
 
+from yunhe.apps.tables import without
+from yunhe.cli.advice import common_reasons, doubts, explained
 from yunhe.cli.connection import connect
 from yunhe.cli.failure import OK, complain, exit_code, remark
 from yunhe.cli.flags import AfterFlags, OrderFlags, build_order, with_flags
 from yunhe.cli.follow import Tell, copy_log, settle, tell_end, verdict
 from yunhe.cli.options import AsJson, example
-from yunhe.cli.orders import reason_rows, seconds
+from yunhe.cli.orders import seconds, show_reasons
 from yunhe.cli.output import clean, moment, show_json, show_table
-from yunhe.cli.wording import PRICE_COLUMNS, price_cells, price_sentence, span
+from yunhe.cli.wording import PRICE_COLUMNS, price_cells, price_sentence
 from yunhe.core.errors import InvalidInput, YunheError
-from yunhe.core.units import format_carbon_mass, format_milli, format_money
+from yunhe.core.units import format_carbon_mass, format_milli, format_money, format_span, other_name
+from yunhe.facts.load import place_names
 from yunhe.sdk.client import Client
 from yunhe.sdk.orderfile import dump_order, load_order
 from yunhe.wire.api import OfferView, OrderPage, OrderSpec, OrderView, QuoteView
+from yunhe.wire.convert import to_shape
 
 app = typer.Typer()
 
 _COMMAND = "yunhe.command"
+_NOW_MS = 5_000  # what starts within this time starts now
+_OFFER_COLUMNS = ("", "site", "pool", ">units", "start", ">run", *PRICE_COLUMNS, ">most", ">carbon", "remark")
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Order files (YAML).", metavar="[FILE]... [-- COMMAND...]")]
 
@@ -37,7 +47,14 @@ class OrderCommand(TyperCommand):
             cut = args.index("--")
             ctx.meta[_COMMAND] = tuple(args[cut + 1 :])
             args = args[:cut]
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            said = str(getattr(error, "option_name", ""))
+            other = other_name(said.removeprefix("--"), ("cores", "cards", "memory"))
+            if other is None:
+                raise
+            raise InvalidInput("there is no such option", field=said, hint=f"did you mean --{other}?") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +80,19 @@ def quote(ctx: typer.Context, flags: OrderFlags, files: Files = None, as_json: A
         raise InvalidInput("takes one order file at a time", field="FILE")
     with connect(ctx) as hub:
         answer = hub.quote(wanted[0].order)
+        unclear = [] if as_json or answer.offers else list(doubts(hub, wanted[0].order))
     if as_json:
         show_json(answer)
         return
     if answer.offers:
-        columns = ("", "site", "pool", ">units", "start", ">run", *PRICE_COLUMNS, ">most", ">carbon", "remark")
-        show_table(columns, _offer_rows(answer.offers))
+        _show_offers(answer.offers)
     else:
         print("No site can take it now.")
     if answer.refused:
         print()
-        show_table(("site", "pool", "what is missing"), reason_rows(answer.refused))
+        show_reasons(answer.refused)
+    for line in unclear:
+        remark(line)
 
 
 @app.command(
@@ -96,6 +115,8 @@ def submit(
     if then.follow and (as_json or len(wanted) > 1):
         raise InvalidInput("follows one order, and not with --json", field="--follow")
     if then.dry_run:
+        for item in wanted:  # units and places too: what the hub would say of them
+            to_shape(item.order, round(time.time() * 1000), place_names())
         print("---\n".join(dump_order(item.order) for item in wanted), end="")
         return
     with connect(ctx) as hub:
@@ -134,7 +155,22 @@ def _wanted(
         raise InvalidInput(
             "do not go with an order file", field=", ".join(flags.given()), hint="write it into the file"
         )
+    _refuse_programs(files)
     return [Wanted(str(path), load_order(path)) for path in files]
+
+
+def _refuse_programs(files: Sequence[Path]) -> None:
+    """Raises InvalidInput when what stands where order files do is a command, or a program."""
+    words = " ".join(map(str, files))
+    first = files[0]
+    if not first.exists() and shutil.which(str(first)):
+        hint = f"a command goes behind --: yunhe submit --cores 0.1 -- {words}"
+        raise InvalidInput("is a program, not an order file", field=str(first), hint=hint)
+    for path in files:
+        if path.suffix in (".py", ".sh") and path.is_file():
+            runs = "python3" if path.suffix == ".py" else "sh"
+            hint = f"to run it: yunhe submit --cores 0.1 -- {runs} {path}"
+            raise InvalidInput("is a program, not an order file", field=str(path), hint=hint)
 
 
 def _place(hub: Client, wanted: Sequence[Wanted], tell: Tell | None) -> tuple[list[OrderView], int]:
@@ -142,18 +178,25 @@ def _place(hub: Client, wanted: Sequence[Wanted], tell: Tell | None) -> tuple[li
     placed: list[OrderView] = []
     code = OK
     for item in wanted:
+        best: QuoteView | None = None
         try:
             best = hub.quote(item.order) if tell else None
             view = hub.submit(item.order)
-        except YunheError as error:
+        except YunheError as refusal:
+            error = explained(refusal, hub, item.order, best)
             if len(wanted) == 1:
-                raise
+                raise error from refusal
             complain(f"{item.label}: {error.message}", error.field, error.hint)
             code = code or exit_code(error)
             continue
         placed.append(view)
         if tell is not None and best is not None:
             _tell_placed(view, best, tell)
+            if not best.offers:
+                for line in (*common_reasons(best), *doubts(hub, item.order)):
+                    remark(f"  {line}")
+    if placed and tell is print and sys.stderr.isatty():
+        remark(f"next: yunhe why {placed[-1].id}, yunhe logs -f {placed[-1].id} (or `last`)")
     return placed, code
 
 
@@ -167,15 +210,32 @@ def _tell_placed(view: OrderView, answer: QuoteView, tell: Tell) -> None:
         remark(f"  no site can take it now; what is missing: yunhe why {view.id}")
 
 
+def _show_offers(offers: Sequence[OfferView]) -> None:
+    """Columns that say nothing, or the same as another, are left out."""
+    dull = [
+        name
+        for name, amounts in (
+            ("transfer", [offer.price.transfer_microcny for offer in offers]),
+            ("line", [offer.price.line_microcny for offer in offers]),
+            ("most", [offer.hold.total_microcny - offer.price.total_microcny for offer in offers]),
+            ("remark", [not offer.fits_budget for offer in offers]),
+            ("pool", [offer.pool_id != f"{offer.site_id}:cpu" for offer in offers]),
+        )
+        if not any(amounts)
+    ]
+    show_table(*without(_OFFER_COLUMNS, list(_offer_rows(offers)), dull))
+
+
 def _offer_rows(offers: Sequence[OfferView]) -> Iterator[tuple[str, ...]]:
+    soon_ms = round(time.time() * 1000) + _NOW_MS
     for rank, offer in enumerate(offers, 1):
         yield (
             str(rank),
             offer.site_name or offer.site_id,
             offer.pool_id,
             format_milli(offer.units_milli),
-            moment(offer.start_utc_ms),
-            span(offer.run_ms),
+            "now" if offer.start_utc_ms <= soon_ms else moment(offer.start_utc_ms),
+            format_span(offer.run_ms),
             *price_cells(offer.price),
             format_money(offer.hold.total_microcny),
             format_carbon_mass(offer.carbon_mg),

@@ -2,7 +2,7 @@
 
 from yunhe.core.demand import Precision, Work
 from yunhe.core.lifecycle import EndReason
-from yunhe.core.units import format_duration, format_money, format_work
+from yunhe.core.units import format_money, format_work
 from yunhe.wire.api import OrderView, PriceView, ReasonView, TaskView
 
 NONE = "-"
@@ -22,15 +22,6 @@ _ENDS: dict[str, str] = {
     EndReason.SUPERVISOR_LOST: "lost with its host",
     EndReason.LOST: "lost with its site",
 }
-
-
-def span(ms: int) -> str:
-    """A length of time, no finer than people care for: 217ms, 3.2s, 1h5m10s."""
-    if ms < 1_000:
-        return f"{ms}ms"
-    if ms < 60_000:
-        return f"{ms / 1000:.1f}s"
-    return format_duration(round(ms, -3))
 
 
 def price_cells(price: PriceView) -> tuple[str, ...]:

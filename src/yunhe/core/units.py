@@ -72,14 +72,7 @@ _MEANT = {
 }
 
 # What people write for a field or an option that is named otherwise here.
-_OTHER_NAMES = {
-    "cpu": "cores",
-    "cpus": "cores",
-    "gpu": "cards",
-    "gpus": "cards",
-    "mem": "memory",
-    "ram": "memory",
-}
+_OTHER_NAMES = {"cpu": "cores", "cpus": "cores", "gpu": "cards", "gpus": "cards", "mem": "memory", "ram": "memory"}
 
 _NUMBER = re.compile(r"([+-]?)(\d{1,30}(?:\.\d{1,30})?)\s*", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?\s*\.?(nan|inf)", re.IGNORECASE)

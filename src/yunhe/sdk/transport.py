@@ -157,6 +157,11 @@ class Transport:
             ) from error
 
     def _error(self, response: httpx.Response) -> errors.YunheError:
+        if response.status_code == 401 and not self.profile.api_key:
+            return errors.Unauthenticated(
+                f"no key for this hub, {self.profile.url}",
+                hint=f"`yunhe login {self.profile.url}` stores one, YUNHE_API_KEY gives one for a call",
+            )
         if response.headers.get("content-type", "").startswith(CONTENT_TYPE):
             try:
                 return to_error(Problem.model_validate_json(response.content[:MAX_ERROR_BODY_BYTES]))
