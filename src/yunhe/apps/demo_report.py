@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from yunhe.apps.tables import draw
+from yunhe.apps.tables import draw, least_width
 from yunhe.core.posting import CNY
 from yunhe.core.units import format_carbon_mass, format_energy, format_money, format_span
 from yunhe.wire.api import ChargeView, HubStats, OrderDetail, QuoteView, SiteView, TrialBalance
@@ -112,13 +112,24 @@ def show(report: Report) -> None:
 
 
 def _orders(console: Console, report: Report) -> None:
-    words = ("order", "ended", "site", "~why there")
-    figures = (">wait", ">run", ">compute reserved", ">energy", ">carbon", ">compute CNY", ">energy CNY", ">total CNY")
+    """One table; three, of where, how much and what it cost, on a terminal that is too narrow for it."""
+    where = ("~order", "ended", "~site", "~why there")
+    used = (">wait", ">run", ">compute reserved", ">energy", ">carbon")
+    cost = (">compute CNY", ">energy CNY", ">total CNY")
     rows = [
         (line.name, line.came, ", ".join(line.site_ids) or "-", line.why_there, *_figures(line))
         for line in report.lines
     ]
-    draw(console, (*words, *figures), rows, "Orders")
+    columns = (*where, *used, *cost)
+    if least_width(columns, rows) <= console.width:
+        draw(console, columns, rows, "Orders")
+        return
+    draw(console, where, [row[: len(where)] for row in rows], "Orders")
+    charged = [row for row, line in zip(rows, report.lines, strict=True) if line.charges]
+    for title, part in (("What they used", used), ("What they cost", cost)):
+        first = columns.index(part[0])
+        console.print()
+        draw(console, ("~order", *part), [(row[0], *row[first : first + len(part)]) for row in charged], title)
 
 
 def _figures(line: Line) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-LEAST_WORDS = 20  # columns that words keep at least; below that a block reads better
+LEAST_WORDS = 16  # columns that words keep at least; below that a block reads better
 BETWEEN = 2  # columns between two cells: the box draws them
 
 Row = Sequence[str]
