@@ -43,6 +43,20 @@ OwnDataDir = Annotated[
 ]
 
 
+Partitions = Annotated[
+    list[str] | None, typer.Option(help="Slurm partition to offer; all without.", rich_help_panel=SLURM_PANEL)
+]
+Chips = Annotated[
+    list[str] | None,
+    typer.Option(help="GRES type and its chip (yunhe chips): a100=a100-sxm-80g.", rich_help_panel=SLURM_PANEL),
+]
+SharedDir = Annotated[
+    Path | None, typer.Option(help="Folder that all nodes see; --data-dir without.", rich_help_panel=SLURM_PANEL)
+]
+SlurmConf = Annotated[Path | None, typer.Option(envvar="SLURM_CONF", help="slurm.conf.", rich_help_panel=SLURM_PANEL)]
+NodePython = Annotated[
+    str | None, typer.Option(help="Python 3.11 on the nodes; this one without.", rich_help_panel=SLURM_PANEL)
+]
 MaybeSite = Annotated[str | None, typer.Argument(help="The site's id.", metavar="[SITE]", autocompletion=complete_site)]
 
 
@@ -65,25 +79,13 @@ def join(
         Path | None, typer.Option(envvar="YUNHE_CA_FILE", help="Authorities (PEM) that vouch for the hub.")
     ] = None,
     engine: Annotated[Engine, typer.Option(help="What runs the jobs: this machine, or its Slurm.")] = Engine.PROCESS,
-    partition: Annotated[
-        list[str] | None, typer.Option(help="Slurm partition to offer; all without.", rich_help_panel=SLURM_PANEL)
-    ] = None,
+    partition: Partitions = None,
     account: Annotated[str | None, typer.Option(help="Slurm account.", rich_help_panel=SLURM_PANEL)] = None,
     qos: Annotated[str | None, typer.Option(help="Slurm quality of service.", rich_help_panel=SLURM_PANEL)] = None,
-    chip: Annotated[
-        list[str] | None,
-        typer.Option(help="GRES type and its chip (yunhe chips): a100=a100-sxm-80g.", rich_help_panel=SLURM_PANEL),
-    ] = None,
-    shared_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder that all nodes see; --data-dir without.", rich_help_panel=SLURM_PANEL),
-    ] = None,
-    slurm_conf: Annotated[
-        Path | None, typer.Option(envvar="SLURM_CONF", help="slurm.conf.", rich_help_panel=SLURM_PANEL)
-    ] = None,
-    python: Annotated[
-        str | None, typer.Option(help="Python 3.11 on the nodes; this one without.", rich_help_panel=SLURM_PANEL)
-    ] = None,
+    chip: Chips = None,
+    shared_dir: SharedDir = None,
+    slurm_conf: SlurmConf = None,
+    python: NodePython = None,
     data_dir: DataDir = DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
