@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,20 @@ from tests.sdk.answers import order
 from tests.sdk.scripted import Reply, Script
 from yunhe.core import errors
 from yunhe.core.lifecycle import OrderState
+from yunhe.core.units import format_money
+from yunhe.facts.load import defaults
 from yunhe.sdk.config import write_network_file
-from yunhe.wire.api import OrderPage, OutputList, OutputView, WhoAmI
+from yunhe.wire.api import (
+    InvoiceLine,
+    InvoiceView,
+    OrderPage,
+    OutputList,
+    OutputView,
+    PriceView,
+    SiteList,
+    SiteView,
+    WhoAmI,
+)
 
 
 @pytest.mark.parametrize(
@@ -258,3 +271,63 @@ def test_completion_offers_ids_and_is_silent_without_a_hub(script: Script, folde
     script.say(OrderPage(orders=(order(), order(order_id="other"), order(order_id="x"))))
     assert complete(script.url).split() == ["o-1", "other"]
     assert complete("http://127.0.0.1:1") == ""
+
+
+def site(**changes: object) -> SiteView:
+    values: dict[str, object] = {
+        "id": "hall-7",
+        "name": "Hall 7",
+        "provider": "north",
+        "state": "active",
+        "connected": True,
+        "accepting": True,
+        "cluster": None,
+        "region": "Hebei",
+        "lat": 40.0,
+        "lon": 115.0,
+        "pue_milli": 1250,
+        "carbon_g_per_kwh": 726,
+        "power_price_microcny_per_kwh": 600_000,
+        "assumed": ("price_microcny_per_core_hour",),
+        "tier": 1,
+        "isolation": "bubblewrap",
+        "last_contact_utc_ms": None,
+        "certified_utc_ms": None,
+        **changes,
+    }
+    return SiteView.model_validate(values)
+
+
+def test_a_site_has_no_tier_before_it_is_certified_and_its_silence_a_length(yunhe: Run, script: Script) -> None:
+    heard_ms = round(time.time() * 1000) - 16_000
+    silent = site(id="hall-8", connected=False, certified_utc_ms=1, last_contact_utc_ms=heard_ms)
+    script.say(SiteList(sites=(site(state="pending"), silent)))
+    header, pending, other = yunhe("site", "list").out.splitlines()
+    tier = header.index("tier")
+    assert (pending[tier : tier + 4].strip(), other[tier : tier + 4].strip()) == ("-", "1")
+    assert re.search(r"active, silent 1[5-9]\.\d s", other)
+
+
+def test_approving_says_at_which_price_and_that_it_is_assumed(yunhe: Run, script: Script) -> None:
+    script.say(site(state="pending"), site())
+    shown = yunhe("site", "approve", "hall-7")
+    assert shown.out == "hall-7 active\n"
+    price = format_money(defaults()["price_microcny_per_core_hour"].value)
+    assert f"sold at {price} per core-hour (assumed), power 0.60CNY per kWh;" in shown.err
+
+
+def test_an_invoice_has_one_line_per_order(yunhe: Run, script: Script) -> None:
+    price = PriceView(compute_microcny=20, energy_microcny=1, transfer_microcny=0, line_microcny=0, total_microcny=21)
+    lines = tuple(
+        InvoiceLine(order_id="o-1", order_name="sweep", lease_id=f"o-1.{n}", epoch=1, site_id="s-1", price=price)
+        for n in range(20)
+    )
+    script.say(InvoiceView(account="org:acme", month="2026-11", lines=lines, total_microcny=420))
+    shown = yunhe("invoice").out.splitlines()
+    assert [line.split() for line in shown[1:]] == [
+        ["order", "name", "tasks", "site", "compute", "energy", "total"],
+        ["o-1", "sweep", "20", "s-1", "0.0004CNY", "0.00002CNY", "0.00042CNY"],
+        ["total", "0.00042CNY"],
+    ]
+    assert re.fullmatch(r"/v1/invoices/\d{4}-\d\d", script.seen[-1].target)
+    assert len(yunhe("invoice", "2026-11", "--detail").out.splitlines()) == 23

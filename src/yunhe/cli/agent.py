@@ -89,8 +89,9 @@ def join(
     data_dir: DataDir = DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol this machine, or the Slurm cluster that it submits to, as a site with a one-time token.
+    """Enrol this machine as a site, with a one-time token.
 
+    With --engine slurm it is the Slurm cluster that this machine submits to.
     The operator approves it (`yunhe site approve`); then `yunhe site serve` runs it.
     """
     if not name or not token:

@@ -32,7 +32,9 @@ def orders(
     if as_json:
         show_json(OrderPage(orders=found))
         return
-    show_table(("order", "~name", "state", "~tasks", "submitted", ">held", ">charged"), map(_order_row, found))
+    columns = ("order", "~name", "state", "~tasks", "submitted", ">held", ">charged")
+    single = all(order.array == 1 for order in found)
+    show_table(*without(columns, list(map(_order_row, found)), ("tasks",) if single else ()))
 
 
 @app.command(epilog=example("yunhe show ORDER"))
