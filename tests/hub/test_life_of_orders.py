@@ -9,8 +9,10 @@ from yunhe.core.lifecycle import MAX_SITE_FAULTS, EndReason
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.catalogue.service import SiteChange
+from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import events, outbox
 from yunhe.hub.platform.context import Platform
+from yunhe.wire.link import UsageReport
 
 OPERATOR = Principal("operator", "o", "operator", "k")
 
@@ -106,6 +108,33 @@ def test_usage_that_comes_when_its_order_is_settled_is_told_and_costs_nothing(wo
     done(world)
     [charge] = world.rows("SELECT * FROM charge")
     assert charge.disputed and charge.compute_microcny == 0 == world.order(order).charged_microcny
+
+
+def test_usage_of_anothers_lease_and_usage_that_contradicts_itself_are_counted_as_refused(world: World) -> None:
+    north, south = world.site("north"), world.site("south")
+    world.do(lambda tx: catalogue.change_sites(tx, [SiteChange(OPERATOR, south.id, "pause")]))
+    order = world.submit("lab")
+    world.round()
+    [held] = north.held.values()
+    first = north.used(held, 5_000)
+    south.poll(first)
+    assert refusals(world) == (0, 0, 1)
+    north.poll(north.started(held), first, first)
+    assert refusals(world) == (1, 1, 1)
+    assert isinstance(first, UsageReport)
+    less = first.totals.model_copy(update={"wall_ms": 1})
+    north.poll(first.model_copy(update={"totals": less}), first.model_copy(update={"n": 1, "from_ms": 9_000}))
+    assert refusals(world) == (1, 1, 3)
+    north.poll(north.used(held, 1_000, final=True), north.ended(held))
+    done(world)
+    assert world.rows("SELECT count(*) AS n FROM charge")[0].n == 1 and world.state(order) == "succeeded"
+
+
+def refusals(world: World) -> tuple[int, int, int]:
+    """Usage records that are kept, came twice, and were refused."""
+    with world.platform.db.reading() as conn:
+        found = metering.totals(conn)
+    return found.records, found.duplicates, found.refused
 
 
 # --- faults and retries -------------------------------------------------------------------------------------------
