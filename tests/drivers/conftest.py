@@ -30,9 +30,9 @@ QUICK = DriverSettings(
 # The partition is called as the leases of the suite call their pool.
 CLUSTER = slurm.Shape(nodes=3, cpus=8, partition="cpu", memory_mib=4000, gpu="h20" if os.geteuid() == 0 else "")
 QUICK_SLURM = SlurmSettings(
-    command_limit_ms=4_000,
+    command_limit_ms=3_000,
     news_ms=20,
-    listing_valid_ms=1_500,
+    listing_valid_ms=2_500,
     vanished_ms=300,
     lost_ms=1_500,
     end_word_ms=6_000,

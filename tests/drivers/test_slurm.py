@@ -51,13 +51,6 @@ def test_partitions_and_cards_are_pools(on_slurm: SlurmHarness) -> None:
     assert cores.memory_bytes + cards.memory_bytes == 3 * 4000 * 1024 * 1024
 
 
-def test_a_pool_of_cores_is_measured_by_a_job(on_slurm: SlurmHarness) -> None:
-    pools = on_slurm.run(on_slurm.driver.certify())
-    for pool in pools:
-        measured = [rate.measured_flops for rate in pool.rates if rate.measured_flops]
-        assert len(measured) == (2 if pool.kind_of_unit == "core" else 0)
-
-
 def test_the_last_nodes_serve_while_the_controller_is_away(on_slurm: SlurmHarness, tmp_path: Path) -> None:
     before = on_slurm.run(on_slurm.driver.discover())
     nowhere = tmp_path / "slurm.conf"

@@ -29,8 +29,10 @@ class Size:
 
 
 def size_of(job: Job, pool: SlurmPool) -> Size:
-    """Cores rounded up from thousandths; whether they fit is for Slurm to say. Raises SpawnFailed for half a card."""
+    """Cores rounded up from thousandths. Raises SpawnFailed for what Slurm would let wait for ever."""
     lease, report = job.lease, pool.report
+    if lease.slot_milli > report.max_slot_milli or lease.slots * lease.slot_milli > report.capacity_milli:
+        raise SpawnFailed(f"{lease.slots} x {lease.slot_milli} milli-units are more than the pool has")
     memory = lease.slot_memory_bytes or report.memory_bytes * lease.slot_milli // report.capacity_milli
     if not pool.card:
         return Size(lease.slots, -(-lease.slot_milli // UNIT), 0, memory)
