@@ -173,9 +173,8 @@ def hold_many(tx: Tx, wanted: Sequence[NewHold]) -> list[None | InsufficientFund
                 f"organisation {org} has not enough money for a hold of {wanted[index].amount / 1e6:.6f} CNY"
             )
     held = [item for item, refusal in zip(wanted, results, strict=True) if refusal is None]
-    store.add_holds(tx.conn, [store.HoldRow(h.order_id, h.organisation, h.amount, h.amount) for h in held])
     sets = [posting.hold(f"hold:{h.order_id}", tx.now_ms, h.organisation, h.amount) for h in held if h.amount]
-    store.add_sets(tx.conn, sets)
+    store.add_holds(tx.conn, [store.HoldRow(h.order_id, h.organisation, h.amount, h.amount) for h in held], sets)
     incoming = {key: delta for key, delta in _deltas(sets).items() if delta > 0}
     _change_balances(tx, incoming, {})
     return results

@@ -115,7 +115,12 @@ def add_sets(conn: Connection, sets: Sequence[PostingSet]) -> bool:
 
     A set that moves nothing leaves one row of amount 0, so that its ref is known to be done.
     """
-    rows = [
+    rows = _posting_rows(sets)
+    return bulk.insert(conn, posting, rows, ignore=True) == len(rows)
+
+
+def _posting_rows(sets: Sequence[PostingSet]) -> list[dict[str, object]]:
+    return [
         {
             "set_ref": item.ref,
             "n": n,
@@ -129,7 +134,6 @@ def add_sets(conn: Connection, sets: Sequence[PostingSet]) -> bool:
         for item in sorted(sets, key=lambda item: item.ref)
         for n, (source, destination, amount, unit) in enumerate(_moves(item))
     ]
-    return bulk.insert(conn, posting, rows, ignore=True) == len(rows)
 
 
 def _moves(item: PostingSet) -> list[tuple[str, str, int, str]]:
@@ -248,8 +252,8 @@ def lock_balance(conn: Connection, account: str, unit: str) -> int:
 # --- holds --------------------------------------------------------------------------------------------------------
 
 
-def add_holds(conn: Connection, rows: Sequence[HoldRow]) -> None:
-    """Raises sqlalchemy.exc.IntegrityError for an order that has a hold: that is a bug of the caller."""
+def add_holds(conn: Connection, rows: Sequence[HoldRow], sets: Sequence[PostingSet]) -> None:
+    """Holds and what books them. Raises sqlalchemy.exc.IntegrityError for an order that has a hold: that is a bug."""
     values = [
         {
             "order_id": row.order_id,
@@ -259,7 +263,7 @@ def add_holds(conn: Connection, rows: Sequence[HoldRow]) -> None:
         }
         for row in rows
     ]
-    bulk.insert(conn, hold, values)
+    bulk.write(conn, bulk.Insert(hold, values), bulk.Insert(posting, _posting_rows(sets), ignore=True))
 
 
 def lock_holds(conn: Connection, order_ids: Sequence[str]) -> dict[str, HoldRow]:

@@ -90,11 +90,13 @@ class Committer:
             changed.append((step.task, self._columns(tx, p, limit_ms)))
             leases.append(self._lease_row(tx, p, step.task, pool, site))
             starts[site.id].append(self._start(p, step.task, pool))
-        tasks.write_back(tx, changed)
-        bulk.insert(tx.conn, store.lease, leases)
-        for site_id in sorted(starts):
-            outbox.append(tx, site_id, starts[site_id])
-        _update_orders(tx, placements)
+        bulk.write(
+            tx.conn,
+            tasks.changing(changed),
+            bulk.Insert(store.lease, leases),
+            bulk.Update(store.order, ("id",), _order_rows(tx, placements)),  # they are locked
+            outbox.adding(tx, starts),
+        )
 
     def _columns(self, tx: Tx, p: _Placement, limit_ms: int) -> dict[str, object]:
         return {
@@ -227,12 +229,14 @@ def _pick_tasks(
             yield _Placement(orders[a.order_id], row, a, plan.open_orders[a.order_id])
 
 
-def _update_orders(tx: Tx, placements: list[_Placement]) -> None:
+def _order_rows(tx: Tx, placements: list[_Placement]) -> list[dict[str, object]]:
     placed: dict[str, int] = defaultdict(int)
     for p in placements:
         placed[p.order.id] += 1
     orders = {p.order.id: p.order for p in placements}
-    rows = [
+    for order_id in placed:
+        tx.notify(f"order:{order_id}")
+    return [
         {
             "id": order_id,
             "pending": orders[order_id].pending - n,
@@ -241,6 +245,3 @@ def _update_orders(tx: Tx, placements: list[_Placement]) -> None:
         }
         for order_id, n in sorted(placed.items())
     ]
-    bulk.update(tx.conn, store.order, ("id",), rows)  # they are locked
-    for order_id in placed:
-        tx.notify(f"order:{order_id}")

@@ -56,11 +56,14 @@ def insert(tx: Tx, orders: Sequence[NewOrder]) -> None:
         return
     bundles = {o.bundle_sha256: o.bundle_json for o in orders if o.bundle_sha256 is not None}
     bundle_rows = [{"sha256": sha, "json": text} for sha, text in sorted(bundles.items())]
-    bulk.insert(tx.conn, store.bundle, bundle_rows, ignore=True)
     specs = {o.spec_hash: {"hash": o.spec_hash, "json": o.spec_json, "bundle": o.bundle_sha256} for o in orders}
-    bulk.insert(tx.conn, store.spec, [specs[key] for key in sorted(specs)], ignore=True)
-    bulk.insert(tx.conn, store.order, [_order_row(order) for order in orders])
-    bulk.insert(tx.conn, store.task, [row for order in orders for row in _task_rows(order)])
+    bulk.write(
+        tx.conn,
+        bulk.Insert(store.bundle, bundle_rows, ignore=True),
+        bulk.Insert(store.spec, [specs[key] for key in sorted(specs)], ignore=True),
+        bulk.Insert(store.order, [_order_row(order) for order in orders]),
+        bulk.Insert(store.task, [row for order in orders for row in _task_rows(order)]),
+    )
     tx.notify(ROUND)
 
 

@@ -122,30 +122,36 @@ def _cancel(instruction: Instruction) -> CancelLease:
 
 
 def _write(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str, sa.Row[Any]]) -> None:
-    tasks.write_back(tx, [(current[lease_id], extra) for lease_id, extra in changes.columns.items()])
-    tasks.insert_facts(tx, changes.facts)
     # Guards in the order that committing a plan takes them: pools, quotas, outbox heads.
     catalogue.release_many(tx, changes.pools)
     accounts.release_quota(tx, changes.quotas)
-    for site_id in sorted(changes.instructions):
-        outbox.append(tx, site_id, changes.instructions[site_id])
-    if changes.ended_attempts:
-        _end_attempts(tx, changes.ended_attempts)
-    _update_orders(tx, changes, current, orders)
+    instructions = outbox.adding(tx, changes.instructions)
+    ended = changes.ended_attempts
+    bulk.write(
+        tx.conn,
+        tasks.changing([(current[lease_id], extra) for lease_id, extra in changes.columns.items()]),
+        bulk.Insert(store.fact, changes.facts),
+        bulk.Update(
+            store.lease,
+            ("lease_id", "epoch"),
+            [{"lease_id": lease_id, "epoch": epoch, "end_reason": reason} for lease_id, epoch, reason in ended],
+        ),
+        instructions,
+    )
+    rows, over = _order_rows(tx, changes, current, orders)
+    keys = [attempt_key(lease_id, epoch) for lease_id, epoch, _ in ended] + [order_end_key(i) for i in over]
+    bulk.write(tx.conn, bulk.Update(store.order, ("id",), rows), work.leaving(tx, SETTLEMENT, keys, tx.now_ms))
     if changes.pools:
         tx.notify(ROUND)
 
 
-def _end_attempts(tx: Tx, ended: list[tuple[str, int, str]]) -> None:
-    rows = [{"lease_id": lease_id, "epoch": epoch, "end_reason": reason} for lease_id, epoch, reason in ended]
-    bulk.update(tx.conn, store.lease, ("lease_id", "epoch"), rows)
-    work.put(tx, SETTLEMENT, [attempt_key(lease_id, epoch) for lease_id, epoch, _ in ended], tx.now_ms)
-
-
-def _update_orders(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str, sa.Row[Any]]) -> None:
-    """Bring the orders' rows in step with their tasks."""
+def _order_rows(
+    tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str, sa.Row[Any]]
+) -> tuple[list[dict[str, object]], list[str]]:
+    """The locked orders' rows in step with their tasks, and the orders that ended by none of their attempts."""
     attempted = {order_of(lease_id) for lease_id, _, _ in changes.ended_attempts}
-    rows = []
+    rows: list[dict[str, object]] = []
+    over: list[str] = []
     for order_id in sorted(changes.order_ids):
         order = orders[order_id]
         pending, not_before_ms, counts = _tally(tx, order, current)
@@ -162,9 +168,9 @@ def _update_orders(tx: Tx, changes: _Changes, current: dict[str, Task], orders: 
             }
         )
         if ended and OrderState(order.state) not in ORDER_ENDED and order_id not in attempted:
-            work.put(tx, SETTLEMENT, [order_end_key(order_id)], tx.now_ms)
+            over.append(order_id)
         tx.notify(f"order:{order_id}")
-    bulk.update(tx.conn, store.order, ("id",), rows)  # they are locked
+    return rows, over
 
 
 def _tally(tx: Tx, order: sa.Row[Any], current: dict[str, Task]) -> tuple[int, int, dict[TaskState, int]]:

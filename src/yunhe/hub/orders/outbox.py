@@ -17,28 +17,43 @@ OUTBOX = "outbox"  # topic: some site has a new instruction
 _instruction: TypeAdapter[SiteInstruction] = TypeAdapter(SiteInstruction)
 
 
+_STEP = (
+    sa.update(store.outbox_head)
+    .where(store.outbox_head.c.site_id == sa.bindparam("site"))
+    .values(seq=store.outbox_head.c.seq + sa.bindparam("count", type_=sa.BigInteger))
+    .returning(store.outbox_head.c.seq)
+)
+
+
+_HEADS = sa.select(store.outbox_head.c.site_id, store.outbox_head.c.seq).where(bulk.any_of(store.outbox_head.c.site_id))
+
+
 def append(tx: Tx, site_id: str, instructions: Sequence[SiteInstruction]) -> None:
     """Number and store them in order; their own `seq` is replaced."""
-    if not instructions:
-        return
-    head = store.outbox_head
-    step = sa.update(head).where(head.c.site_id == site_id).returning(head.c.seq)
-    numbers = step.values(seq=head.c.seq + len(instructions))
-    last = tx.conn.scalar(numbers)
-    if last is None:  # the site's first
-        insert_ignore(head).execute(tx.conn, [{"site_id": site_id, "seq": 0}])
-        last = tx.conn.execute(numbers).scalar_one()
-    first = last - len(instructions) + 1
+    bulk.write(tx.conn, adding(tx, {site_id: instructions}))
+
+
+def adding(tx: Tx, instructions: Mapping[str, Sequence[SiteInstruction]]) -> bulk.Insert:
+    """Number each site's instructions; `bulk.write` stores them, with other changes, in the same transaction."""
     rows = [
-        {
-            "site_id": site_id,
-            "seq": first + i,
-            "body": item.model_copy(update={"seq": first + i}).model_dump_json(exclude_defaults=False),
-        }
-        for i, item in enumerate(instructions)
+        {"site_id": site_id, "seq": seq, "body": item.model_copy(update={"seq": seq}).model_dump_json()}
+        for site_id, items in sorted(instructions.items())
+        if items
+        for seq, item in enumerate(items, _first(tx, site_id, len(items)))
     ]
-    bulk.insert(tx.conn, store.instruction, rows)
-    tx.notify(OUTBOX)
+    if rows:
+        tx.notify(OUTBOX)
+    return bulk.Insert(store.instruction, rows)
+
+
+def _first(tx: Tx, site_id: str, count: int) -> int:
+    """The first of the site's next `count` numbers, which are taken."""
+    values = {"site": site_id, "count": count}
+    last = tx.conn.scalar(_STEP, values)
+    if last is None:  # the site's first
+        insert_ignore(store.outbox_head).execute(tx.conn, [{"site_id": site_id, "seq": 0}])
+        last = tx.conn.execute(_STEP, values).scalar_one()
+    return int(last) - count + 1
 
 
 def after(conn: sa.Connection, site_id: str, seq: int, limit: int | None) -> tuple[SiteInstruction, ...]:
@@ -78,9 +93,7 @@ def _cut(texts: Iterable[str]) -> tuple[str, ...]:
 
 def heads(conn: sa.Connection, site_ids: Sequence[str]) -> dict[str, int]:
     """The number of the last instruction of each site; a site without any is absent."""
-    head = store.outbox_head
-    rows = conn.execute(sa.select(head.c.site_id, head.c.seq).where(head.c.site_id.in_(sorted(site_ids))))
-    return {row.site_id: row.seq for row in rows}
+    return {row.site_id: row.seq for row in conn.execute(_HEADS, {"ids": list(site_ids)})}
 
 
 def prune(tx: Tx, applied: Mapping[str, int]) -> None:

@@ -10,8 +10,10 @@ from yunhe.hub.platform import bulk
 from yunhe.hub.platform.writer import Tx
 
 
-def record(tx: Tx, orders: Mapping[str, sa.Row[Any]], charged: Mapping[str, int], over: Iterable[str]) -> None:
-    """Add to what the locked `orders` were charged, micro-CNY, and mark those that are `over` as settled."""
+def recording(
+    tx: Tx, orders: Mapping[str, sa.Row[Any]], charged: Mapping[str, int], over: Iterable[str]
+) -> bulk.Update:
+    """For `bulk.write`: add to what the locked `orders` were charged, micro-CNY, and mark those that are `over`."""
     ended = set(over)
     rows = [
         {
@@ -21,6 +23,6 @@ def record(tx: Tx, orders: Mapping[str, sa.Row[Any]], charged: Mapping[str, int]
         }
         for order_id in sorted(ended | charged.keys())
     ]
-    bulk.update(tx.conn, store.order, ("id",), rows)
     for order_id in ended:
         tx.notify(f"order:{order_id}")
+    return bulk.Update(store.order, ("id",), rows)

@@ -52,7 +52,7 @@ def to_task(row: sa.Row[Any]) -> Task:
     )
 
 
-def write_back(tx: Tx, changed: Sequence[tuple[Task, dict[str, object]]]) -> None:
+def changing(changed: Sequence[tuple[Task, dict[str, object]]]) -> bulk.Update:
     """One row per task; the dict holds the columns that the value does not know (times, sizes, detail)."""
     rows = [
         {
@@ -72,7 +72,7 @@ def write_back(tx: Tx, changed: Sequence[tuple[Task, dict[str, object]]]) -> Non
         }
         for task, extra in changed
     ]
-    bulk.update(tx.conn, store.task, ("lease_id",), rows)
+    return bulk.Update(store.task, ("lease_id",), rows)
 
 
 def extra_columns(row: sa.Row[Any]) -> dict[str, object]:
@@ -100,7 +100,3 @@ def fact_rows(order_id: str, step: Step, now_ms: int) -> list[dict[str, object]]
         }
         for kind, detail in step.facts
     ]
-
-
-def insert_facts(tx: Tx, rows: list[dict[str, object]]) -> None:
-    bulk.insert(tx.conn, store.fact, rows)

@@ -6,6 +6,7 @@ in the same process, takes them row by row.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -47,6 +48,58 @@ def update(conn: sa.Connection, table: sa.Table, key: Sequence[str], rows: Rows)
         return _executed(conn, _sqlite_update(table, tuple(key), columns), list(rows))
     text = _postgresql_update(table, tuple(key), columns)
     return sum(_executed(conn, text, (_json(part),)) for part in _parts(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """What `insert` does, as a part of `write`."""
+
+    table: sa.Table
+    rows: Rows
+    ignore: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What `update` does, as a part of `write`."""
+
+    table: sa.Table
+    key: tuple[str, ...]
+    rows: Rows
+
+
+def write(conn: sa.Connection, *changes: Insert | Update) -> None:
+    """Changes of different tables in one round trip (on PostgreSQL), in no stated order."""
+    todo = [change for change in changes if change.rows]
+    assert len({change.table.name for change in todo}) == len(todo), "one statement cannot change a table twice"
+    if conn.dialect.name != "sqlite" and len(todo) > 1 and all(len(change.rows) <= MAX_ROWS for change in todo):
+        text = _postgresql_write(tuple(_shape(change) for change in todo))
+        conn.exec_driver_sql(text, tuple(_json(change.rows) for change in todo))
+        return
+    for change in todo:
+        if isinstance(change, Insert):
+            insert(conn, change.table, change.rows, ignore=change.ignore)
+        else:
+            update(conn, change.table, change.key, change.rows)
+
+
+_Shape = tuple[sa.Table, tuple[str, ...], tuple[str, ...] | bool]
+
+
+def _shape(change: Insert | Update) -> _Shape:
+    """(table, columns, key of an update or whether an insert ignores)."""
+    how = change.ignore if isinstance(change, Insert) else change.key
+    return change.table, tuple(change.rows[0]), how
+
+
+@lru_cache(maxsize=256)
+def _postgresql_write(shapes: tuple[_Shape, ...]) -> str:
+    texts = [
+        _postgresql_insert(table, columns, how) if isinstance(how, bool) else _postgresql_update(table, how, columns)
+        for table, columns, how in shapes
+    ]
+    first = ", ".join(f"c{n} AS ({text})" for n, text in enumerate(texts[:-1]))
+    return f"WITH {first} {texts[-1]}"
 
 
 def _executed(conn: sa.Connection, text: str, values: Any) -> int:

@@ -25,6 +25,7 @@ PG_LOCK_MS = 10_000
 # A replica that was stopped in the middle of a transaction must not keep its locks from the others.
 PG_IDLE_IN_TRANSACTION_MS = 5_000
 POSTGRESQL_NOW_MS = "CAST(extract(epoch from clock_timestamp()) * 1000 AS BIGINT)"
+PG_PREPARED = 500  # statements that one connection keeps prepared: more than the writer has
 # The writer finds every row by its key. A plan that was made while a table was small is kept as long as the connection,
 # so it must not be one that reads or hashes the whole table.
 PG_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -59,6 +60,7 @@ class Database:
     def _note_backend(self, dbapi_connection: Any, record: Any) -> None:
         record.info["backend"] = dbapi_connection.info.backend_pid
         self.own_backends.add(record.info["backend"])
+        dbapi_connection.prepared_max = PG_PREPARED
 
     def _forget_backend(self, _dbapi_connection: Any, record: Any) -> None:
         # The number may be another replica's next.

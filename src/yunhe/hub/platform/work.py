@@ -58,6 +58,14 @@ def put(tx: Tx, room: str, keys: Iterable[str], due_ms: int) -> None:
     tx.notify(topic(room))
 
 
+def leaving(tx: Tx, room: str, keys: Iterable[str], due_ms: int) -> bulk.Insert:
+    """As `put`, for `bulk.write` together with other changes."""
+    rows = [{"room": room, "key": key, "due_ms": due_ms} for key in keys]
+    if rows:
+        tx.notify(topic(room))
+    return bulk.Insert(work, rows, ignore=True)
+
+
 def left(conn: sa.Connection, room: str, key_prefixes: Iterable[str]) -> set[str]:
     """Which of the prefixes still have work rows."""
     prefixes = orjson.dumps(list(key_prefixes)).decode()

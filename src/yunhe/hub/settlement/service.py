@@ -53,12 +53,15 @@ def consume(tx: Tx, keys: Sequence[str]) -> None:
     closed = {order_id for order_id, row in orders.items() if row.settled}
     rated = _rated(tx, [key for key in attempts if key is not None], closed)
     over = _over(tx, orders)
-    bulk.insert(tx.conn, store.charge, [_row(tx, item) for item in rated], ignore=True)
     _book(tx, rated, over)
     charged: dict[str, int] = defaultdict(int)
     for item in rated:
         charged[item.lease.order_id] += item.charge.price.total
-    settled.record(tx, orders, charged, over)
+    bulk.write(
+        tx.conn,
+        bulk.Insert(store.charge, [_row(tx, item) for item in rated], ignore=True),
+        settled.recording(tx, orders, charged, over),
+    )
 
 
 def _attempt(key: str) -> tuple[str, int] | None:
