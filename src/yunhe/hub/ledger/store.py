@@ -107,7 +107,7 @@ class PostingRow:
 
 def known_refs(conn: Connection, refs: Sequence[str]) -> set[str]:
     """Those of `refs` that are booked already."""
-    return set(conn.scalars(_KNOWN_REFS, {"ids": list(refs)})) if refs else set()
+    return set(conn.scalars(_KNOWN_REFS, {"ids": list(refs)}).all()) if refs else set()
 
 
 def add_sets(conn: Connection, sets: Sequence[PostingSet]) -> bool:
@@ -269,7 +269,7 @@ def add_holds(conn: Connection, rows: Sequence[HoldRow], sets: Sequence[PostingS
 def lock_holds(conn: Connection, order_ids: Sequence[str]) -> dict[str, HoldRow]:
     """Rows in sorted order, locked until the end of the transaction."""
     ids = sorted(set(order_ids))
-    rows = conn.execute(_LOCKED_HOLDS, {"ids": ids}) if ids else ()
+    rows = conn.execute(_LOCKED_HOLDS, {"ids": ids}).all() if ids else ()
     return {order_id: HoldRow(order_id, org, amount, left) for order_id, org, amount, left in rows}
 
 

@@ -89,9 +89,8 @@ def _stored(
     if not ids:
         return found
     statement = _RECORDS if only is None else _RECORDS.where(_usage.n.in_(sorted(only)))
-    for lease_id, epoch, n, from_ms, to_ms, wall_ms, cpu_ms, peak, sampled, final in conn.execute(
-        statement, {"ids": ids}
-    ):
+    rows = conn.execute(statement, {"ids": ids}).all()
+    for lease_id, epoch, n, from_ms, to_ms, wall_ms, cpu_ms, peak, sampled, final in rows:
         found[lease_id, epoch][n] = Interval(n, from_ms, to_ms, Totals(wall_ms, cpu_ms, peak, sampled), final)
     return found
 

@@ -145,7 +145,7 @@ class Committer:
         spec = p.open.loaded.spec
         slots, slot_milli = slots_of(p.open.shape.requirement, pool, p.milli)
         # `pool.id` is "site:name"; the site knows its pools by name.
-        return StartLease.model_construct(
+        return StartLease(
             seq=0,
             lease_id=task.lease_id,
             epoch=task.epoch,

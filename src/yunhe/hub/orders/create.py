@@ -28,7 +28,7 @@ def known_keys(tx: Tx, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, 
     for org, key, sha in keys:
         shas[org][key] = sha
     for org, wanted in shas.items():
-        for order_id, key, sha in tx.conn.execute(_BY_KEY, {"org": org, "ids": list(wanted)}):
+        for order_id, key, sha in tx.conn.execute(_BY_KEY, {"org": org, "ids": list(wanted)}).all():
             known[org, key] = order_id if wanted[key] == sha else _other_body(order_id)
     return known
 

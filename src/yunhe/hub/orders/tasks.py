@@ -27,12 +27,12 @@ _TASKS = sa.select(store.task).where(bulk.any_of(store.task.c.lease_id))
 def lock_orders(tx: Tx, order_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     """The orders' rows, locked in sorted order (a no-op on SQLite, where the transaction is the only writer)."""
     ids = sorted(set(order_ids))
-    return {row.id: row for row in tx.conn.execute(_LOCKED_ORDERS, {"ids": ids})} if ids else {}
+    return {row.id: row for row in tx.conn.execute(_LOCKED_ORDERS, {"ids": ids}).all()} if ids else {}
 
 
 def load(tx: Tx, lease_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     ids = sorted(set(lease_ids))
-    return {row.lease_id: row for row in tx.conn.execute(_TASKS, {"ids": ids})} if ids else {}
+    return {row.lease_id: row for row in tx.conn.execute(_TASKS, {"ids": ids}).all()} if ids else {}
 
 
 def to_task(row: sa.Row[Any]) -> Task:

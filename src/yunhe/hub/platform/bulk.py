@@ -159,16 +159,13 @@ def _quoted(name: str) -> str:
 
 
 class _Texts(sa.types.TypeDecorator[Sequence[str]]):
-    """A list of texts as one parameter: an array on PostgreSQL, JSON on SQLite."""
+    """A list of texts as one parameter: JSON."""
 
     impl = sa.Text
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        return dialect.type_descriptor(sa.Text() if dialect.name == "sqlite" else postgresql.ARRAY(sa.Text()))
-
-    def process_bind_param(self, value: Sequence[str] | None, dialect: sa.Dialect) -> Any:
-        return orjson.dumps(value).decode() if dialect.name == "sqlite" else list(value or ())
+    def process_bind_param(self, value: Sequence[str] | None, dialect: sa.Dialect) -> str:
+        return orjson.dumps(value).decode()
 
 
 class _AnyOf(sa.sql.functions.GenericFunction[bool]):
@@ -182,7 +179,8 @@ class _AnyOf(sa.sql.functions.GenericFunction[bool]):
 @compiles(_AnyOf, "postgresql")
 def _any_of_postgresql(element: _AnyOf, compiler: Any, **options: Any) -> str:
     column, values = element.clauses
-    return f"{compiler.process(column, **options)} = ANY({compiler.process(values, **options)})"
+    texts = f"SELECT json_array_elements_text(CAST({compiler.process(values, **options)} AS json))"
+    return f"{compiler.process(column, **options)} = ANY(ARRAY({texts}))"
 
 
 @compiles(_AnyOf, "sqlite")

@@ -79,7 +79,7 @@ def take(tx: Tx, room: str, keys: Sequence[str]) -> list[str]:
 
     Rows that another replica is about to delete are passed over rather than waited for.
     """
-    taken = set(tx.conn.scalars(_FREE, {"room": room, "ids": sorted(keys)}))
+    taken = set(tx.conn.scalars(_FREE, {"room": room, "ids": sorted(keys)}).all())
     if taken:
         tx.conn.execute(_DELETE, {"room": room, "ids": sorted(taken)})
     return [key for key in keys if key in taken]
@@ -87,7 +87,7 @@ def take(tx: Tx, room: str, keys: Sequence[str]) -> list[str]:
 
 def _due(conn: sa.Connection, room: str, now_ms: int) -> list[str]:
     statement = sa.select(work.c.key).where(work.c.room == room, work.c.due_ms <= now_ms)
-    return list(conn.scalars(statement.order_by(work.c.due_ms, work.c.key).limit(BATCH)))
+    return list(conn.scalars(statement.order_by(work.c.due_ms, work.c.key).limit(BATCH)).all())
 
 
 class WorkLoop:

@@ -164,7 +164,7 @@ def _inputs(item: _Rated) -> str:
 
 def _charged(conn: sa.Connection, keys: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
     ids = sorted({lease_id for lease_id, _ in keys})
-    return {(lease_id, epoch) for lease_id, epoch in conn.execute(_CHARGED, {"ids": ids})} if ids else set()
+    return {(lease_id, epoch) for lease_id, epoch in conn.execute(_CHARGED, {"ids": ids}).all()} if ids else set()
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
