@@ -34,6 +34,7 @@ QUICK_SLURM = SlurmSettings(
     news_ms=20,
     listing_valid_ms=2_500,
     vanished_ms=300,
+    start_ms=15_000,
     lost_ms=1_500,
     end_word_ms=6_000,
     cancel_hard_ms=1_000,

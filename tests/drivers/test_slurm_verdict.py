@@ -14,7 +14,7 @@ from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, judge
 from yunhe.site.settings import DriverSettings, SlurmSettings
 
 KEY = LeaseKey("ord_1.0", 3)
-RULES = Rules(pulse=15, vanished=5, lost=60, end_word=20, cancel_hard=12, tries=3)
+RULES = Rules(pulse=15, vanished=5, start=300, lost=60, end_word=20, cancel_hard=12, tries=3)
 
 # Every state of `man squeue` of 22.05: compact and full name, and where such a job stands.
 STATES = {
@@ -76,6 +76,16 @@ def test_a_slurm_that_cannot_be_asked_proves_nothing() -> None:
     alive = judge(RUNS, Memory(pulse=(1,), pulse_at=1e6 - 1), None, 1e6, RULES)
     assert (waits.phase, waits.act) == (silent.phase, silent.act) == (Phase.UNKNOWN, Act.NOTHING)
     assert alive.phase is Phase.STARTED
+
+
+def test_a_job_that_runs_in_slurm_alone_is_given_up() -> None:
+    memory = Memory()
+    assert judge(WAITS, memory, [JobLine(1, "RUNNING")], 100.0, RULES).act is Act.NOTHING
+    assert judge(WAITS, memory, [JobLine(1, "PENDING")], 390.0, RULES).act is Act.NOTHING  # requeued: anew
+    assert judge(WAITS, memory, [JobLine(1, "RUNNING")], 399.0, RULES).act is Act.NOTHING
+    assert judge(WAITS, memory, [JobLine(1, "RUNNING")], 699.0, RULES).act is Act.NOTHING
+    given_up = judge(WAITS, memory, [JobLine(1, "RUNNING")], 700.0, RULES)
+    assert (given_up.act, given_up.reason) == (Act.SEAL, EndReason.SPAWN_FAILED)
 
 
 def test_a_job_that_slurm_lost_is_looked_for_then_submitted_again_then_given_up() -> None:

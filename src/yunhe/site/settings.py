@@ -67,6 +67,8 @@ class SlurmSettings(BaseModel):
     # A job that Slurm no longer lists and that never began is submitted again after this time.
     vanished_ms: int = Field(default=5_000, ge=0)
     submit_tries: int = Field(default=3, ge=1)
+    # A job that Slurm calls running and whose step does not begin is given up after this time; prologs may be slow.
+    start_ms: int = Field(default=300_000, ge=1_000)
     # No list, no record and no sign of life for so long: the job is lost. Several times `usage_write_ms`.
     lost_ms: int = Field(default=60_000, ge=100)
     # The end of a gang, or one that Slurm made, waits at most so long for Slurm's own word on it.

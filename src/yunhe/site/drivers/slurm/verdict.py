@@ -7,7 +7,8 @@
 | claim, silent               | running             | started (accepted before the first record)                  |
 | claim, silent               | over or not at all  | unknown; after `lost_ms` lost, never a success              |
 | claim, silent               | cannot be asked     | unknown                                                     |
-| no claim                    | waiting or running  | accepted                                                    |
+| no claim                    | waiting             | accepted                                                    |
+| no claim                    | running             | accepted; after `start_ms` sealed: it could not be started  |
 | no claim                    | over                | sealed, so that it never starts; it could not be started    |
 | no claim                    | not at all          | unknown; after `vanished_ms` submitted again                |
 | no claim                    | cannot be asked     | unknown                                                     |
@@ -55,6 +56,7 @@ class Memory:
     pulse: tuple[int, ...] = ()
     pulse_at: float = 0.0
     missed_since: float | None = None  # Slurm does not list it
+    running_since: float | None = None  # Slurm calls it running, and no step has begun
     cancelled_since: float | None = None
     ended_since: float | None = None
     acknowledged: bool = False
@@ -77,6 +79,7 @@ class Rules:
 
     pulse: float
     vanished: float
+    start: float
     lost: float
     end_word: float
     cancel_hard: float
@@ -87,6 +90,7 @@ class Rules:
         return cls(
             pulse=PULSES * driver.usage_write_ms / 1000,
             vanished=slurm.vanished_ms / 1000,
+            start=slurm.start_ms / 1000,
             lost=slurm.lost_ms / 1000,
             end_word=slurm.end_word_ms / 1000,
             cancel_hard=(driver.term_grace_ms + slurm.cancel_hard_ms) / 1000,
@@ -138,7 +142,8 @@ def _unclaimed(memory: Memory, jobs: Sequence[JobLine] | None, now: float, rules
         return Verdict(Phase.UNKNOWN)
     if any(job.stage in (Stage.WAITING, Stage.RUNNING) for job in jobs):
         memory.missed_since = None
-        return Verdict(Phase.ACCEPTED)
+        return _to_begin(memory, jobs, now, rules)
+    memory.running_since = None
     if any(job.stage is Stage.UNCLEAR for job in jobs):
         return Verdict(Phase.UNKNOWN)
     if jobs:
@@ -152,6 +157,18 @@ def _unclaimed(memory: Memory, jobs: Sequence[JobLine] | None, now: float, rules
         return Verdict(Phase.UNKNOWN, Act.PLACE)
     detail = f"Slurm lost it {memory.tries} times"
     return Verdict(Phase.UNKNOWN, Act.SEAL, EndReason.SPAWN_FAILED, detail)
+
+
+def _to_begin(memory: Memory, jobs: Sequence[JobLine], now: float, rules: Rules) -> Verdict:
+    """A node can refuse the step, for a number that it has seen before, while Slurm calls the job running."""
+    if all(job.stage is not Stage.RUNNING for job in jobs):
+        memory.running_since = None
+    elif memory.running_since is None:
+        memory.running_since = now
+    elif now - memory.running_since > rules.start:
+        detail = f"Slurm calls it running for {rules.start:g} s, and its step has not begun"
+        return Verdict(Phase.ACCEPTED, Act.SEAL, EndReason.SPAWN_FAILED, detail)
+    return Verdict(Phase.ACCEPTED)
 
 
 def _why(jobs: Sequence[JobLine]) -> tuple[EndReason, str]:
