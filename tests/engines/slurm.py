@@ -203,8 +203,20 @@ class Cluster:
         until = time.monotonic() + STOP_S
         while any(_alive(number) for number in numbers) and time.monotonic() < until:
             time.sleep(0.05)
-        for number in numbers:
+        # A step that cannot tell a controller of its end would wait for one for ever.
+        for number in (*numbers, *self._left()):
             _kill(number, signal.SIGKILL)
+
+    def _left(self) -> list[int]:
+        """Processes that have this cluster's configuration in their environment: steps and their jobs."""
+        mark, found = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode(), []
+        for number in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+            try:
+                if number != os.getpid() and mark in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
+                    found.append(number)
+            except (FileNotFoundError, PermissionError, ProcessLookupError):
+                continue
+        return found
 
     # --- use ----------------------------------------------------------------------------------------------------
 
