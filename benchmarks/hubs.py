@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -33,7 +33,6 @@ class HubProcess:
     process: subprocess.Popen[bytes]
     database_url: str
     operator: httpx.Client
-    sites: list[FakeAgent] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -57,24 +56,23 @@ class HubProcess:
         made = self.call("POST", "/v1/keys", {"organisation": name, "member": "load", "role": "customer"})
         return str(made["key"])
 
-    def enrol(self, name: str, cores: int, provider: str = "centre") -> FakeAgent:
-        """An approved site of an agent that has not spoken yet."""
+    def enrol(self, name: str, cores: int, *, number: int, provider: str = "centre") -> FakeAgent:
+        """An approved site, the hub's `number`-th, of an agent that has not spoken yet."""
         token = str(self.call("POST", "/v1/enrolment-tokens", {"provider": provider})["token"])
         pools = (cpu_pool(cores * 1000, cores << 32),)
         # The hub bounds how often one address may try to enrol; the loopback has addresses enough.
-        address = f"127.0.{1 + len(self.sites) // ENROLS_PER_ADDRESS}.1"
+        address = f"127.0.{1 + number // ENROLS_PER_ADDRESS}.1"
         with httpx.Client(base_url=self.url, transport=httpx.HTTPTransport(local_address=address)) as client:
             agent = FakeAgent(client, pools=pools)
             agent.enrol(token, name)
         agent.client = self.operator
         self.call("POST", f"/v1/sites/{agent.site_id}/approve", {})
-        self.sites.append(agent)
         return agent
 
     def active_sites(self, count: int, cores: int) -> list[FakeAgent]:
         """`count` sites with one certified pool each. Their agents do not poll any more."""
         self.organisation("centre")
-        made = [self.enrol(f"site-{i:03d}", cores) for i in range(count)]
+        made = [self.enrol(f"site-{i:03d}", cores, number=i) for i in range(count)]
         for agent in made:
             agent.hello().raise_for_status()
             agent.poll([agent.certificate()])
