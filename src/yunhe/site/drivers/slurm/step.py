@@ -25,6 +25,7 @@ GANG_KILL_MS = 10_000  # after SIGTERM, srun has its tasks killed; then it is ki
 GANG_END_MS = 1_000  # for the last records of the ranks
 STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGKILL)
 FENCE_MS = 1_000
+SPREAD_MS = 500  # Slurm signals a job's processes one after the other: the job may fall before its step is told
 
 
 def clock_offset_ms(beacon: str, age_ms: int, boot: str, now_ms: int) -> int:
@@ -146,6 +147,12 @@ class NodeSupervisor(Supervisor):
             if os.path.exists("exit.json") or not os.path.exists("spec.json"):
                 self.stop("supervisor_lost", "the agent has given it up")
         super().check_limits()
+
+    def judge(self, cleared: bool) -> None:
+        until = monotonic_ms() + SPREAD_MS
+        while not self.reason and self.job.status in STOPPED and monotonic_ms() < until:
+            time.sleep(0.01)  # whose signal was it? Slurm's reaches this process too
+        super().judge(cleared)
 
     def publish(self) -> None:
         try:
