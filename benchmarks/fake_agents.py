@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.http_client import BadAnswer, Connection, request
 from tests.fakes.agent import FakeAgent
-from yunhe.wire.link import Hello, Welcome
+from yunhe.wire.link import MAX_REPORTS_PER_SYNC, Hello, Welcome
 from yunhe.wire.signing import EPOCH_HEADER, SIGNATURE_HEADER, SITE_HEADER, dump_key, load_key, sign, signed_bytes
 
 OK = 200
@@ -77,7 +77,7 @@ class Agent:
     async def run(self, executor: Executor, ended: Ended) -> None:
         """Poll until cancelled; every start is reported as started, measured and ended with the next poll."""
         while True:
-            telling = sum(report["kind"] == "ended" for report in self.reports)
+            telling = sum(report["kind"] == "ended" for report in self.reports[:MAX_REPORTS_PER_SYNC])
             await self._poll(HOLD_MS)
             if telling:
                 executor.ended += telling
@@ -86,7 +86,8 @@ class Agent:
     async def _poll(self, wait_ms: int) -> None:
         """One poll with what there is to report; the instructions that it brings are carried out."""
         self.poll_no += 1
-        for report in self.reports:
+        told = self.reports[:MAX_REPORTS_PER_SYNC]
+        for report in told:
             self.report_seq += 1
             report["seq"] = self.report_seq
         message = {
@@ -95,10 +96,10 @@ class Agent:
             "poll_no": self.poll_no,
             "applied_seq": self.applied_seq,
             "wait_ms": wait_ms,
-            "reports": self.reports,
+            "reports": told,
         }
         answer = orjson.loads(await self._post(SYNC, orjson.dumps(message)))
-        self.reports = []
+        self.reports = self.reports[len(told) :]
         for item in answer["instructions"]:
             self.applied_seq = item["seq"]
             if item["kind"] == "start":
