@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from yunhe.apps import crash_points
 from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
+from yunhe.sdk.config import toml_quoted
 from yunhe.site import link
 from yunhe.site.agent import PAUSE_FILE, Agent, AlreadyRunning, Superseded
 from yunhe.site.crash import CrashPoint, no_crash
@@ -173,8 +174,7 @@ def _toml_value(value: object) -> str:
         return str(value)
     if isinstance(value, list):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    return toml_quoted(str(value))
 
 
 def load_settings(data_dir: Path, **overrides: object) -> SiteSettings:

@@ -70,9 +70,9 @@ def save_profile(path: Path, name: str, profile: Profile, *, make_default: bool)
     config = load_config(path)
     default = name if make_default or config.default is None else config.default
     profiles = {**config.profiles, name: profile}
-    lines = [f"default = {_quoted(default)}", ""]
+    lines = [f"default = {toml_quoted(default)}", ""]
     for key, entry in profiles.items():
-        lines += [f"[profiles.{_quoted(key)}]", *_entry_lines(entry), ""]
+        lines += [f"[profiles.{toml_quoted(key)}]", *_entry_lines(entry), ""]
     _write_private(path, "\n".join(lines))
     return load_config(path)
 
@@ -179,13 +179,14 @@ def _read_toml(path: Path) -> dict[str, object] | None:
 
 
 def _entry_lines(profile: Profile) -> list[str]:
-    lines = [f"url = {_quoted(profile.url)}"]
+    lines = [f"url = {toml_quoted(profile.url)}"]
     if profile.api_key is not None:
-        lines.append(f"api_key = {_quoted(profile.api_key)}")
+        lines.append(f"api_key = {toml_quoted(profile.api_key)}")
     return lines
 
 
-def _quoted(text: str) -> str:
+def toml_quoted(text: str) -> str:
+    """Text as a basic string of TOML, with its quotes."""
     # JSON's escapes are a subset of TOML's basic strings, except for the one control character JSON leaves bare.
     return json.dumps(text).replace("\x7f", "\\u007f")
 

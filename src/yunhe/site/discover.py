@@ -9,7 +9,8 @@ from pathlib import Path
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import InvalidInput
-from yunhe.facts.load import Chip, chips, defaults
+from yunhe.facts.load import Chip, chips
+from yunhe.facts.sites import core_watts
 from yunhe.site.settings import DriverSettings
 from yunhe.wire.link import PoolReport, RateReport
 
@@ -151,5 +152,5 @@ def _watts(settings: DriverSettings, chip: Chip | None) -> tuple[int, str]:
     if chip and chip.cores and chip.watts:
         text = f"{chip.name}: {chip.watts} W / {chip.cores} cores, doubled for the rest of the server ({chip.source})"
         return math.ceil(2 * chip.watts / chip.cores), text[:200]
-    default = defaults()["watts_per_core"]
-    return default.value, f"assumed: {default.reason}"[:200]
+    watts, source = core_watts()
+    return watts, source[:200]

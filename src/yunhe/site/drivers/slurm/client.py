@@ -126,10 +126,6 @@ class SlurmClient:
         """By name, so that a number that Slurm has given to another job does no harm. Raises Unavailable."""
         await self._answer("scancel", "--quiet", f"--user={os.geteuid()}", f"--name={name_of(key)}", *options)
 
-    async def cancel_job(self, key: LeaseKey, number: int) -> None:
-        """One of several of that name. Raises Unavailable."""
-        await self.cancel(key, str(number))
-
     async def _answer(self, *words: str) -> str:
         code, out, said = await self._run(words)
         if code != 0:
