@@ -85,6 +85,14 @@ def test_the_same_hello_is_the_same_epoch(tx: Tx) -> None:
     assert isinstance(stale[0], StaleMessage)
 
 
+def test_the_late_hello_of_a_killed_process_displaces_nobody(tx: Tx) -> None:
+    gone = Hello(site_id="north", previous_epoch=0, nonce="aa", start_no=1)
+    assert sync.greet(tx, [gone.model_copy(update={"nonce": "bb", "start_no": 2})]) == [(1, 0)]
+    [late] = sync.greet(tx, [gone])
+    assert isinstance(late, StaleMessage) and late.field == "start_no"
+    assert sync.check_epoch(tx.conn, "north", 1) is None
+
+
 def test_chunks_that_come_twice_at_once_are_stored_once(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path)
     for round_no in range(50):

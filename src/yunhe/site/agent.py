@@ -170,6 +170,7 @@ class Agent:
     # --- hello ------------------------------------------------------------------------------------------------------
 
     async def _speak(self) -> None:
+        await self._recorder.count_start()
         await self._hello()
         # A copy of a data directory touches none of the original's jobs unless the hub takes it for the site.
         await self._recover()
@@ -207,7 +208,13 @@ class Agent:
     async def _welcomed(self) -> tuple[int, Welcome]:
         """The epoch before, and what the hub gives for it. Raises StaleMessage when it takes neither."""
         spoken, heard = self._recorder.marks.epoch_spoken, self._recorder.marks.epoch_heard
-        hello = Hello(site_id=self._settings.site_id, previous_epoch=spoken, nonce=self._nonce, agent_version=VERSION)
+        hello = Hello(
+            site_id=self._settings.site_id,
+            previous_epoch=spoken,
+            nonce=self._nonce,
+            start_no=self._recorder.marks.start_no,
+            agent_version=VERSION,
+        )
         if heard != spoken:
             # The last one again: the doubtful poll may have reached the hub between the first two.
             for previous in (spoken, heard):

@@ -99,6 +99,10 @@ class Recorder:
             self._add([await self._call(self._spool.record_certificate, certificate, certify_seq)])
             self.marks = await self._call(self._spool.marks)
 
+    async def count_start(self) -> None:
+        await self._call(self._spool.count_start)
+        self.marks = await self._call(self._spool.marks)
+
     async def note_epoch(self, spoken: int, heard: int) -> None:
         await self._call(self._spool.note_epoch, spoken, heard)
         self.marks = await self._call(self._spool.marks)

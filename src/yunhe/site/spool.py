@@ -51,6 +51,7 @@ class Marks:
 
     epoch_spoken: int = 0
     epoch_heard: int = 0
+    start_no: int = 0  # how often an agent was started on this spool
     applied_seq: int = 0
     report_seq: int = 0  # last one made
     certify_seq: int = 0  # last certify instruction seen; larger than `certified_seq`: still to be done
@@ -188,6 +189,11 @@ class Spool:
         return [_reports.validate_json(body) for (body,) in self._db.execute("SELECT body FROM report ORDER BY seq")]
 
     # --- writing --------------------------------------------------------------------------------------------------
+
+    def count_start(self) -> None:
+        """Before the first word of a process: it is newer than every process that spoke from this spool before."""
+        with self._transaction() as db:
+            _set_mark(db, "start_no", self.marks().start_no + 1)
 
     def note_epoch(self, spoken: int, heard: int) -> None:
         """Before the first poll of an epoch: it may reach the hub even if this process never hears of it."""

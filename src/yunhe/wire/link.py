@@ -53,6 +53,8 @@ class Hello(Message):
     previous_epoch: Count
     # Of this agent process: the same hello again (repeated, doubled, late) is the same epoch, not one more.
     nonce: Annotated[str, Field(max_length=40, pattern=r"^[0-9a-f]*$")] = ""
+    # How often an agent was started on this spool: the late hello of a process that is gone displaces no newer one.
+    start_no: Count = 0
     link_version: Literal[1] = LINK_VERSION  # a hub that speaks another one says so at the first word
     agent_version: Annotated[str, Field(max_length=40, pattern=NO_NUL)] = ""
 

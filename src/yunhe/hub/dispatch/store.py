@@ -10,6 +10,7 @@ site_link = sa.Table(
     sa.Column("site_id", sa.Text, primary_key=True),
     sa.Column("epoch_issued", sa.BigInteger, nullable=False, server_default="0"),  # the only one that may poll
     sa.Column("hello_nonce", sa.Text, nullable=False, server_default=""),  # of the process that `epoch_issued` is for
+    sa.Column("hello_start_no", sa.BigInteger, nullable=False, server_default="0"),  # and its place among its spool's
     sa.Column("epoch_used", sa.BigInteger, nullable=False, server_default="0"),  # the last one that did poll
     sa.Column("poll_no", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("poll_sha", sa.Text, nullable=False, server_default=""),

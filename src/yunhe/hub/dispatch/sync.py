@@ -64,13 +64,19 @@ def greet(tx: Tx, greetings: Sequence[Hello]) -> list[tuple[int, int] | YunheErr
     """Writer handler: (new agent epoch, last stored report) for each hello.
 
     A process that says hello again gets the epoch that it has. Otherwise the epoch before must be the last one that
-    polled: a spool that was restored or cloned names an older one.
+    polled: a spool that was restored or cloned names an older one. And the process must be the newest on its spool: the
+    hello of one that was killed can come after its successor's.
     """
     answers: list[tuple[int, int] | YunheError] = []
     for hello in greetings:
         link = _lock_link(tx, hello.site_id)
         if hello.nonce and hello.nonce == link.hello_nonce:
             answers.append((link.epoch_issued, link.report_seq))
+            continue
+        if hello.start_no < link.hello_start_no:
+            answers.append(
+                StaleMessage(f"agent start {hello.start_no} was followed by {link.hello_start_no}", field="start_no")
+            )
             continue
         if hello.previous_epoch != link.epoch_used:
             answers.append(
@@ -85,7 +91,7 @@ def greet(tx: Tx, greetings: Sequence[Hello]) -> list[tuple[int, int] | YunheErr
         tx.conn.execute(
             sa.update(store.site_link)
             .where(store.site_link.c.site_id == hello.site_id)
-            .values(epoch_issued=epoch, hello_nonce=hello.nonce)
+            .values(epoch_issued=epoch, hello_nonce=hello.nonce, hello_start_no=hello.start_no)
         )
         answers.append((epoch, link.report_seq))
     return answers

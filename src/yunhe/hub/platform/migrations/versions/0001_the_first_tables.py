@@ -250,6 +250,7 @@ def upgrade() -> None:
         sa.Column("site_id", sa.Text(), nullable=False),
         sa.Column("epoch_issued", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("hello_nonce", sa.Text(), server_default="", nullable=False),
+        sa.Column("hello_start_no", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("epoch_used", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("poll_no", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("poll_sha", sa.Text(), server_default="", nullable=False),
