@@ -121,7 +121,7 @@ def hub() -> Iterator[FakeHub]:
 def make_site(hub: FakeHub, tmp_path: Path) -> Iterator[Callable[..., SiteProcess]]:
     made: list[SiteProcess] = []
 
-    def make(fake: bool = False, driver: DriverSettings | None = None, **extra: Any) -> SiteProcess:
+    def make(engine: str = "process", driver: DriverSettings | None = None, **extra: Any) -> SiteProcess:
         data_dir = tmp_path / f"site{len(made)}"
         small = DriverSettings(cores_milli=1000, memory_bytes=512 << 20, usage_write_ms=100)
         request = JoinRequest(
@@ -131,7 +131,7 @@ def make_site(hub: FakeHub, tmp_path: Path) -> Iterator[Callable[..., SiteProces
             data_dir=data_dir,
             cluster="zhangjiakou",
             driver=driver or small,
-            fake=fake,
+            engine=engine,
             extra={**QUICK, **extra},
         )
         join(request)

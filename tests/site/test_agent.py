@@ -501,7 +501,7 @@ def test_a_certificate_that_was_asked_for_comes_after_a_crash(hub: FakeHub, make
 
 
 def test_the_fake_engine_ends_leases_without_starting_anything(hub: FakeHub, make_site: MakeSite) -> None:
-    site = make_site(fake=True).start()
+    site = make_site(engine="fake").start()
     count = 500
     hub.tell(*(start_lease(f"a{i}", ("python3", "x.py")) for i in range(count)))
     hub.wait(lambda: sum(r.kind == "ended" for r in hub.site.reports) == count, 30)

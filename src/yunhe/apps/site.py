@@ -17,20 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from yunhe.apps import crash_points
+from yunhe.apps.engines import make_driver
 from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
 from yunhe.sdk.config import toml_quoted
 from yunhe.site import link
 from yunhe.site.agent import PAUSE_FILE, Agent, AlreadyRunning, Superseded
-from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.discover import share
-from yunhe.site.drivers.contract import Driver
-from yunhe.site.drivers.fake import FakeDriver
-from yunhe.site.drivers.process.driver import ProcessDriver
-from yunhe.site.drivers.slurm.driver import SlurmDriver
-from yunhe.site.settings import DriverSettings, SiteSettings, SlurmSettings
+from yunhe.site.settings import DriverSettings, SiteSettings
 from yunhe.wire import signing
 from yunhe.wire.link import Enrol, Enrolled
 
@@ -39,8 +35,6 @@ KEY_FILE = "key"
 ENROL_TIMEOUT_MS = 15_000
 EXIT_SUPERSEDED = 3  # another agent speaks for the site, or the site has left
 EXIT_RUNNING = 4  # another agent uses the data directory
-FAKE_MILLI = 1_000_000
-FAKE_MEMORY_BYTES = 1 << 44
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +53,8 @@ class JoinRequest:
     lon: float | None = None
     ca_file: Path | None = None  # certificate authorities that vouch for the hub; None: the system's
     driver: DriverSettings = field(default_factory=DriverSettings)
-    slurm: SlurmSettings | None = None  # runs its jobs on this Slurm cluster; None: as processes of this host
-    fake: bool = False  # starts no jobs: throughput benchmarks
+    engine: str = "process"  # one of apps.engines.ENGINES
+    engine_settings: BaseModel | None = None  # the table of that engine
     extra: dict[str, object] = field(default_factory=dict)  # further fields of SiteSettings
 
 
@@ -68,7 +62,7 @@ def join(request: JoinRequest) -> Enrolled:
     """Make the site's key, enrol, and write its settings; the operator approves afterwards.
 
     The same call again after a failure is safe: the key is kept. Raises Conflict when the folder is a site already,
-    InvalidInput for a wrong setting, Unavailable when Slurm does not answer, and what the hub says to the token.
+    InvalidInput for a wrong setting, Unavailable when the engine does not answer, and what the hub says to the token.
     """
     folder = request.data_dir.absolute()
     if (folder / SETTINGS_FILE).exists():
@@ -79,7 +73,7 @@ def join(request: JoinRequest) -> Enrolled:
         share(request.driver)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    if settings.engine == "slurm":
+    if settings.engine != "process":
         asyncio.run(make_driver(settings).discover())
     key = _made_key(folder)
     enrolled = link.enrol(request.hub_url, _enrol(request, key), ENROL_TIMEOUT_MS, request.ca_file)
@@ -117,10 +111,11 @@ def _settings(request: JoinRequest, site_id: str) -> SiteSettings:
         "data_dir": request.data_dir.absolute(),
         "ca_file": request.ca_file.absolute() if request.ca_file else None,
         "driver": request.driver,
-        "slurm": request.slurm or SlurmSettings(),
-        "engine": "fake" if request.fake else "slurm" if request.slurm else "process",
+        "engine": request.engine,
         **request.extra,
     }
+    if request.engine_settings is not None:
+        values[request.engine] = request.engine_settings
     try:
         return SiteSettings.model_validate(values)
     except ValidationError as error:
@@ -158,7 +153,7 @@ def _load_key(folder: Path) -> Ed25519PrivateKey:
 def _toml(settings: SiteSettings) -> str:
     """Only what differs from the defaults, so that better defaults reach old sites."""
     values = settings.model_dump(mode="json", exclude_defaults=True)
-    tables = {name: values.pop(name, {}) for name in ("driver", "slurm")}
+    tables = {name: values.pop(name) for name in [name for name, value in values.items() if isinstance(value, dict)]}
     values.pop("data_dir")  # the folder may be moved as a whole
     lines = [f"{name} = {_toml_value(value)}" for name, value in values.items() if value is not None]
     for table, entries in tables.items():
@@ -189,16 +184,6 @@ def load_settings(data_dir: Path, **overrides: object) -> SiteSettings:
         raise InvalidInput(f"{folder / SETTINGS_FILE}: {error}") from error
     except ValidationError as error:
         raise _invalid(error) from error
-
-
-def make_driver(settings: SiteSettings, crash_point: CrashPoint = no_crash) -> Driver:
-    if settings.engine == "fake":
-        driver = settings.driver
-        cores, memory = driver.cores_milli or FAKE_MILLI, driver.memory_bytes or FAKE_MEMORY_BYTES
-        return FakeDriver(driver.pool, cores, memory, settings.fake_run_ms)
-    if settings.engine == "slurm":
-        return SlurmDriver(settings.driver, settings.slurm, settings.site_id, settings.data_dir, crash_point)
-    return ProcessDriver(settings.driver, settings.site_id, settings.data_dir, crash_point)
 
 
 async def serve_until(settings: SiteSettings, stop: asyncio.Event) -> None:

@@ -111,7 +111,8 @@ def join(
             lon=lon,
             ca_file=ca_file,
             driver=share.driver() if engine is Engine.PROCESS else share.nothing(),
-            slurm=cluster_of.settings(engine),
+            engine=engine,
+            engine_settings=cluster_of.settings(engine),
             extra={"allow_programs": tuple(allow)} if allow else {},
         )
     )

@@ -13,19 +13,19 @@ import asyncio
 import fcntl
 import logging
 import os
-import secrets
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from yunhe.core.errors import Conflict, Forbidden, StaleMessage, Unauthenticated, Unavailable, YunheError
+from yunhe.core.errors import StaleMessage, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.bundles import Bundles
-from yunhe.site.certifier import VERSION, Certifier
+from yunhe.site.certifier import Certifier
 from yunhe.site.contact import Contact, Home, boot_id
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Driver
+from yunhe.site.greeting import Greeting
 from yunhe.site.intake import Standing, decide
 from yunhe.site.link import Backoff, Link
 from yunhe.site.recorder import Recorder
@@ -36,14 +36,12 @@ from yunhe.site.supervisor.records import boottime_ms
 from yunhe.site.uploads import Uploads
 from yunhe.wire.link import (
     MAX_REPORTS_PER_SYNC,
-    Hello,
     LeaseDigest,
     LeaseEnded,
     PoolDigest,
     Report,
     Sync,
     SyncAnswer,
-    Welcome,
 )
 
 log = logging.getLogger(__name__)
@@ -77,6 +75,7 @@ class Agent:
         self._link = Link(
             settings.hub_url, settings.site_id, key, settings.request_timeout_ms, settings.ca_file, crash_point
         )
+        self._greeting = Greeting(settings, self._recorder, self._link)
         uploads = Uploads(driver, self._link, self._contact, settings)
         self._bundles = Bundles(self._link)
         parts = Parts(settings, driver, self._recorder, uploads, self._bundles, self._contact, crash_point)
@@ -93,7 +92,6 @@ class Agent:
         self._boot = boot_id()
         self._home = Home(settings.data_dir)
         self._to_recover: list[HeldLease] | None = None
-        self._nonce = secrets.token_hex(8)
         self._side: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -139,6 +137,7 @@ class Agent:
             self._runner.watch,
             self._runner.stream_logs,
             self._look,
+            self._look_abroad,
             self._certifier.run,
             self._wait_stop,
         ]
@@ -170,59 +169,17 @@ class Agent:
     # --- hello ------------------------------------------------------------------------------------------------------
 
     async def _speak(self) -> None:
-        await self._recorder.count_start()
-        await self._hello()
+        try:
+            welcome = await self._greeting.greet()
+        except StaleMessage as error:
+            raise Superseded(str(error)) from error
+        self._hold_ms = min(self._settings.poll_wait_ms, welcome.poll_hold_ms)
+        if self._recorder.stored(welcome.report_seq):
+            await self._forget_stored(welcome.report_seq)
         # A copy of a data directory touches none of the original's jobs unless the hub takes it for the site.
         await self._recover()
         self._home.settle()
         await self._poll()
-
-    async def _hello(self) -> None:
-        backoff = Backoff(self._settings.backoff_first_ms, self._settings.backoff_cap_ms)
-        told = ""
-        while True:
-            try:
-                await self._greet()
-                return
-            except StaleMessage as error:
-                raise Superseded(str(error)) from error
-            except (Unavailable, Unauthenticated, Forbidden, Conflict) as error:
-                # A site that waits for the operator's approval is refused until then.
-                if str(error) != told:
-                    told = str(error)
-                    log.warning("the hub does not take this site yet: %s", told)
-                await backoff.wait()
-
-    async def _greet(self) -> None:
-        """A crash around the first poll of an epoch leaves open whether the hub has seen it: both are tried."""
-        previous, welcome = await self._welcomed()
-        await self._recorder.note_epoch(spoken=welcome.epoch, heard=previous)
-        await self._recorder.welcome(welcome.report_seq)
-        if self._recorder.stored(welcome.report_seq):
-            await self._forget_stored(welcome.report_seq)
-        self._link.epoch = welcome.epoch
-        self._link.greeted.set()
-        self._hold_ms = min(self._settings.poll_wait_ms, welcome.poll_hold_ms)
-        log.info("site %s speaks in epoch %d", self._settings.site_id, welcome.epoch)
-
-    async def _welcomed(self) -> tuple[int, Welcome]:
-        """The epoch before, and what the hub gives for it. Raises StaleMessage when it takes neither."""
-        spoken, heard = self._recorder.marks.epoch_spoken, self._recorder.marks.epoch_heard
-        hello = Hello(
-            site_id=self._settings.site_id,
-            previous_epoch=spoken,
-            nonce=self._nonce,
-            start_no=self._recorder.marks.start_no,
-            agent_version=VERSION,
-        )
-        if heard != spoken:
-            # The last one again: the doubtful poll may have reached the hub between the first two.
-            for previous in (spoken, heard):
-                try:
-                    return previous, await self._link.hello(hello.model_copy(update={"previous_epoch": previous}))
-                except StaleMessage as error:
-                    log.info("epoch %d is not the hub's: %s", previous, error)
-        return spoken, await self._link.hello(hello)
 
     # --- poll -------------------------------------------------------------------------------------------------------
 
@@ -378,6 +335,19 @@ class Agent:
                 self._refusing = refusing
                 self._recorder.news.set()
             await asyncio.sleep(LOOK_S)
+
+    async def _look_abroad(self) -> None:
+        """What others than the hub's leases use here; what the engine cannot say stays as it was last known."""
+        while True:
+            try:
+                pools = await self._driver.foreign()
+            except (YunheError, OSError) as error:
+                log.info("the engine does not say what others use: %s", error)
+            else:
+                if pools != self._pools:
+                    self._pools = pools
+                    self._recorder.news.set()
+            await asyncio.sleep(self._settings.foreign_interval_ms / 1000)
 
 
 def _overtaken(task: asyncio.Task[int]) -> None:

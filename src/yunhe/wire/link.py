@@ -208,6 +208,9 @@ class StartLease(Message):
     run_limit_ms: int
     disconnect_limit_ms: int
     command: tuple[str, ...]
+    tenant: str = ""  # the customer's organisation: whose jobs may see each other's files
+    image: str = ""  # container image of the command; empty: the engine's own
+    network: bool = False  # the job may open connections; otherwise it has none where the engine can hold it
     env: dict[str, str] = Field(default_factory=dict)
     bundle_sha256: str | None = None  # files for the job's directory, GET /v1/agent/bundles/{sha256}
     outputs: tuple[str, ...] = ()  # relative paths to collect at the end

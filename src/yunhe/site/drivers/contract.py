@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from yunhe.core.lifecycle import EndReason
-from yunhe.wire.link import PoolReport, StartLease, UsageTotals
+from yunhe.wire.link import PoolDigest, PoolReport, StartLease, UsageTotals
 
 
 class SpawnFailed(Exception):
@@ -93,6 +93,10 @@ class Driver(Protocol):
 
     async def discover(self) -> tuple[PoolReport, ...]:
         """What is there, with nominal rates."""
+        ...
+
+    async def foreign(self) -> tuple[PoolDigest, ...]:
+        """Of every pool: the units and memory that others than this site's leases hold now, within seconds."""
         ...
 
     async def certify(self) -> tuple[PoolReport, ...]:

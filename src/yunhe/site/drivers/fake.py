@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from yunhe.core.demand import Precision
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
-from yunhe.wire.link import PoolReport, RateReport, UsageTotals
+from yunhe.wire.link import PoolDigest, PoolReport, RateReport, UsageTotals
 
 CORE_FLOPS = 50_000_000_000
 BATCH_MS = 2  # ends within so long of each other are announced together
@@ -64,6 +64,9 @@ class FakeDriver:
             rates=rates,
         )
         return (pool,)
+
+    async def foreign(self) -> tuple[PoolDigest, ...]:
+        return tuple(PoolDigest(name=pool.name) for pool in await self.discover())
 
     async def certify(self) -> tuple[PoolReport, ...]:
         """Its invented rates count as measured, so that placement treats it like a real site."""

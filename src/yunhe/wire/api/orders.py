@@ -15,6 +15,7 @@ MAX_COMMAND_CHARS = 64 * 1024  # with the environment
 
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Word = Annotated[str, Field(max_length=4096)]
+Image = Annotated[str, Field(max_length=300, pattern=r"^[^\s\x00]*$")]
 Command = Annotated[tuple[Word, ...], Field(min_length=1, max_length=256)]
 
 
@@ -70,6 +71,10 @@ class RunSpec(Message):
 
     command: Command | None = None
     stacks: Annotated[dict[Name, Command], Field(max_length=8)] = Field(default_factory=dict)
+    # Container image of the command, or one per stack; engines without containers run the command as it is.
+    image: Image = ""
+    images: Annotated[dict[Name, Image], Field(max_length=8)] = Field(default_factory=dict)
+    network: bool = False  # the job may open network connections
     env: Annotated[dict[EnvName, Word], Field(max_length=64)] = Field(default_factory=dict)
     # Text of small files put into the job's directory (programs, parameters); 1 MiB together.
     files: Annotated[dict[RelativePath, str], Field(max_length=64)] = Field(default_factory=dict)

@@ -22,7 +22,7 @@ from yunhe.site.drivers.process.isolation import FIRST_UID, Hold, probe
 from yunhe.site.settings import DriverSettings
 from yunhe.site.supervisor.records import Cgroup, Spec
 from yunhe.site.supervisor.seat import NAME
-from yunhe.wire.link import PoolReport
+from yunhe.wire.link import PoolDigest, PoolReport
 
 log = logging.getLogger(__name__)
 SUPERVISOR = Path(__file__).parents[2] / "supervisor"
@@ -102,6 +102,9 @@ class ProcessDriver:
 
     async def discover(self) -> tuple[PoolReport, ...]:
         return (await asyncio.to_thread(discover.cpu_pool, self._settings, self._share),)
+
+    async def foreign(self) -> tuple[PoolDigest, ...]:
+        return tuple(PoolDigest(name=pool.name) for pool in await self.discover())
 
     async def certify(self) -> tuple[PoolReport, ...]:
         """The benchmark runs as a job of its own: same sandbox, same limits."""

@@ -26,7 +26,7 @@ from yunhe.site.drivers.slurm.supply import SlurmPool, offered, parse_nodes, poo
 from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, judge, waits_for_word, word_on
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.site.supervisor.records import boottime_ms
-from yunhe.wire.link import PoolReport
+from yunhe.wire.link import PoolDigest, PoolReport
 
 log = logging.getLogger(__name__)
 COMMANDS = 4  # at a time: slurmctld takes them one after the other
@@ -134,6 +134,9 @@ class SlurmDriver:
         self._pools = {pool.report.name: pool for pool in pools(nodes, self._slurm, self._driver)}
         await asyncio.to_thread(kept.write_text, text)
         return offered(nodes, self._slurm, self._driver)
+
+    async def foreign(self) -> tuple[PoolDigest, ...]:
+        return tuple(PoolDigest(name=pool.name) for pool in await self.discover())
 
     async def certify(self) -> tuple[PoolReport, ...]:
         """Pools of cores by a benchmark that runs as a job; cards keep their nominal rates."""

@@ -1,0 +1,41 @@
+"""Which driver runs the jobs of a site: one entry per engine. Its settings are the table of `SiteSettings` that has the
+engine's name."""
+
+from collections.abc import Callable
+
+from yunhe.site.crash import CrashPoint, no_crash
+from yunhe.site.drivers.contract import Driver
+from yunhe.site.drivers.fake import FakeDriver
+from yunhe.site.drivers.process.driver import ProcessDriver
+from yunhe.site.drivers.slurm.driver import SlurmDriver
+from yunhe.site.settings import SiteSettings
+
+FAKE_MILLI = 1_000_000
+FAKE_MEMORY_BYTES = 1 << 44
+
+
+def make_driver(settings: SiteSettings, crash_point: CrashPoint = no_crash) -> Driver:
+    """The driver of the site's engine; nothing is opened yet."""
+    return ENGINES[settings.engine](settings, crash_point)
+
+
+def _fake(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
+    del crash_point
+    driver = settings.driver
+    cores, memory = driver.cores_milli or FAKE_MILLI, driver.memory_bytes or FAKE_MEMORY_BYTES
+    return FakeDriver(driver.pool, cores, memory, settings.fake_run_ms)
+
+
+def _process(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
+    return ProcessDriver(settings.driver, settings.site_id, settings.data_dir, crash_point)
+
+
+def _slurm(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
+    return SlurmDriver(settings.driver, settings.slurm, settings.site_id, settings.data_dir, crash_point)
+
+
+ENGINES: dict[str, Callable[[SiteSettings, CrashPoint], Driver]] = {
+    "fake": _fake,
+    "process": _process,
+    "slurm": _slurm,
+}

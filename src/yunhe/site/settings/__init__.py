@@ -1,0 +1,7 @@
+"""Every setting of a site: unit in the name, default, and why that default. One module per owner."""
+
+from yunhe.site.settings.agent import SiteSettings
+from yunhe.site.settings.process import DriverSettings
+from yunhe.site.settings.slurm import SlurmSettings
+
+__all__ = ["DriverSettings", "SiteSettings", "SlurmSettings"]
