@@ -30,6 +30,8 @@ class Greeting:
         while True:
             try:
                 return await self._greeted()
+            except StaleMessage:  # a Conflict that no waiting mends
+                raise
             except (Unavailable, Unauthenticated, Forbidden, Conflict) as error:
                 # A site that waits for the operator's approval is refused until then.
                 if str(error) != told:
