@@ -192,7 +192,7 @@ def refused(value: object) -> YunheError:
 def test_unknown_fields_are_named_with_what_was_meant(value: object, field: str, hint: str) -> None:
     error = refused(value)
     assert type(error) is UnknownField
-    assert (error.field, error.hint) == (field, hint)
+    assert error.field == field and (error.hint or "").startswith(hint)
 
 
 @pytest.mark.parametrize(
