@@ -30,8 +30,12 @@ def too_large(path: Path, tree: ast.Module) -> list[str]:
 
 
 def own_lines(node: Function) -> int:
-    """Lines of a function without those of the functions inside it, which are measured by themselves (routes)."""
-    lines = (node.end_lineno or node.lineno) - node.lineno + 1
+    """Lines of a function without those of the functions inside it, which are measured by themselves (routes).
+
+    Of a command the body counts: its signature is the list of its options.
+    """
+    first = node.body[0].lineno if is_command(node) else node.lineno
+    lines = (node.end_lineno or node.lineno) - first + 1
     return lines - sum(own_lines(inner) for inner in node.body if isinstance(inner, Function))
 
 
