@@ -4,15 +4,16 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from yunhe.apps import site as application
+from yunhe.cli import engines
 from yunhe.cli.completion import complete_site
 from yunhe.cli.connection import connect, session_of
+from yunhe.cli.engines import Engine, SlurmOptions
 from yunhe.cli.failure import remark
 from yunhe.cli.options import AsJson, example
 from yunhe.cli.output import show_json
@@ -22,19 +23,13 @@ from yunhe.core.units import parse_bytes
 from yunhe.sdk.checked import checked
 from yunhe.sdk.client import Client
 from yunhe.sdk.config import resolve
-from yunhe.site.settings import DriverSettings, SlurmSettings
+from yunhe.site.settings import DriverSettings
 from yunhe.wire.api import SiteView
 
 app = typer.Typer()
 
 DATA_DIR = Path("yunhe-site")
-SLURM_PANEL = "Options of --engine slurm"
 TOKEN_VARIABLE = "YUNHE_SITE_TOKEN"
-
-
-class Engine(StrEnum):
-    PROCESS = "process"
-    SLURM = "slurm"
 
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="The site's key, settings and jobs.")]
@@ -43,20 +38,6 @@ OwnDataDir = Annotated[
 ]
 
 
-Partitions = Annotated[
-    list[str] | None, typer.Option(help="Slurm partition to offer; all without.", rich_help_panel=SLURM_PANEL)
-]
-Chips = Annotated[
-    list[str] | None,
-    typer.Option(help="GRES type and its chip (yunhe chips): a100=a100-sxm-80g.", rich_help_panel=SLURM_PANEL),
-]
-SharedDir = Annotated[
-    Path | None, typer.Option(help="Folder that all nodes see; --data-dir without.", rich_help_panel=SLURM_PANEL)
-]
-SlurmConf = Annotated[Path | None, typer.Option(envvar="SLURM_CONF", help="slurm.conf.", rich_help_panel=SLURM_PANEL)]
-NodePython = Annotated[
-    str | None, typer.Option(help="Python 3.11 on the nodes; this one without.", rich_help_panel=SLURM_PANEL)
-]
 MaybeSite = Annotated[str | None, typer.Argument(help="The site's id.", metavar="[SITE]", autocompletion=complete_site)]
 
 
@@ -79,13 +60,13 @@ def join(
         Path | None, typer.Option(envvar="YUNHE_CA_FILE", help="Authorities (PEM) that vouch for the hub.")
     ] = None,
     engine: Annotated[Engine, typer.Option(help="What runs the jobs: this machine, or its Slurm.")] = Engine.PROCESS,
-    partition: Partitions = None,
-    account: Annotated[str | None, typer.Option(help="Slurm account.", rich_help_panel=SLURM_PANEL)] = None,
-    qos: Annotated[str | None, typer.Option(help="Slurm quality of service.", rich_help_panel=SLURM_PANEL)] = None,
-    chip: Chips = None,
-    shared_dir: SharedDir = None,
-    slurm_conf: SlurmConf = None,
-    python: NodePython = None,
+    partition: engines.Partitions = None,
+    account: engines.Account = None,
+    qos: engines.Qos = None,
+    chip: engines.Chips = None,
+    shared_dir: engines.SharedDir = None,
+    slurm_conf: engines.SlurmConf = None,
+    python: engines.NodePython = None,
     data_dir: DataDir = DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +79,7 @@ def join(
         missing = "--name" if not name else "--token"
         raise InvalidInput("is required", field=missing, hint=f"the token may also be in {TOKEN_VARIABLE}")
     share = _Share(cores, memory)
-    cluster_of = _Cluster(partition, account, qos, chip, shared_dir, slurm_conf, python)
+    cluster_of = SlurmOptions(partition, account, qos, chip, shared_dir, slurm_conf, python)
     enrolled = application.join(
         application.JoinRequest(
             hub_url=hub or resolve(session_of(ctx).url).url,
@@ -201,40 +182,6 @@ class _Share:
                 hint="--partition says what a Slurm site offers",
             )
         return DriverSettings()
-
-
-@dataclass(frozen=True, slots=True)
-class _Cluster:
-    """The Slurm cluster that is offered, as it was written."""
-
-    partition: list[str] | None
-    account: str | None
-    qos: str | None
-    chip: list[str] | None
-    shared_dir: Path | None
-    slurm_conf: Path | None
-    python: str | None
-
-    def settings(self, engine: Engine) -> SlurmSettings | None:
-        """None without Slurm, where only SLURM_CONF may be set, for other reasons."""
-        if engine is not Engine.SLURM:
-            for name in ("partition", "account", "qos", "chip", "shared_dir", "python"):
-                if getattr(self, name):
-                    raise InvalidInput("is for --engine slurm", field=f"--{name.replace('_', '-')}")
-            return None
-        for text in self.chip or ():
-            if not all(text.partition("=")[::2]):
-                raise InvalidInput(f"{text[:40]!r} is not TYPE=CHIP", field="--chip", hint="a100=a100-sxm-80g")
-        values: dict[str, object] = {
-            "partitions": tuple(self.partition or ()),
-            "account": self.account,
-            "qos": self.qos,
-            "chips": tuple(self.chip or ()),
-            "shared_dir": self.shared_dir and self.shared_dir.absolute(),
-            "conf": self.slurm_conf and self.slurm_conf.absolute(),
-            "python": self.python,
-        }
-        return checked(SlurmSettings, values)
 
 
 def _own(site_id: str | None, data_dir: Path) -> Path:
