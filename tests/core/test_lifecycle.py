@@ -11,6 +11,8 @@ from yunhe.core import lifecycle
 from yunhe.core.errors import Conflict
 from yunhe.core.lifecycle import (
     ENDED,
+    MAX_PREEMPTED_DELAY_MS,
+    MAX_PREEMPTIONS,
     MAX_SITE_FAULTS,
     ORDER_ENDED,
     PLACED,
@@ -61,6 +63,7 @@ class OneTask(RuleBasedStateMachine):
         self.starts = 0
         self.cancel_asked = False
         self.retries = 0
+        self.preempted = 0
 
     def give(self, event: Event) -> Step:
         before = self.task
@@ -70,6 +73,7 @@ class OneTask(RuleBasedStateMachine):
         self.releases += result.released
         self.starts += sum(i.kind is InstructionKind.START for i in result.instructions)
         self.retries += any(kind == "retry" for kind, _ in result.facts)
+        self.preempted += any(kind == "preempted" for kind, _ in result.facts)
         if before.state in ENDED:
             assert not result.changed
             assert result.task == before
@@ -97,16 +101,20 @@ class OneTask(RuleBasedStateMachine):
     def start(self) -> None:
         self.give(Started(self.task.epoch))
 
-    @rule(reason=REASONS, exit_code=EXITS)
-    def end(self, reason: EndReason, exit_code: int | None) -> None:
+    @rule(reason=REASONS, exit_code=EXITS, kept_ms=st.sampled_from([0, 500]))
+    def end(self, reason: EndReason, exit_code: int | None, kept_ms: int) -> None:
         before = self.task
-        self.give(Ended(before.epoch, reason, exit_code))
+        self.give(Ended(before.epoch, reason, exit_code, kept_ms))
         if before.state in PLACED:
             assert self.task.state in ENDED | {TaskState.PENDING}
             if reason is EndReason.EXITED and exit_code == 0:
                 assert self.task.state is TaskState.SUCCEEDED
             if reason in SITE_FAULTS:
                 assert self.task.retries_left == before.retries_left, "a fault of the site used up a retry"
+            if reason is EndReason.PREEMPTED:
+                assert (self.task.retries_left, self.task.site_faults) == (before.retries_left, before.site_faults)
+                if kept_ms and not before.cancel_requested:
+                    assert (self.task.state, self.task.preemptions) == (TaskState.PENDING, 0)
 
     @rule(back=st.integers(1, 5), reason=REASONS, exit_code=EXITS)
     def old_epochs_are_fenced(self, back: int, reason: EndReason, exit_code: int | None) -> None:
@@ -167,6 +175,7 @@ class OneTask(RuleBasedStateMachine):
     def attempts_are_bounded(self) -> None:
         assert self.task.site_faults <= MAX_SITE_FAULTS
         assert self.task.retries_left >= 0
+        assert self.task.preemptions <= min(MAX_PREEMPTIONS, self.preempted)
         assert self.retries == self.task.site_faults + 3 - self.task.retries_left
 
     @invariant()
@@ -216,6 +225,38 @@ def test_the_delay_doubles_with_every_fault_of_a_site() -> None:
         delays.append(task.not_before_ms)
     assert delays == [1_000, 2_000, 4_000, 8_000, 16_000, 16_000]
     assert (task.state, task.reason) == (TaskState.FAILED, EndReason.SPAWN_FAILED)
+
+
+def preempt(task: Task, kept_ms: int = 0) -> Task:
+    placed = run(task, Placed("a", "a:cpu"))
+    return run(placed, Started(placed.epoch), Ended(placed.epoch, EndReason.PREEMPTED, 143, kept_ms))
+
+
+def test_a_preempted_task_is_placed_again_and_waits_longer_while_nothing_is_kept() -> None:
+    task, delays = Task("t", retries_left=1), []
+    while task.state is TaskState.PENDING:
+        task = preempt(task)
+        delays.append(task.not_before_ms)
+    assert delays[:4] == [1_000, 2_000, 4_000, 8_000]
+    assert max(delays) == MAX_PREEMPTED_DELAY_MS
+    assert (task.state, task.reason) == (TaskState.FAILED, EndReason.PREEMPTED)
+    assert (task.epoch, task.retries_left, task.site_faults) == (MAX_PREEMPTIONS + 1, 1, 0)
+
+
+def test_a_task_that_keeps_something_each_time_is_preempted_as_often_as_need_be() -> None:
+    task = Task("t")
+    for _ in range(5 * MAX_PREEMPTIONS):
+        task = preempt(preempt(task), kept_ms=60_000)
+        assert (task.state, task.preemptions, task.not_before_ms) == (TaskState.PENDING, 0, 1_000)
+
+
+def test_a_preempted_task_that_was_cancelled_is_over() -> None:
+    task = run(Task("t"), Placed("a", "a:cpu"), CancelRequested(), Ended(1, EndReason.PREEMPTED, 0, 10))
+    assert (task.state, task.reason) == (TaskState.CANCELLED, EndReason.PREEMPTED)
+
+
+def test_a_job_that_ends_well_after_the_signal_has_not_succeeded() -> None:
+    assert run(Task("t"), Placed("a", "a:cpu"), Ended(1, EndReason.PREEMPTED, 0)).state is TaskState.PENDING
 
 
 def test_a_cancel_that_meets_an_end_keeps_the_truth() -> None:

@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from yunhe.core import posting, usage
 from yunhe.core.lifecycle import (
+    DISPUTED,
     ENDED,
     PLACED,
-    SITE_FAULTS,
     CancelRequested,
     Ended,
     EndReason,
@@ -46,6 +46,7 @@ class Attempt:
     kept: dict[int, Interval] = field(default_factory=dict)
     settled: Prefix = field(default_factory=Prefix)
     reason: EndReason | None = None
+    kept_ms: int = 0  # preempted: up to the newest checkpoint
     over: bool = False  # at the site
 
 
@@ -103,15 +104,16 @@ class OneOrder(RuleBasedStateMachine):
         attempt.ran.append(Interval(last.next_n, last.to_ms, at, totals, final))
 
     @precondition(lambda self: self.running)
-    @rule(reason=REASONS, exit_code=st.integers(0, 2), told=st.booleans())
-    def end(self, reason: EndReason, exit_code: int, told: bool) -> None:
+    @rule(reason=REASONS, exit_code=st.integers(0, 2), told=st.booleans(), saved=st.floats(0, 1))
+    def end(self, reason: EndReason, exit_code: int, told: bool, saved: float) -> None:
         """The job ends at its site; when the word is lost, only silence and giving up remain."""
         epoch = max(self.attempts)
         attempt = self.attempts[epoch]
         self.measure(attempt, 0, 0, 0, final=True)
         attempt.over = True
         if told:
-            self.give(Ended(epoch, reason, exit_code), reason)
+            attempt.kept_ms = int(attempt.ran[-1].to_ms * saved) if reason is EndReason.PREEMPTED else 0
+            self.give(Ended(epoch, reason, exit_code, attempt.kept_ms), reason)
         else:
             self.give(SiteSilent())
             self.give(GivenUp(), EndReason.LOST)
@@ -142,9 +144,13 @@ class OneOrder(RuleBasedStateMachine):
                 self.settle(epoch, attempt)
 
     def settle(self, epoch: int, attempt: Attempt) -> None:
+        if attempt.reason is EndReason.PREEMPTED and not attempt.known.complete:
+            return  # what was kept of it is rated once, when it is known
         used = usage.between(attempt.settled, attempt.known)
+        disputed = attempt.reason in DISPUTED
+        keeps = disputed and attempt.settled != attempt.known
+        kept = usage.up_to(attempt.kept.values(), attempt.kept_ms) if keeps else usage.NOTHING_USED
         attempt.settled = attempt.known
-        disputed = attempt.reason in SITE_FAULTS
         charge = rate(
             RatingInputs(
                 milli=1_500,
@@ -160,8 +166,11 @@ class OneOrder(RuleBasedStateMachine):
                 fee_bps=500,
                 hold_microcny=self.hold_left,
                 disputed=disputed,
+                kept_wall_ms=kept.wall_ms,
+                kept_cpu_ms=kept.cpu_ms,
             )
         )
+        assert charge.price.total == 0 or kept.wall_ms or not disputed
         total = charge.price.total
         self.book(
             posting.capture(
@@ -177,7 +186,9 @@ class OneOrder(RuleBasedStateMachine):
         self.hold_left -= total
         self.charged += total
         if disputed:
-            self.disputed_ms += used.wall_ms
+            assert kept.wall_ms <= used.wall_ms and kept.cpu_ms <= used.cpu_ms
+            self.billed_ms += kept.wall_ms
+            self.disputed_ms += used.wall_ms - kept.wall_ms
         else:
             self.billed_ms += used.wall_ms
 

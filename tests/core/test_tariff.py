@@ -42,6 +42,8 @@ inputs = st.builds(
     fee_bps=st.integers(0, 10_000),
     hold_microcny=st.integers(0, 10**13),
     disputed=st.booleans(),
+    kept_wall_ms=st.integers(0, 30 * 24 * HOUR),
+    kept_cpu_ms=st.integers(0, 10**12),
 )
 
 
@@ -82,6 +84,29 @@ def test_disputed_use_is_free_and_its_energy_is_told() -> None:
     charge = tariff.rate(dataclasses.replace(INPUTS, disputed=True))
     assert (charge.price.total, charge.fee, charge.provider_amount) == (0, 0, 0)
     assert charge.energy_mwh == 10_000
+
+
+def test_of_a_preempted_attempt_what_was_kept_is_charged_and_no_transfer() -> None:
+    kept = dataclasses.replace(INPUTS, disputed=True, kept_wall_ms=HOUR // 4, kept_cpu_ms=HOUR // 8)
+    charge = tariff.rate(kept)
+    assert charge.price == Price(compute=50_000, energy=750, transfer=0, line=0)
+    assert (charge.energy_mwh, charge.carbon_mg) == (10_000, 5_850)  # of all that ran
+
+
+@given(inputs, st.integers(0, 30 * 24 * HOUR), st.integers(0, 10**12))
+def test_keeping_more_never_costs_less_and_keeping_all_costs_what_an_undisputed_attempt_costs(
+    run: RatingInputs, more_wall_ms: int, more_cpu_ms: int
+) -> None:
+    run = dataclasses.replace(run, disputed=True, data_bytes=0)
+    paid = tariff.rate(run).price.total
+    more = dataclasses.replace(
+        run, kept_wall_ms=run.kept_wall_ms + more_wall_ms, kept_cpu_ms=run.kept_cpu_ms + more_cpu_ms
+    )
+    whole = dataclasses.replace(run, kept_wall_ms=run.wall_ms, kept_cpu_ms=run.cpu_ms)
+    nothing = dataclasses.replace(run, kept_wall_ms=0, kept_cpu_ms=0)
+    assert 0 == tariff.rate(nothing).price.total <= paid <= tariff.rate(more).price.total
+    assert tariff.rate(whole) == tariff.rate(dataclasses.replace(run, disputed=False))
+    assert tariff.rate(more).price.total <= tariff.rate(whole).price.total
 
 
 @given(inputs)

@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yunhe.core.usage import Accepted, Conflict, Duplicate, Gap, Interval, Prefix, Totals, accept, between, extend
+from yunhe.core.usage import (
+    Accepted,
+    Conflict,
+    Duplicate,
+    Gap,
+    Interval,
+    Prefix,
+    Totals,
+    accept,
+    between,
+    extend,
+    up_to,
+)
 
 
 @st.composite
@@ -111,3 +123,17 @@ def test_a_record_below_the_prefix_that_nobody_kept_is_not_called_a_double() -> 
     known = Prefix(Interval(3, 30, 40, Totals(40, 1, 1)))
     verdict = accept(known, Interval(1, 10, 20, Totals(20, 1, 1)))
     assert isinstance(verdict, Conflict)
+
+
+def test_what_was_used_by_a_moment_is_what_was_measured_by_then() -> None:
+    records = [
+        Interval(0, 0, 100, Totals(100, 90, 5)),
+        Interval(1, 100, 250, Totals(250, 200, 7)),
+        Interval(2, 250, 260, Totals(260, 203, 7), final=True),
+    ]
+    assert up_to(records, 0) == Totals(0, 0, 0)
+    assert up_to(records, 99) == Totals(99, 0, 0)
+    assert up_to(records, 249) == Totals(249, 90, 5)
+    assert up_to(records, 255) == Totals(255, 200, 7)
+    assert up_to(records, 10_000) == Totals(260, 203, 7)
+    assert up_to([], 50) == Totals(0, 0, 0)

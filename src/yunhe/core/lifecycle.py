@@ -8,6 +8,7 @@ gives the lease a new epoch, and events of an older epoch never change the task 
        |         v  |       v  |
        |        unknown   unknown      the site is silent: disconnected is not failed
        +-------- lost <------+         only after the site itself must have stopped the job
+       +------ preempted               the site's own users needed the units; what was kept goes along
     pending -> withdrawn               cancelled before it was ever placed
 """
 
@@ -47,6 +48,7 @@ class EndReason(StrEnum):
     DISCONNECTED = "disconnected"  # the site stopped it: no hub for the disconnect limit
     SUPERVISOR_LOST = "supervisor_lost"  # the site's host killed the supervisor or restarted
     LOST = "lost"  # the hub gave the site up
+    PREEMPTED = "preempted"  # the site gave the units back to its own users
 
 
 # Not the customer's doing: charged 0, disputed, and placed again without using up a retry of the customer.
@@ -62,6 +64,13 @@ SITE_FAULTS = frozenset(
 )
 MAX_SITE_FAULTS = 5
 RETRY_DELAY_MS = 1_000  # doubled with every fault, so that a broken site is not asked in a loop
+# Only what the customer keeps of such an attempt is charged: of a site's fault nothing, of a preemption what was
+# saved. The rest is recorded and disputed.
+DISPUTED = SITE_FAULTS | {EndReason.PREEMPTED}
+# Preemptions in a row of which nothing was kept. One that kept something starts the count again, and the time kept is
+# bounded by the run limit; so a busy site ends no order that makes progress, and none goes round for ever.
+MAX_PREEMPTIONS = 20
+MAX_PREEMPTED_DELAY_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class Task:
     pool_id: str | None = None
     retries_left: int = 0  # for exits other than 0, by the customer's wish
     site_faults: int = 0
+    preemptions: int = 0  # in a row, without anything kept
     not_before_ms: int = 0  # pending: earliest next placement
     cancel_requested: bool = False
     started: bool = False  # in this epoch
@@ -99,6 +109,7 @@ class Ended:
     epoch: int
     reason: EndReason
     exit_code: int | None
+    kept_ms: int = 0  # preempted: wall time since the start of the newest checkpoint that the hub has
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +185,8 @@ def step(task: Task, event: Event, now_ms: int) -> Step:
             return _placed(task, site_id, pool_id)
         case Started(epoch):
             return _started(task, epoch)
-        case Ended(epoch, reason, exit_code):
-            return _ended(task, epoch, reason, exit_code, now_ms)
+        case Ended():
+            return _ended(task, event, now_ms)
         case CancelRequested():
             return _cancel_requested(task)
         case SiteSilent():
@@ -226,13 +237,34 @@ def _started(task: Task, epoch: int) -> Step:
     return Step(replace(task, state=TaskState.RUNNING, started=True), (("started", ""),))
 
 
-def _ended(task: Task, epoch: int, reason: EndReason, exit_code: int | None, now_ms: int) -> Step:
-    if epoch != task.epoch or task.state not in PLACED:
+def _ended(task: Task, event: Ended, now_ms: int) -> Step:
+    if event.epoch != task.epoch or task.state not in PLACED:
         return Step(task)
+    reason = event.reason
     if reason is EndReason.TIME_LIMIT and not task.started:
         # The hub's overdue notice reached the site before the job began: not a second of the limit was used.
         reason = EndReason.SPAWN_FAILED
-    return _attempt_over(task, reason, exit_code, now_ms)
+    if reason is EndReason.PREEMPTED:
+        return _preempted(task, event, now_ms)
+    return _attempt_over(task, reason, event.exit_code, now_ms)
+
+
+def _preempted(task: Task, event: Ended, now_ms: int) -> Step:
+    """Placed again, later each time that nothing was kept; the exit code says only how the job took the signal."""
+    if task.cancel_requested:
+        return _over(task, TaskState.CANCELLED, event.reason, event.exit_code)
+    count = 0 if event.kept_ms else task.preemptions + 1
+    if count > MAX_PREEMPTIONS:
+        return _over(task, TaskState.FAILED, event.reason, event.exit_code)
+    pending = replace(
+        task,
+        state=TaskState.PENDING,
+        preemptions=count,
+        not_before_ms=now_ms + min(MAX_PREEMPTED_DELAY_MS, RETRY_DELAY_MS * 2 ** max(0, count - 1)),
+        exit_code=event.exit_code,
+        reason=event.reason,
+    )
+    return Step(pending, (("preempted", f"kept {event.kept_ms} ms"),), (), released=True)
 
 
 def _cancel_requested(task: Task) -> Step:

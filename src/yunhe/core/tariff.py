@@ -65,7 +65,9 @@ class RatingInputs:
     carbon_g_per_kwh: int
     fee_bps: int  # the operator's, of compute and energy
     hold_microcny: int  # what is left of the hold for this task
-    disputed: bool  # not the customer's doing: charged 0
+    disputed: bool  # ended by the site's doing: only what the customer keeps of it is charged
+    kept_wall_ms: int = 0  # disputed: up to the last checkpoint that was saved, of `wall_ms`
+    kept_cpu_ms: int = 0  # and of `cpu_ms`
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,6 @@ class Charge:
 
 
 _BPS = 10_000
-_FREE = Price(0, 0, 0, 0)
 
 
 def capped(full: Price, limit: int) -> Price:
@@ -100,20 +101,24 @@ def capped(full: Price, limit: int) -> Price:
 def rate(inputs: RatingInputs) -> Charge:
     """The charge for the use in `inputs`: a function of them alone.
 
-    Energy is the busy time at full-load power.  The price is cut to what is left of the hold (see `capped`);
-    disputed use costs nothing, while its energy and carbon are still told.  The fee is rounded down.
+    Energy is the busy time at full-load power.  The price is cut to what is left of the hold (see `capped`).  Of
+    disputed use only what the customer keeps is charged, and no transfer: the data have to be brought once more to
+    where the task goes on.  Energy and carbon are told for all of it.  The fee is rounded down.
     """
     energy_mwh = energy.busy_mwh(inputs.pue_milli, inputs.watts_per_unit, inputs.cpu_ms)
+    wall_ms, cpu_ms, data_bytes = inputs.wall_ms, inputs.cpu_ms, inputs.data_bytes
+    if inputs.disputed:
+        wall_ms, cpu_ms, data_bytes = min(wall_ms, inputs.kept_wall_ms), min(cpu_ms, inputs.kept_cpu_ms), 0
     full = price(
         price_microcny_per_unit_hour=inputs.price_microcny_per_unit_hour,
         milli=inputs.milli,
-        wall_ms=inputs.wall_ms,
-        energy_mwh=energy_mwh,
+        wall_ms=wall_ms,
+        energy_mwh=energy.busy_mwh(inputs.pue_milli, inputs.watts_per_unit, cpu_ms),
         power_price_microcny_per_kwh=inputs.power_price_microcny_per_kwh,
-        data_bytes=inputs.data_bytes,
+        data_bytes=data_bytes,
         transfer_microcny_per_gib=inputs.transfer_microcny_per_gib,
     )
-    paid = _FREE if inputs.disputed else capped(full, inputs.hold_microcny)
+    paid = capped(full, inputs.hold_microcny)
     fee = (paid.compute + paid.energy) * inputs.fee_bps // _BPS
     return Charge(
         price=paid,

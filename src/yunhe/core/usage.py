@@ -147,6 +147,21 @@ def extend(known: Prefix, aside: Iterable[Interval]) -> tuple[Prefix, tuple[Inte
     return known, tuple(counted)
 
 
+def up_to(counted: Iterable[Interval], to_ms: int) -> Totals:
+    """What is known to have been used by `to_ms` since the start: elapsed time to the ms, CPU time and memory as of the
+    last record that ends by then (between two records nothing is guessed, so that is the least it can have been).
+
+    `counted` are the records of the contiguous prefix.
+    """
+    last = NOTHING_USED
+    whole = 0
+    for record in sorted(counted, key=lambda r: r.n):
+        whole = record.totals.wall_ms
+        if record.to_ms <= to_ms:
+            last = record.totals
+    return Totals(max(0, min(to_ms, whole)), last.cpu_ms, last.peak_memory_bytes, last.sampled)
+
+
 def between(earlier: Prefix, later: Prefix) -> Totals:
     """What was used from the end of `earlier` to the end of `later` (peak memory is the later one's)."""
     a, b = earlier.totals, later.totals
