@@ -180,7 +180,7 @@ def refused(value: object) -> YunheError:
         ({"run": RUN, "requirement": {"gpus": 1}}, "requirement.gpus", "did you mean 'cards'?"),
         ({"run": RUN, "requirement": {"RAM": "1GiB"}}, "requirement.RAM", "did you mean 'memory'?"),
         ({"run": RUN, "command": ["a"]}, "command", "it belongs under 'run'"),
-        ({"run": {**RUN, "zzz": 1}}, "run.zzz", "known are command, "),
+        ({"run": {**RUN, "zzz": 1}}, "run.zzz", "known are "),
         (
             {"run": RUN, "requirement": {"latency": [{"place": "x", "rrt": "1ms"}]}},
             "requirement.latency[0].rrt",

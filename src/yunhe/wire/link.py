@@ -16,11 +16,15 @@ MAX_SYNC_BYTES = 4 * 1024 * 1024
 MAX_REPORTS_PER_SYNC = 1_000
 MAX_INSTRUCTIONS_PER_ANSWER = 500
 MAX_CHUNK_BYTES = 1024 * 1024
+CHECKPOINT_PATH = "yunhe-checkpoint.tar"  # among an attempt's outputs
 LINK_VERSION: Literal[1] = 1
 
 Id = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Small = Annotated[int, Field(ge=0, le=2**31 - 1)]  # numbers of epochs of a lease, and of records of one
+OperatorName = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+Version = Annotated[str, Field(max_length=80, pattern=NO_NUL)]
+Challenge = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 # --- enrolment ------------------------------------------------------------------------------------------------
@@ -77,6 +81,15 @@ class LeaseStarted(Message):
     started_utc_ms: Count  # the site's wall clock, shown only
 
 
+class Checkpoint(Message):
+    """What an attempt left to go on from: a tar archive among its outputs, at CHECKPOINT_PATH."""
+
+    epoch: Small  # the attempt that saved it
+    kept_ms: Count  # from that attempt's start to its newest file
+    size_bytes: Count
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class LeaseEnded(Message):
     kind: Literal["ended"] = "ended"
     seq: Count
@@ -85,6 +98,7 @@ class LeaseEnded(Message):
     reason: EndReason
     exit_code: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
     detail: Annotated[str, Field(max_length=500, pattern=NO_NUL)] = ""
+    checkpoint: Checkpoint | None = None  # of a preempted attempt, once the hub has it
 
 
 class UsageTotals(Message):
@@ -127,6 +141,22 @@ class RateReport(Message):
     precision: Precision
     nominal_flops: Count | None = None
     measured_flops: Count | None = None
+    not_measured: Annotated[str, Field(max_length=200, pattern=NO_NUL)] = ""  # why, where it is not
+
+
+class Missing(Message):
+    """An operator that did not run, and what it said."""
+
+    operator: OperatorName
+    reason: Annotated[str, Field(max_length=200, pattern=NO_NUL)]
+
+
+class StackReport(Message):
+    """What of the pool's software stack was tried in a job of its own, and with which versions."""
+
+    versions: Annotated[dict[Version, Version], Field(max_length=24)] = Field(default_factory=dict)
+    operators: Annotated[tuple[OperatorName, ...], Field(max_length=64)] = ()  # ran, with the right result
+    missing: Annotated[tuple[Missing, ...], Field(max_length=64)] = ()
 
 
 class PoolReport(Message):
@@ -145,6 +175,7 @@ class PoolReport(Message):
     watts_source: Annotated[str, Field(max_length=200, pattern=NO_NUL)] = "assumed"
     rates: Annotated[tuple[RateReport, ...], Field(max_length=16)]
     benchmarks: Annotated[tuple[BenchmarkResult, ...], Field(max_length=32)] = ()
+    stack_check: StackReport | None = None  # None: not tried; an order that needs operators does not go there
 
 
 class Certificate(Message):
@@ -157,9 +188,22 @@ class Certificate(Message):
     isolation: Annotated[str, Field(max_length=200, pattern=NO_NUL)]  # "bubblewrap + cgroup v1", "process groups"
     software: Annotated[str, Field(max_length=500, pattern=NO_NUL)]
     pools: Annotated[tuple[PoolReport, ...], Field(max_length=64)]
+    # Of the site's own network: "rtt_hub", "rate_hub", "rtt_ADDRESS".
+    network: Annotated[tuple[BenchmarkResult, ...], Field(max_length=32)] = ()
 
 
-Report = Annotated[LeaseStarted | LeaseEnded | UsageReport | Certificate, Field(discriminator="kind")]
+class Proof(Message):
+    """The answer to a ProveNow, named by its challenge. A second one of the same challenge changes nothing."""
+
+    kind: Literal["proof"] = "proof"
+    seq: Count
+    challenge: Challenge
+    digests: Annotated[str, Field(max_length=400_000)] = ""  # base64, see core.chain.Answer
+    columns: Annotated[str, Field(max_length=400_000)] = ""
+    error: Annotated[str, Field(max_length=300, pattern=NO_NUL)] = ""  # why there is none
+
+
+Report = Annotated[LeaseStarted | LeaseEnded | UsageReport | Certificate | Proof, Field(discriminator="kind")]
 
 
 # --- sync -----------------------------------------------------------------------------------------------------
@@ -179,6 +223,10 @@ class PoolDigest(Message):
     name: Annotated[str, Field(max_length=24, pattern=NO_NUL)]
     foreign_milli: Count = 0
     foreign_memory_bytes: Count = 0
+    longest_ms: Count | None = None  # the longest run limit that this pool takes now; None: any
+    # Shown, never placed on. None: the engine cannot say, which is not zero.
+    busy_milli: Count | None = None  # units that really work, for whomever
+    powered_milli: Count | None = None  # units that are on
 
 
 class Sync(Message):
@@ -196,6 +244,14 @@ class Sync(Message):
     leases: Annotated[tuple[LeaseDigest, ...], Field(max_length=100_000)] | None = None
 
 
+class CheckpointPlan(Message):
+    """How the job is told to save its work, and where it does: `folder` of its directory is $YUNHE_CHECKPOINT."""
+
+    signal: Literal["SIGTERM", "SIGUSR1"] = "SIGTERM"
+    folder: str
+    cap_bytes: Count
+
+
 class StartLease(Message):
     kind: Literal["start"] = "start"
     seq: Count
@@ -211,11 +267,24 @@ class StartLease(Message):
     tenant: str = ""  # the customer's organisation: whose jobs may see each other's files
     image: str = ""  # container image of the command; empty: the engine's own
     network: bool = False  # the job may open connections; otherwise it has none where the engine can hold it
+    secrets: tuple[str, ...] = ()  # names; the values by POST /v1/agent/secrets/{lease_id}/{epoch}
     env: dict[str, str] = Field(default_factory=dict)
     bundle_sha256: str | None = None  # files for the job's directory, GET /v1/agent/bundles/{sha256}
     outputs: tuple[str, ...] = ()  # relative paths to collect at the end
     log_cap_bytes: int = 10 * 1024 * 1024
     output_cap_bytes: int = 64 * 1024 * 1024
+    checkpoint: CheckpointPlan | None = None
+    restore: Checkpoint | None = None  # to be in the folder before the job starts, GET /v1/agent/checkpoints/...
+
+
+class SecretsWanted(Message):
+    """Asks for the secrets of a lease that this site holds and that has not started."""
+
+    public_key: Annotated[str, Field(max_length=64)]  # base64, raw X25519, made for this delivery
+
+
+class SealedSecrets(Message):
+    sealed: Annotated[str, Field(max_length=512 * 1024)]  # `wire.sealing` of a JSON object, name to text
 
 
 class CancelLease(Message):
@@ -233,7 +302,23 @@ class CertifyNow(Message):
     seq: Count
 
 
-SiteInstruction = Annotated[StartLease | CancelLease | CertifyNow, Field(discriminator="kind")]
+class ProveNow(Message):
+    """Show a claimed rate: compute the chain of `core.chain` that `challenge` names. Answered by a Proof report.
+
+    The hub counts the time from here to the answer. One at a time; a newer one replaces one that was not begun.
+    """
+
+    kind: Literal["prove"] = "prove"
+    seq: Count
+    challenge: Challenge
+    pool: str
+    precision: Precision
+    n: Annotated[int, Field(ge=1, le=4_096)]
+    width: Annotated[int, Field(ge=1, le=16_384)]
+    steps: Annotated[int, Field(ge=1, le=65_536)]
+
+
+SiteInstruction = Annotated[StartLease | CancelLease | CertifyNow | ProveNow, Field(discriminator="kind")]
 
 
 class SyncAnswer(Message):

@@ -30,6 +30,11 @@ class PoolView(Answer):
     stack: str
     capacity_milli: int
     free_milli: int
+    leased_milli: int = 0  # to orders of this network
+    foreign_milli: int = 0  # to others at the site, or not lent now
+    busy_milli: int | None = None  # units that really work, for whomever; None: the engine cannot say
+    powered_milli: int | None = None  # units that are on; None likewise
+    longest_ms: int | None = None  # the longest run that the site takes now; None: any
     memory_bytes: int
     free_memory_bytes: int
     rates: tuple[RateView, ...]

@@ -1,8 +1,8 @@
 """Orders: what is asked for, what is offered, what became of it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, SerializationInfo
 
 from yunhe.core.demand import Preference
 from yunhe.core.lifecycle import OrderState, TaskState
@@ -12,11 +12,24 @@ from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
 MAX_BATCH_ORDERS = 10_000
 MAX_FILES_BYTES = 1024 * 1024
 MAX_COMMAND_CHARS = 64 * 1024  # with the environment
+MAX_SECRETS = 16
+MAX_SECRET_BYTES = 8 * 1024  # each, in UTF-8
+REVEAL = {"reveal": True}  # serialisation context of the one who sends an order; all others get MASK
+MASK = "**********"
 
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Word = Annotated[str, Field(max_length=4096)]
 Image = Annotated[str, Field(max_length=300, pattern=r"^[^\s\x00]*$")]
 Command = Annotated[tuple[Word, ...], Field(min_length=1, max_length=256)]
+
+
+def _shown(value: SecretStr, info: SerializationInfo) -> str:
+    return value.get_secret_value() if info.context == REVEAL else MASK
+
+
+Secret = Annotated[
+    SecretStr, Field(min_length=1, max_length=MAX_SECRET_BYTES), PlainSerializer(_shown, when_used="json")
+]
 
 
 def _inside(path: str) -> str:
@@ -66,6 +79,16 @@ class RequirementSpec(Message):
     sites: Annotated[tuple[Name, ...], Field(max_length=256)] = ()
 
 
+class CheckpointSpec(Message):
+    """The job saves its work in a folder of its directory ($YUNHE_CHECKPOINT) and goes on from what it finds there.
+
+    A site that needs the units for its own users sends `signal`, waits for as long as it says, and stops the job.
+    """
+
+    signal: Literal["SIGTERM", "SIGUSR1"] = "SIGTERM"
+    folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")] = "checkpoint"
+
+
 class RunSpec(Message):
     """One command per software stack; `command` alone means the cpu stack."""
 
@@ -79,6 +102,9 @@ class RunSpec(Message):
     # Text of small files put into the job's directory (programs, parameters); 1 MiB together.
     files: Annotated[dict[RelativePath, str], Field(max_length=64)] = Field(default_factory=dict)
     outputs: Annotated[tuple[RelativePath, ...], Field(max_length=64)] = ()
+    checkpoint: CheckpointSpec | None = None  # None: a job that is stopped midway starts from nothing
+    # Given to the job as files $YUNHE_SECRETS/NAME, kept nowhere in the clear; shown and stored as MASK.
+    secrets: Annotated[dict[EnvName, Secret], Field(max_length=MAX_SECRETS)] = Field(default_factory=dict)
 
 
 class OrderSpec(Message):
@@ -168,6 +194,7 @@ class TaskView(Answer):
     exit_code: int | None
     reason: str | None
     detail: str = ""
+    kept_ms: int = 0  # saved by attempts that were preempted; the next one goes on from there
     placed_utc_ms: int | None = None
     started_utc_ms: int | None = None
     ended_utc_ms: int | None = None
