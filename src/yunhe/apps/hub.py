@@ -26,6 +26,7 @@ from yunhe.hub.accounts.service import Accounts
 from yunhe.hub.catalogue import routes as catalogue_routes
 from yunhe.hub.dispatch import evidence
 from yunhe.hub.dispatch import routes as dispatch_routes
+from yunhe.hub.dispatch import secrets as dispatch_secrets
 from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.dispatch.outbox_reader import OutboxReader
 from yunhe.hub.dispatch.polling import Gate, Polling
@@ -42,6 +43,7 @@ from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import routes as orders_routes
 from yunhe.hub.orders.model import SETTLEMENT
 from yunhe.hub.orders.shapes import Shapes
+from yunhe.hub.orders.vault import Vault
 from yunhe.hub.platform import migrate
 from yunhe.hub.platform.clock import Clock, SystemClock
 from yunhe.hub.platform.context import Platform, open_platform
@@ -121,7 +123,8 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     disk = DiskGuard(platform.settings.data_dir, platform.settings.min_free_disk_bytes)
     who = Accounts(platform)
     gate, polling = Gate(platform), Polling(platform, hub.outbox_reader, SyncHandler(metering.accept))
-    submitting = Submitting(platform, pricer, disk)
+    vault = Vault.open(platform.settings.data_dir)
+    submitting = Submitting(platform, pricer, disk, vault)
     app.include_router(intake_routes.router(submitting, who, shapes))
     app.include_router(orders_routes.router(platform, who))
     app.include_router(dispatch_routes.customer_router(platform, who, blobs))
@@ -131,6 +134,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(catalogue_routes.router(platform, who))
     app.include_router(accounts_routes.router(platform, who))
     app.include_router(dispatch_routes.agent_router(polling, gate, blobs, disk))
+    app.include_router(dispatch_secrets.router(platform, gate, vault))
     _health(hub)
     return {**submitting_express(submitting, who), **polling_express(polling, gate)}
 

@@ -11,7 +11,7 @@ from yunhe.core.demand import LatencyBound, LatencyKind, Requirement, Shape, Ter
 from yunhe.core.errors import InvalidInput, TooLarge
 from yunhe.core.supply import STACKS
 from yunhe.wire.api import DataSpec, LatencySpec, OrderSpec, RequirementSpec, RunSpec
-from yunhe.wire.api.orders import MAX_COMMAND_CHARS, MAX_FILES_BYTES
+from yunhe.wire.api.orders import MAX_COMMAND_CHARS, MAX_FILES_BYTES, MAX_SECRET_BYTES
 from yunhe.wire.invalid import field_path
 
 MAX_RUN_LIMIT_MS = 30 * 86_400_000
@@ -31,6 +31,7 @@ def to_shape(spec: OrderSpec, now_ms: int, places: Mapping[str, str]) -> Shape:
     _refuse_nul(("run.env", name, text) for name, text in spec.run.env.items())
     _check_length(spec.run)
     _check_files(spec.run)
+    _check_secrets(spec.run)
     if spec.array * spec.requirement.slots > MAX_SLOTS_PER_ORDER:
         raise InvalidInput(
             f"array x requirement.slots is {spec.array * spec.requirement.slots}, more than {MAX_SLOTS_PER_ORDER}",
@@ -114,6 +115,17 @@ def _check_files(run: RunSpec) -> None:
             field="run.files",
             hint="put large inputs where the job can fetch them",
         )
+
+
+def _check_secrets(run: RunSpec) -> None:
+    for name, secret in run.secrets.items():
+        field = field_path("run.secrets", name)
+        try:
+            size = len(secret.get_secret_value().encode())
+        except UnicodeEncodeError:
+            raise InvalidInput("is not valid text in UTF-8", field=field) from None  # the cause would show it
+        if size > MAX_SECRET_BYTES:
+            raise TooLarge(f"is {size} bytes, more than {MAX_SECRET_BYTES}", field=field)
 
 
 # --- requirement ------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ _MODELS: dict[str, type[BaseModel]] = {
 }
 _REQUEST_PARTS = frozenset({"body", "query", "path", "header", "cookie"})
 _SECRET = frozenset({"token", "key", "proof"})
+_SECRETS = "secrets"  # a mapping whose values are never shown
 _SHOWN_CHARS = 40
 _HUGE = 10**30  # Python refuses to write integers of thousands of digits
 _PLAIN_NAME = re.compile(r"[\w-]+")
@@ -85,7 +86,7 @@ def from_errors(errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | No
         name = str(path.parts[-1])
         hint = f"for example {name}: {_EXAMPLES[name]}"
         message = "must be text with its unit" if kind == "string_type" else message
-    secret = bool(path.parts) and path.parts[-1] in _SECRET
+    secret = bool(path.parts) and (path.parts[-1] in _SECRET or _SECRETS in path.parts)
     if kind != "missing" and isinstance(said, str | int | float) and not secret:
         shown = "a huge number" if isinstance(said, int) and abs(said) > _HUGE else repr(said)
         message += f" (it is {shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + '...'})"

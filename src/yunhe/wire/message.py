@@ -22,7 +22,8 @@ NUMBER = BeforeValidator(_no_truth_value)
 
 
 class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A refused value may be a secret: the text of the error must not carry it into a log.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Answer(BaseModel):

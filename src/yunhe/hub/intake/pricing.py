@@ -34,7 +34,7 @@ class Priced:
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """A spec as it is stored: its files by content."""
+    """A spec as it is stored: its files by content, its secrets by name."""
 
     hash: str
     json: str
@@ -66,7 +66,7 @@ class Reader:
         if found is None:
             spec = OrderSpec.model_validate_json(body)
             found = (spec, canonical(spec))
-            if len(body) <= KEPT_BODY_BYTES:
+            if len(body) <= KEPT_BODY_BYTES and not spec.run.secrets:
                 self._read[body] = found
                 if len(self._read) > CACHED_BODIES:
                     self._read.popitem(last=False)

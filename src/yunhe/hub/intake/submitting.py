@@ -1,12 +1,13 @@
 """Submitting orders, for the routes and for their express way."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 import orjson
 from pydantic import ValidationError
 
+from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import OrderState
 from yunhe.hub.accounts.service import Accounts, Principal, check_role
 from yunhe.hub.intake import service
@@ -14,10 +15,13 @@ from yunhe.hub.intake.pricing import Canonical, Pricer, Reader
 from yunhe.hub.intake.service import Submission
 from yunhe.hub.orders import views
 from yunhe.hub.orders.model import NewOrder
+from yunhe.hub.orders.vault import Vault
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.disk import DiskGuard
 from yunhe.hub.platform.express import Handlers, Parcel, Reply
 from yunhe.wire.api import MAX_BATCH_ORDERS, BatchAccepted, OrderSpec, OrderView
+from yunhe.wire.api.orders import MASK
+from yunhe.wire.invalid import field_path
 
 MAX_KEY = 100  # characters of an Idempotency-Key, all of them printable ASCII without the blank
 
@@ -31,6 +35,7 @@ class Submitting:
     platform: Platform
     pricer: Pricer
     disk: DiskGuard
+    vault: Vault
 
     async def one(self, who: Principal, read: Read, key: str | None) -> tuple[OrderView, bool]:
         """(the order, whether it is new). Raises what intake refuses, and IdempotencyConflict."""
@@ -45,6 +50,8 @@ class Submitting:
         """All are accepted or none. Raises as `one`."""
         self.disk.check()
         sha = hashlib.sha256(body).hexdigest() if key else ""
+        if key and any(spec.run.secrets for spec, _ in read):
+            sha = self.vault.digest(sha, {})
         orders = [
             await self._prepare(who, item, (f"{key}#{index}", sha) if key else None) for index, item in enumerate(read)
         ]
@@ -56,7 +63,20 @@ class Submitting:
         priced = self.pricer.known(text.hash)
         if priced is None:
             priced = await self.platform.read(lambda conn: self.pricer.price(conn, spec, text.hash))
-        return service.new_order(who, spec, text, priced, self.platform.clock.now_ms(), idem)
+        secrets = _secrets(spec)
+        if secrets and idem is not None:
+            idem = (idem[0], self.vault.digest(idem[1], secrets))
+        order = service.new_order(who, spec, text, priced, self.platform.clock.now_ms(), idem)
+        return replace(order, sealed=self.vault.seal(order.id, secrets)) if secrets else order
+
+
+def _secrets(spec: OrderSpec) -> dict[str, str]:
+    """Raises InvalidInput for a value that only stands for one: an order as it is shown, submitted again."""
+    secrets = {name: value.get_secret_value() for name, value in spec.run.secrets.items()}
+    for name, text in secrets.items():
+        if text == MASK:
+            raise InvalidInput("is masked", field=field_path("run.secrets", name), hint="give the secret itself")
+    return secrets
 
 
 def express(submitting: Submitting, accounts: Accounts) -> Handlers:

@@ -159,6 +159,7 @@ class Committer:
             tenant=p.order.org,
             image=spec.run.images.get(pool.stack, spec.run.image),
             network=spec.run.network,
+            secrets=tuple(spec.run.secrets),
             env={**spec.run.env, "YUNHE_TASK_INDEX": str(p.row.idx), "YUNHE_LEASE_ID": task.lease_id},
             bundle_sha256=p.open.loaded.bundle,
             outputs=spec.run.outputs,

@@ -62,6 +62,7 @@ def insert(tx: Tx, orders: Sequence[NewOrder]) -> None:
         bulk.Insert(store.bundle, bundle_rows, ignore=True),
         bulk.Insert(store.spec, [specs[key] for key in sorted(specs)], ignore=True),
         bulk.Insert(store.order, [_order_row(order) for order in orders]),
+        bulk.Insert(store.secret, [{"order_id": o.id, "sealed": o.sealed} for o in orders if o.sealed is not None]),
         bulk.Insert(store.task, [row for order in orders for row in _task_rows(order)]),
     )
     tx.notify(ROUND)
@@ -81,6 +82,7 @@ def _order_row(order: NewOrder) -> dict[str, object]:
         "deadline_ms": order.deadline_ms,
         "hold_microcny": order.hold_microcny,
         "pending": order.spec.array,
+        "secrets": order.sealed is not None,
         "idem_key": order.idem_key,
         "idem_sha": order.idem_sha,
     }

@@ -29,7 +29,7 @@ from yunhe.core.lifecycle import (
 )
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.orders import outbox, store, tasks
+from yunhe.hub.orders import outbox, secrets, store, tasks
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.model import SETTLEMENT, attempt_key, order_end_key, order_of
 from yunhe.hub.platform import bulk, work
@@ -141,6 +141,8 @@ def _write(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str
     rows, over = _order_rows(tx, changes, current, orders)
     keys = [attempt_key(lease_id, epoch) for lease_id, epoch, _ in ended] + [order_end_key(i) for i in over]
     bulk.write(tx.conn, bulk.Update(store.order, ("id",), rows), work.leaving(tx, SETTLEMENT, keys, tx.now_ms))
+    ended_ids = {str(row["id"]) for row in rows if row["ended_ms"]}
+    secrets.forget(tx, (order_id for order_id in ended_ids if orders[order_id].secrets))
     if changes.pools:
         tx.notify(ROUND)
 

@@ -40,6 +40,7 @@ order = sa.Table(
     sa.Column("pending", sa.Integer, nullable=False),  # tasks that wait for a place
     sa.Column("not_before_ms", sa.BigInteger, nullable=False, server_default="0"),  # of the pending tasks, the latest
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),  # +1 whenever a snapshot becomes stale
+    sa.Column("secrets", sa.Boolean, nullable=False, server_default=sa.false()),  # there is a row of `secret`
     sa.Column("idem_key", sa.Text),
     sa.Column("idem_sha", sa.Text),
     sa.UniqueConstraint("org", "idem_key", name="uq_order_org_idem_key"),
@@ -101,6 +102,14 @@ fact = sa.Table(
     sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False, server_default=""),
+)
+
+# Of orders that have not ended: their secrets under the hub's key (see `vault`), in base64.
+secret = sa.Table(
+    "secret",
+    metadata,
+    sa.Column("order_id", sa.Text, primary_key=True),
+    sa.Column("sealed", sa.Text, nullable=False),
 )
 
 # What a lease was agreed at: the figures that its charge is computed from, frozen when it was placed.

@@ -159,6 +159,7 @@ def upgrade() -> None:
         sa.Column("pending", sa.Integer(), nullable=False),
         sa.Column("not_before_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("secrets", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("idem_key", sa.Text(), nullable=True),
         sa.Column("idem_sha", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_order_")),
@@ -217,6 +218,12 @@ def upgrade() -> None:
         batch_op.create_index("ix_posting_destination", ["destination", "at_ms"], unique=False)
         batch_op.create_index("ix_posting_source", ["source", "at_ms"], unique=False)
 
+    op.create_table(
+        "secret",
+        sa.Column("order_id", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("order_id", name=op.f("pk_secret")),
+    )
     op.create_table(
         "site",
         sa.Column("id", sa.Text(), nullable=False),
@@ -433,6 +440,7 @@ def downgrade() -> None:
     op.drop_table("spec")
     op.drop_table("site_link")
     op.drop_table("site")
+    op.drop_table("secret")
     with op.batch_alter_table("posting", schema=None) as batch_op:
         batch_op.drop_index("ix_posting_source")
         batch_op.drop_index("ix_posting_destination")
