@@ -44,7 +44,7 @@ from yunhe.hub.orders import routes as orders_routes
 from yunhe.hub.orders.model import SETTLEMENT
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.vault import Vault
-from yunhe.hub.platform import migrate
+from yunhe.hub.platform import identity, migrate
 from yunhe.hub.platform.clock import Clock, SystemClock
 from yunhe.hub.platform.context import Platform, open_platform
 from yunhe.hub.platform.disk import DiskGuard
@@ -57,7 +57,7 @@ from yunhe.hub.platform.work import WorkLoop
 from yunhe.hub.platform.writer import Tx
 from yunhe.hub.settlement import routes as settlement_routes
 from yunhe.hub.settlement import service as settlement
-from yunhe.wire.api import MAX_BODY_BYTES
+from yunhe.wire.api import MAX_BODY_BYTES, HubView
 from yunhe.wire.link import MAX_CHUNK_BYTES, MAX_SYNC_BYTES
 
 log = logging.getLogger(__name__)
@@ -160,6 +160,11 @@ def _health(hub: Hub) -> None:
         """The database answers."""
         await hub.platform.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar())
         return {"status": "ready"}
+
+    @hub.app.get("/v1/hub", tags=["facts"])
+    async def which() -> HubView:
+        """Which hub this is; without a key."""
+        return HubView(id=await hub.platform.read(identity.hub_id))
 
     @hub.app.get("/metrics", tags=["hub"], response_class=Response)
     async def metrics() -> Response:

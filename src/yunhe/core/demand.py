@@ -84,6 +84,7 @@ class Requirement:
     tier: int = 0  # minimum security tier of the site
     max_carbon_g_per_kwh: int | None = None  # of the site's grid
     sites: frozenset[str] = field(default_factory=frozenset)  # allowed site ids, empty: any
+    pools: frozenset[str] = field(default_factory=frozenset)  # allowed pool ids, empty: any
     stacks: frozenset[str] = field(default_factory=lambda: frozenset({"cpu"}))  # software stacks with a command
 
 

@@ -164,6 +164,7 @@ def _requirement(spec: RequirementSpec, stacks: frozenset[str], places: Mapping[
             None if spec.max_carbon is None else units.parse_carbon(spec.max_carbon, f"{at}.max_carbon")
         ),
         sites=frozenset(spec.sites),
+        pools=frozenset(spec.pools),
         stacks=stacks,
     )
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from yunhe.core.demand import Precision
 from yunhe.core.lifecycle import EndReason
 from yunhe.wire.message import NO_NUL, Message
+from yunhe.wire.origin import HubId, Origin
 
 MAX_SYNC_BYTES = 4 * 1024 * 1024
 MAX_REPORTS_PER_SYNC = 1_000
@@ -173,6 +174,11 @@ class PoolReport(Message):
     max_slot_milli: Count
     watts_per_unit: Annotated[int, Field(ge=0, le=100_000)]
     watts_source: Annotated[str, Field(max_length=200, pattern=NO_NUL)] = "assumed"
+    # Of a pool behind another hub: the hubs in between, the site's own first; what the site asks for a unit; and when
+    # the figures were measured down there (0: with the certificate).
+    hubs: Annotated[tuple[HubId, ...], Field(max_length=8)] = ()
+    asking_microcny_per_unit_hour: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    tested_utc_ms: Count = 0
     rates: Annotated[tuple[RateReport, ...], Field(max_length=16)]
     benchmarks: Annotated[tuple[BenchmarkResult, ...], Field(max_length=32)] = ()
     stack_check: StackReport | None = None  # None: not tried; an order that needs operators does not go there
@@ -265,6 +271,8 @@ class StartLease(Message):
     disconnect_limit_ms: int
     command: tuple[str, ...]
     tenant: str = ""  # the customer's organisation: whose jobs may see each other's files
+    origin: Origin | None = None  # of an order that another hub has passed down to this one
+    earns_microcny: int = 0  # most that this attempt can bring the site's provider; 0: not said
     image: str = ""  # container image of the command; empty: the engine's own
     network: bool = False  # the job may open connections; otherwise it has none where the engine can hold it
     secrets: tuple[str, ...] = ()  # names; the values by POST /v1/agent/secrets/{lease_id}/{epoch}

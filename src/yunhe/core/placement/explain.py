@@ -101,6 +101,10 @@ def _sites(case: Case) -> tuple[str, str]:
     return f"one of the sites {_list(case.asked.requirement.sites)}", case.site.id
 
 
+def _pools(case: Case) -> tuple[str, str]:
+    return f"one of the pools {_list(case.asked.requirement.pools)}", case.at.id
+
+
 def _stack(case: Case) -> tuple[str, str]:
     return f"a command for the {case.at.stack} stack", f"commands for {_list(case.asked.requirement.stacks)}"
 
@@ -234,6 +238,7 @@ def _time(ms: int) -> str:
 _TEXTS: dict[str, Callable[[Case], tuple[str, str]]] = {
     "site": _site,
     "sites": _sites,
+    "pools": _pools,
     "stack": _stack,
     "cores": _cores,
     "cards": _cards,

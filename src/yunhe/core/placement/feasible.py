@@ -114,6 +114,10 @@ def _not_allowed(t: Table) -> Bools:
     return _outside(t, lambda need: need.sites, [site.id for site in t.columns.sites])
 
 
+def _other_pool(t: Table) -> Bools:
+    return _outside(t, lambda need: need.pools, [pool.id for pool in t.columns.supply.pools])
+
+
 def _no_command(t: Table) -> Bools:
     stacks = [pool.stack for pool in t.columns.supply.pools]
     keys = [shape.requirement.stacks for shape in t.shapes]
@@ -277,6 +281,7 @@ CONSTRAINTS = (
     Constraint("site", _site_left),
     Constraint("site", _site_closed, lasting=False),
     Constraint("sites", _not_allowed),
+    Constraint("pools", _other_pool),
     Constraint("stack", _no_command),
     Constraint("cores", _wants_cores),
     Constraint("cards", _wants_cards),

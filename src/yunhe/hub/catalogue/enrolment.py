@@ -183,6 +183,8 @@ def terms_changes(site: SiteRecord, terms: SiteTerms) -> dict[str, object]:
             assumed.remove(figure)
     if changes:
         changes["assumed"] = store.names_text(assumed)
+    if terms.accept_asking is not None:
+        changes["accept_asking"] = terms.accept_asking
     return changes
 
 

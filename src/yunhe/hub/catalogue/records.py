@@ -33,6 +33,7 @@ class SiteRecord:
     created_ms: int
     last_contact_ms: int | None = None
     certified_ms: int | None = None
+    accept_asking: bool = False  # pools that state an asking price are sold at it
 
     def connected(self, now_ms: int, within_ms: int) -> bool:
         """Whether the site was heard of at most `within_ms` ago."""
@@ -58,6 +59,9 @@ class PoolRecord:
     benchmarks: tuple[BenchmarkResult, ...]
     watts_per_unit: int
     watts_source: str
+    hubs: tuple[str, ...] = ()  # between this one and the pool, nearest first
+    asking_microcny: int | None = None  # per unit hour, by the site's own wish
+    tested_ms: int = 0  # when its figures were measured behind another hub; 0: with the certificate
     used_milli: int = 0  # by the hub's leases
     used_memory: int = 0
     foreign_milli: int = 0  # by others at the site, as it reports

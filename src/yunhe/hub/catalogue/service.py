@@ -92,17 +92,22 @@ def supply(conn: Connection, now_ms: int, connected_within_ms: int) -> Supply:
     """The whole network as a round sees it; the site's own pause looks like the operator's."""
     sites: list[Site] = []
     prices: dict[str, tuple[int, int]] = {}
-    for contact_ms, accepting, core_hour, card_hour, *columns in store.supply_sites(conn):
+    asking: set[str] = set()
+    for contact_ms, accepting, accept_asking, core_hour, card_hour, *columns in store.supply_sites(conn):
         connected = contact_ms is not None and now_ms - contact_ms <= connected_within_ms
         at = _supply_site(connected, accepting, *columns)
         sites.append(at)
         prices[at.id] = (core_hour, card_hour)
+        if accept_asking:
+            asking.add(at.id)
     pools: list[Pool] = []
     free: list[Free] = []
-    for taken_milli, taken_memory, *columns in store.supply_pools(conn):
+    for taken_milli, taken_memory, asked, *columns in store.supply_pools(conn):
         price = prices.get(columns[1])
         if price is None:  # a site that rounds do not see
             continue
+        if asked is not None and columns[1] in asking:
+            price = (asked, asked)
         pool = _supply_pool(*price, *columns)
         pools.append(pool)
         free.append(Free(max(0, pool.capacity_milli - taken_milli), max(0, pool.memory_bytes - taken_memory)))
@@ -129,9 +134,11 @@ def _supply_pool(core_hour: int, card_hour: int, *columns: Any) -> Pool:
     return Pool(*values)
 
 
-def unit_price(at: SiteRecord, kind: PoolKind) -> int:
+def unit_price(at: SiteRecord, pool: PoolRecord) -> int:
     """Micro-CNY per core hour or card hour."""
-    return at.price_core_hour if kind is PoolKind.CPU else at.price_card_hour
+    if at.accept_asking and pool.asking_microcny is not None:
+        return pool.asking_microcny
+    return at.price_core_hour if pool.kind is PoolKind.CPU else at.price_card_hour
 
 
 # --- the states of a site -----------------------------------------------------------------------------------------
@@ -286,6 +293,9 @@ def _pool(site_id: str, report: PoolReport) -> PoolRecord:
         benchmarks=report.benchmarks,
         watts_per_unit=report.watts_per_unit,
         watts_source=report.watts_source,
+        hubs=report.hubs,
+        asking_microcny=report.asking_microcny_per_unit_hour,
+        tested_ms=report.tested_utc_ms,
     )
 
 

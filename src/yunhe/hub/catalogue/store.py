@@ -65,6 +65,7 @@ site = Table(
     Column("bandwidth_bps", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("accepting", Boolean, nullable=False),
+    Column("accept_asking", Boolean, nullable=False, server_default=false()),
     Column("public_key", Text, nullable=False, unique=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("last_contact_ms", BigInteger),
@@ -88,6 +89,9 @@ pool = Table(
     Column("benchmarks", Text, nullable=False),  # JSON list of wire.link.BenchmarkResult
     Column("watts_per_unit", Integer, nullable=False),
     Column("watts_source", Text, nullable=False),
+    Column("hubs", Text, nullable=False, server_default="[]"),  # JSON list of hub ids
+    Column("asking_microcny", BigInteger),  # per unit hour
+    Column("tested_ms", BigInteger, nullable=False, server_default="0"),
     # The guard of the pool's capacity.
     Column("used_milli", BigInteger, nullable=False),
     Column("used_memory", BigInteger, nullable=False),
@@ -217,6 +221,9 @@ def put_pool(conn: Connection, record: PoolRecord) -> None:
         "benchmarks": json.dumps([result.model_dump(mode="json") for result in record.benchmarks]),
         "watts_per_unit": record.watts_per_unit,
         "watts_source": record.watts_source,
+        "hubs": names_text(record.hubs),
+        "asking_microcny": record.asking_microcny,
+        "tested_ms": record.tested_ms,
         "retired": False,
     }
     insert_ignore(pool).execute(conn, [{"id": record.id, "version": 0, **FRESH_GUARD, **certified}])
@@ -251,6 +258,7 @@ _SUPPLY_SITES = (
     select(
         site.c.last_contact_ms,
         site.c.accepting,
+        site.c.accept_asking,
         site.c.price_core_hour,
         site.c.price_card_hour,
         *(site.c[field.name] for field in fields(Site) if field.name != "connected"),
@@ -262,6 +270,7 @@ _SUPPLY_POOLS = (
     select(
         pool.c.used_milli + pool.c.foreign_milli,
         pool.c.used_memory + pool.c.foreign_memory,
+        pool.c.asking_microcny,
         *(pool.c[field.name] for field in fields(Pool) if field.name != "price_microcny_per_unit_hour"),
     )
     .where(pool.c.retired.is_(false()))
@@ -270,13 +279,13 @@ _SUPPLY_POOLS = (
 
 
 def supply_sites(conn: Connection) -> Sequence[tuple[Any, ...]]:
-    """(last contact ms, accepting, core hour price, card hour price, *fields of core.supply.Site but `connected`)."""
+    """(last contact ms, accepting, accept asking, core hour price, card hour price, *fields of core.supply.Site but `connected`)."""
     rows: Sequence[Any] = conn.execute(_SUPPLY_SITES).all()
     return rows
 
 
 def supply_pools(conn: Connection) -> Sequence[tuple[Any, ...]]:
-    """(taken 1/1000 units, taken bytes, *fields of core.supply.Pool but its price), of all certified pools."""
+    """(taken 1/1000 units, taken bytes, asking price, *fields of core.supply.Pool but its price), of certified pools."""
     rows: Sequence[Any] = conn.execute(_SUPPLY_POOLS).all()
     return rows
 
@@ -291,6 +300,7 @@ def _pool(row: Row[Any]) -> PoolRecord:
     values = dict(row._mapping)
     values["kind"] = PoolKind(values["kind"])
     values["rates"] = parse_rates(values["rates"])
+    values["hubs"] = _names(values["hubs"])
     values["benchmarks"] = tuple(BenchmarkResult.model_validate(item) for item in json.loads(values["benchmarks"]))
     return PoolRecord(**values)
 

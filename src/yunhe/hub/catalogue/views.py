@@ -30,9 +30,14 @@ def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
             BenchmarkView(name=b.name, value=b.value, unit=b.unit, repeats=b.repeats, spread_percent=b.spread_percent)
             for b in pool.benchmarks
         ),
-        price_microcny_per_unit_hour=unit_price(site, pool.kind),
+        price_microcny_per_unit_hour=unit_price(site, pool),
         watts_per_unit=pool.watts_per_unit,
         watts_source=pool.watts_source,
+        max_slot_milli=pool.max_slot_milli,
+        card_memory_bytes=pool.card_memory_bytes,
+        hubs=pool.hubs,
+        asking_microcny_per_unit_hour=pool.asking_microcny,
+        tested_utc_ms=pool.tested_ms or site.certified_ms or 0,
     )
 
 
@@ -53,6 +58,7 @@ def site_view(site: SiteRecord, pools: Sequence[PoolRecord], connected: bool, ro
         carbon_g_per_kwh=site.carbon_g_per_kwh,
         power_price_microcny_per_kwh=site.power_price_microcny_per_kwh,
         assumed=site.assumed,
+        accept_asking=site.accept_asking,
         tier=site.tier,
         isolation=site.isolation,
         last_contact_utc_ms=site.last_contact_ms,

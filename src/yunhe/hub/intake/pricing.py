@@ -34,21 +34,24 @@ class Priced:
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """A spec as it is stored: its files by content, its secrets by name."""
+    """A spec as it is stored: its files by content, its secrets by name, its origin with the order alone."""
 
     hash: str
     json: str
     bundle_sha256: str | None
     bundle_json: str | None
     body_sha: str
+    origin_json: str | None = None
 
 
 def canonical(spec: OrderSpec) -> Canonical:
-    text = spec.model_dump_json(exclude_defaults=True, exclude={"run": {"files"}})
+    text = spec.model_dump_json(exclude_defaults=True, exclude={"run": {"files"}, "origin": True})
     bundle = json.dumps(spec.run.files, sort_keys=True, separators=(",", ":")) if spec.run.files else None
     bundle_sha = hashlib.sha256(bundle.encode()).hexdigest() if bundle is not None else None
     digest = hashlib.sha256(f"{text}\n{bundle_sha}".encode()).hexdigest()
-    return Canonical(digest, text, bundle_sha, bundle, digest)
+    origin = spec.origin and spec.origin.model_dump_json()
+    body = hashlib.sha256(f"{digest}\n{origin}".encode()).hexdigest() if origin else digest
+    return Canonical(digest, text, bundle_sha, bundle, body, origin)
 
 
 class Reader:

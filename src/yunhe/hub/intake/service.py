@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from yunhe.core.errors import YunheError
+from yunhe.core.errors import Refused, YunheError
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.intake.pricing import Canonical, Priced
 from yunhe.hub.ledger import service as ledger
@@ -13,6 +13,7 @@ from yunhe.hub.orders import create
 from yunhe.hub.orders.model import NewOrder
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import OrderSpec
+from yunhe.wire.origin import MAX_HUBS, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,24 @@ def new_order(
         hold_microcny=priced.hold_microcny,
         idem_key=idem[0] if idem else None,
         idem_sha=idem[1] if idem else None,
+        origin_json=text.origin_json,
     )
+
+
+def check_way(origin: Origin, hub_id: str) -> None:
+    """Raises Refused for an order that has been at this hub before, or that went through too many hubs."""
+    if hub_id in origin.hubs:
+        raise Refused(
+            f"the order has been at this hub before: it was passed down in a circle from {origin.lease_id}",
+            field="origin.hubs",
+            hint="of two hubs that are sites of each other, each must offer only what it does not have from the other",
+        )
+    if len(origin.hubs) >= MAX_HUBS:
+        raise Refused(
+            f"the order came through {len(origin.hubs)} hubs, and goes through at most {MAX_HUBS}",
+            field="origin.hubs",
+            hint="join the hub that has the sites, not one that stands on it",
+        )
 
 
 def accept(tx: Tx, submissions: Sequence[Submission]) -> list[Accepted | YunheError]:

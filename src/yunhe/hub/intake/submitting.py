@@ -15,6 +15,7 @@ from yunhe.hub.intake.pricing import Canonical, Pricer, Reader
 from yunhe.hub.intake.service import Submission
 from yunhe.hub.orders import views
 from yunhe.hub.orders.model import NewOrder
+from yunhe.hub.platform import identity
 from yunhe.hub.orders.vault import Vault
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.disk import DiskGuard
@@ -60,6 +61,8 @@ class Submitting:
 
     async def _prepare(self, who: Principal, read: Read, idem: tuple[str, str] | None) -> NewOrder:
         spec, text = read
+        if spec.origin is not None:
+            service.check_way(spec.origin, await self.platform.read(identity.hub_id))
         priced = self.pricer.known(text.hash)
         if priced is None:
             priced = await self.platform.read(lambda conn: self.pricer.price(conn, spec, text.hash))

@@ -25,6 +25,7 @@ from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.orders import outbox, store, tasks
 from yunhe.hub.orders.model import LeaseTerms
 from yunhe.hub.orders.snapshot import OpenOrder
+from yunhe.hub.orders.views import origin_of
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.writer import Tx
@@ -110,8 +111,6 @@ class Committer:
         }
 
     def _lease_row(self, tx: Tx, p: _Placement, task: Task, pool: Pool, site: Site) -> dict[str, object]:
-        spec = p.open.loaded.spec
-        attempts = p.order.array * (1 + spec.retries)
         terms = LeaseTerms(
             milli=p.milli,
             memory_bytes=p.memory_bytes,
@@ -125,7 +124,7 @@ class Committer:
             data_bytes=p.open.shape.requirement.data_bytes,
             transfer_microcny_per_gib=self._policy.transfer_microcny_per_gib,
             run_limit_ms=p.open.shape.terms.run_limit_ms,
-            hold_microcny=p.order.hold_microcny // attempts,
+            hold_microcny=p.order.hold_microcny // _attempts(p),
             provider=site.provider,
             measured_flops={
                 rate.precision.value: rate.measured_flops for rate in pool.rates if rate.measured_flops is not None
@@ -144,6 +143,7 @@ class Committer:
     def _start(self, p: _Placement, task: Task, pool: Pool) -> StartLease:
         spec = p.open.loaded.spec
         slots, slot_milli = slots_of(p.open.shape.requirement, pool, p.milli)
+        origin = origin_of(p.order)
         # `pool.id` is "site:name"; the site knows its pools by name.
         return StartLease(
             seq=0,
@@ -156,16 +156,27 @@ class Committer:
             run_limit_ms=p.open.shape.terms.run_limit_ms,
             disconnect_limit_ms=self._settings.disconnect_limit_ms,
             command=command_for(spec, pool.stack),
-            tenant=p.order.org,
+            tenant=f"{p.order.org}-{origin.tenant}" if origin else p.order.org,
+            origin=origin,
+            earns_microcny=_earns(p.order.hold_microcny // _attempts(p), self._policy),
             image=spec.run.images.get(pool.stack, spec.run.image),
             network=spec.run.network,
             secrets=tuple(spec.run.secrets),
-            env={**spec.run.env, "YUNHE_TASK_INDEX": str(p.row.idx), "YUNHE_LEASE_ID": task.lease_id},
+            env={**spec.run.env, "YUNHE_TASK_INDEX": str(origin.index if origin else p.row.idx), "YUNHE_LEASE_ID": task.lease_id},
             bundle_sha256=p.open.loaded.bundle,
             outputs=spec.run.outputs,
             log_cap_bytes=self._settings.log_cap_bytes,
             output_cap_bytes=self._settings.output_cap_bytes,
         )
+
+
+def _attempts(p: _Placement) -> int:
+    """Among which the order's hold is divided."""
+    return int(p.order.array) * (1 + p.open.loaded.spec.retries)
+
+
+def _earns(hold_microcny: int, policy: Policy) -> int:
+    return hold_microcny * (10_000 - policy.operator_fee_bps) // 10_000
 
 
 def _fresh(assignments: Iterable[Assignment], orders: dict[str, sa.Row[Any]]) -> Iterable[Assignment]:

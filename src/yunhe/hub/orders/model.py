@@ -26,6 +26,7 @@ class NewOrder:
     hold_microcny: int
     idem_key: str | None
     idem_sha: str | None
+    origin_json: str | None = None
     sealed: str | None = None  # its secrets
 
 

@@ -41,6 +41,7 @@ order = sa.Table(
     sa.Column("not_before_ms", sa.BigInteger, nullable=False, server_default="0"),  # of the pending tasks, the latest
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),  # +1 whenever a snapshot becomes stale
     sa.Column("secrets", sa.Boolean, nullable=False, server_default=sa.false()),  # there is a row of `secret`
+    sa.Column("origin", sa.Text),  # JSON of wire.origin.Origin: passed down by another hub
     sa.Column("idem_key", sa.Text),
     sa.Column("idem_sha", sa.Text),
     sa.UniqueConstraint("org", "idem_key", name="uq_order_org_idem_key"),

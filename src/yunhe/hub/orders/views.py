@@ -16,6 +16,7 @@ from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.tasks import chunks
 from yunhe.hub.platform import bulk
 from yunhe.wire.api import FactView, OrderDetail, OrderPage, OrderSpec, OrderView, TaskView
+from yunhe.wire.origin import Origin
 
 MAX_TASKS_SHOWN = 1_000
 MAX_FACTS_SHOWN = 5_000
@@ -109,10 +110,15 @@ def detail(conn: sa.Connection, order_id: str) -> OrderDetail:
     )
     return OrderDetail(
         **view.model_dump(),
-        spec=_spec(conn, row.spec_hash),
+        spec=_spec(conn, row.spec_hash).model_copy(update={"origin": origin_of(row)}),
         task_list=tuple(_task_view(task) for task in task_rows),
         facts=_facts(conn, row),
     )
+
+
+def origin_of(order: sa.Row[Any]) -> Origin | None:
+    """Of an order's row: kept apart from the spec, which orders of one shape share."""
+    return None if order.origin is None else Origin.model_validate_json(order.origin)
 
 
 def _spec(conn: sa.Connection, spec_hash: str) -> OrderSpec:

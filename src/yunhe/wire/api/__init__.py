@@ -28,6 +28,7 @@ from yunhe.wire.api.catalogue import (
 )
 from yunhe.wire.api.hub import (
     HubStats,
+    HubView,
     Problem,
 )
 from yunhe.wire.api.money import (
@@ -83,6 +84,7 @@ __all__ = [
     "FactTable",
     "FactView",
     "HubStats",
+    "HubView",
     "InvoiceLine",
     "InvoiceView",
     "KeyCreated",

@@ -37,11 +37,16 @@ class PoolView(Answer):
     longest_ms: int | None = None  # the longest run that the site takes now; None: any
     memory_bytes: int
     free_memory_bytes: int
+    max_slot_milli: int = 0  # largest slot on one host
+    card_memory_bytes: int = 0
     rates: tuple[RateView, ...]
     benchmarks: tuple[BenchmarkView, ...]
     price_microcny_per_unit_hour: int
     watts_per_unit: int
     watts_source: str
+    hubs: tuple[str, ...] = ()  # of a pool behind another hub: those in between, nearest first
+    asking_microcny_per_unit_hour: int | None = None  # by the site's own wish, see SiteTerms.accept_asking
+    tested_utc_ms: int = 0
 
 
 class PoolList(Answer):
@@ -69,6 +74,7 @@ class SiteView(Answer):
     certified_utc_ms: int | None
     pools: tuple[PoolView, ...] = ()
     latency_us: dict[str, int] = Field(default_factory=dict)  # one-way to places
+    accept_asking: bool = False
 
 
 class SiteList(Answer):
@@ -81,6 +87,8 @@ class SiteTerms(Message):
     price_per_core_hour: Quantity | None = None
     price_per_card_hour: Quantity | None = None
     power_price_per_kwh: Quantity | None = None
+    # Pools that state an asking price are sold at it, now and whenever the site states another one.
+    accept_asking: bool | None = None
 
 
 class EnrolmentTokenRequest(Message):

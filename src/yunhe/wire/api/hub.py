@@ -13,6 +13,12 @@ class HubStats(Answer):
     leader: bool
 
 
+class HubView(Answer):
+    """Which hub this is. Open to all: a site, or a hub that would join, has no key here yet."""
+
+    id: str
+
+
 class Problem(Answer):
     """RFC 9457 problem+json."""
 

@@ -8,6 +8,7 @@ from yunhe.core.demand import Preference
 from yunhe.core.lifecycle import OrderState, TaskState
 from yunhe.wire.api.money import PriceView
 from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
+from yunhe.wire.origin import Origin
 
 MAX_BATCH_ORDERS = 10_000
 MAX_FILES_BYTES = 1024 * 1024
@@ -77,6 +78,7 @@ class RequirementSpec(Message):
     tier: Annotated[int, Field(ge=0, le=5), NUMBER] = 0
     max_carbon: Quantity | None = None  # "400g/kWh"
     sites: Annotated[tuple[Name, ...], Field(max_length=256)] = ()
+    pools: Annotated[tuple[Name, ...], Field(max_length=256)] = ()
 
 
 class CheckpointSpec(Message):
@@ -120,6 +122,7 @@ class OrderSpec(Message):
     array: Annotated[int, Field(ge=1, le=10_000), NUMBER] = 1
     priority: Annotated[int, Field(ge=0, le=9), NUMBER] = 0
     retries: Annotated[int, Field(ge=0, le=10), NUMBER] = 0
+    origin: Origin | None = None  # set by a hub that passes the order down, see docs/drivers/hub.md
 
 
 class OrderBatch(Message):

@@ -3,6 +3,8 @@
 Revision: 0001, after None
 """
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -107,6 +109,13 @@ def upgrade() -> None:
         sa.Column("left_amount", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_hold")),
     )
+    hub = op.create_table(
+        "hub",
+        sa.Column("one", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_hub")),
+    )
+    op.bulk_insert(hub, [{"one": 1, "id": f"hub_{secrets.token_hex(8)}"}])
     op.create_table(
         "instruction",
         sa.Column("site_id", sa.Text(), nullable=False),
@@ -160,6 +169,7 @@ def upgrade() -> None:
         sa.Column("not_before_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("secrets", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=True),
         sa.Column("idem_key", sa.Text(), nullable=True),
         sa.Column("idem_sha", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_order_")),
@@ -245,6 +255,7 @@ def upgrade() -> None:
         sa.Column("bandwidth_bps", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("accepting", sa.Boolean(), nullable=False),
+        sa.Column("accept_asking", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("public_key", sa.Text(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("last_contact_ms", sa.BigInteger(), nullable=True),
@@ -389,6 +400,9 @@ def upgrade() -> None:
         sa.Column("benchmarks", sa.Text(), nullable=False),
         sa.Column("watts_per_unit", sa.Integer(), nullable=False),
         sa.Column("watts_source", sa.Text(), nullable=False),
+        sa.Column("hubs", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("asking_microcny", sa.BigInteger(), nullable=True),
+        sa.Column("tested_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("used_milli", sa.BigInteger(), nullable=False),
         sa.Column("used_memory", sa.BigInteger(), nullable=False),
         sa.Column("foreign_milli", sa.BigInteger(), nullable=False),
@@ -461,6 +475,7 @@ def downgrade() -> None:
     op.drop_table("lease")
     op.drop_table("leadership")
     op.drop_table("instruction")
+    op.drop_table("hub")
     op.drop_table("hold")
     with op.batch_alter_table("fact", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_fact_order_id"))
