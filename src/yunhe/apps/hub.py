@@ -55,6 +55,7 @@ from yunhe.hub.platform.listener import listen
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.work import WorkLoop
 from yunhe.hub.platform.writer import Tx
+from yunhe.hub.settlement import looking
 from yunhe.hub.settlement import routes as settlement_routes
 from yunhe.hub.settlement import service as settlement
 from yunhe.wire.api import MAX_BODY_BYTES, HubView
@@ -129,6 +130,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(orders_routes.router(platform, who))
     app.include_router(dispatch_routes.customer_router(platform, who, blobs))
     app.include_router(settlement_routes.router(platform, who, hub.leader))
+    app.include_router(looking.router(platform, who))
     app.include_router(evidence.router(platform, who))
     app.include_router(ledger_routes.router(platform, who))
     app.include_router(catalogue_routes.router(platform, who))

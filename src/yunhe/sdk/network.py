@@ -7,6 +7,7 @@ from yunhe.wire.api import (
     EnrolmentTokenRequest,
     FactTable,
     HubStats,
+    HubView,
     PoolList,
     PoolView,
     SiteList,
@@ -64,6 +65,10 @@ class NetworkCalls:
 
     def places(self) -> FactTable:
         return self._transport.get(FactTable, "/v1/places")
+
+    def hub(self) -> HubView:
+        """Which hub this is."""
+        return self._transport.get(HubView, "/v1/hub")
 
     def stats(self) -> HubStats:
         return self._transport.get(HubStats, "/v1/stats")

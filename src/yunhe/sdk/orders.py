@@ -15,6 +15,9 @@ from yunhe.sdk.checked import checked
 from yunhe.sdk.transport import Transport, escaped
 from yunhe.wire.api import (
     BatchAccepted,
+    LookList,
+    LookRequest,
+    LookView,
     OrderBatch,
     OrderDetail,
     OrderPage,
@@ -107,6 +110,12 @@ class OrderCalls:
         """Own orders, newest first, page by page; at most `limit`."""
         query = {} if state is None else {"state": str(state)}
         return self._transport.rows(OrderPage, lambda page: page.orders, "/v1/orders", query, limit)
+
+    def look(self, keys: Sequence[str]) -> tuple[LookView, ...]:
+        """What became of own orders, by the Idempotency-Keys of their submits (at most 1,000); unknown ones are left
+        out."""
+        body = checked(LookRequest, {"keys": tuple(keys)})
+        return self._transport.post(LookList, "/v1/orders:look", body, again=True).orders
 
     def order(self, order_id: str) -> OrderDetail:
         return self._transport.get(OrderDetail, _path(order_id))

@@ -162,6 +162,14 @@ def _task_counts(conn: sa.Connection, order_ids: Sequence[str]) -> dict[str, dic
     return counts
 
 
+def task_views(conn: sa.Connection, lease_ids: Sequence[str]) -> list[TaskView]:
+    """Unknown ones are left out."""
+    found: list[TaskView] = []
+    for ids in chunks(lease_ids):
+        found += [_task_view(row) for row in conn.execute(sa.select(store.task).where(store.task.c.lease_id.in_(ids)))]
+    return found
+
+
 def _task_view(row: sa.Row[Any]) -> TaskView:
     return TaskView(
         lease_id=row.lease_id,

@@ -49,10 +49,14 @@ from yunhe.wire.api.money import (
 from yunhe.wire.api.orders import (
     MAX_BATCH_ORDERS,
     MAX_FILES_BYTES,
+    AttemptView,
     BatchAccepted,
     DataSpec,
     FactView,
     LatencySpec,
+    LookList,
+    LookRequest,
+    LookView,
     OfferView,
     OrderBatch,
     OrderDetail,
@@ -72,6 +76,7 @@ from yunhe.wire.api.orders import (
 from yunhe.wire.message import MAX_BODY_BYTES
 
 __all__ = [
+    "AttemptView",
     "BalanceView",
     "BatchAccepted",
     "BenchmarkView",
@@ -92,6 +97,9 @@ __all__ = [
     "KeyRequest",
     "KeyView",
     "LatencySpec",
+    "LookList",
+    "LookRequest",
+    "LookView",
     "MAX_BATCH_ORDERS",
     "MAX_BODY_BYTES",
     "MAX_FILES_BYTES",

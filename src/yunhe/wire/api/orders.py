@@ -13,6 +13,7 @@ from yunhe.wire.origin import Origin
 MAX_BATCH_ORDERS = 10_000
 MAX_FILES_BYTES = 1024 * 1024
 MAX_COMMAND_CHARS = 64 * 1024  # with the environment
+MAX_LOOK = 1_000  # orders of one look
 MAX_SECRETS = 16
 MAX_SECRET_BYTES = 8 * 1024  # each, in UTF-8
 REVEAL = {"reveal": True}  # serialisation context of the one who sends an order; all others get MASK
@@ -217,12 +218,43 @@ class OrderView(Answer):
     settled: bool
 
 
+class AttemptView(Answer):
+    """One placement of a task: whether it began there, how it ended (None: not yet), and what it used so far."""
+
+    epoch: int
+    started: bool
+    end_reason: str | None
+    wall_ms: int
+    cpu_ms: int
+    peak_memory_bytes: int
+    sampled: bool
+
+
+class LookRequest(Message):
+    """Orders by the Idempotency-Keys under which they were submitted."""
+
+    keys: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=MAX_LOOK)]
+
+
 class FactView(Answer):
     utc_ms: int
     lease_id: str | None
     epoch: int | None
     kind: str
     detail: str
+
+
+class LookView(Answer):
+    """What became of one order: of its first task every attempt, oldest first."""
+
+    key: str
+    order: OrderView
+    task: TaskView
+    attempts: tuple[AttemptView, ...]
+
+
+class LookList(Answer):
+    orders: tuple[LookView, ...]
 
 
 class OrderDetail(OrderView):
