@@ -22,7 +22,6 @@ from yunhe.wire.link import UsageReport
 log = logging.getLogger(__name__)
 
 Key = tuple[str, int]
-Prefixes = Mapping[Key, Prefix]  # see `prefixes`
 
 _usage = store.usage.c
 _RECORDS = sa.select(

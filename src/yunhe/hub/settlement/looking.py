@@ -1,10 +1,12 @@
 """POST /v1/orders:look: what became of many orders, with what they used, in one call."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends
 
+from yunhe.core.usage import Prefix
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import looking
@@ -31,18 +33,16 @@ def _look(conn: sa.Connection, org: str, wanted: LookRequest) -> LookList:
     return LookList(orders=tuple(_view(item, used) for item in found))
 
 
-def _view(item: Looked, used: metering.Prefixes) -> LookView:
+def _view(item: Looked, used: Mapping[tuple[str, int], Prefix]) -> LookView:
     return LookView(
         key=item.key,
         order=item.order,
         task=item.task,
-        attempts=tuple(
-            _attempt(item, epoch, used[item.task.lease_id, epoch]) for epoch in sorted(item.placements)
-        ),
+        attempts=tuple(_attempt(item, epoch, used[item.task.lease_id, epoch]) for epoch in sorted(item.placements)),
     )
 
 
-def _attempt(item: Looked, epoch: int, prefix: metering.Prefix) -> AttemptView:
+def _attempt(item: Looked, epoch: int, prefix: Prefix) -> AttemptView:
     totals = prefix.totals
     return AttemptView(
         epoch=epoch,
