@@ -30,6 +30,7 @@ from yunhe.site.intake import Standing, decide
 from yunhe.site.link import Backoff, Link
 from yunhe.site.recorder import Recorder
 from yunhe.site.runner import Parts, Runner
+from yunhe.site.secrets import Secrets
 from yunhe.site.settings import SiteSettings
 from yunhe.site.spool import Applied, HeldLease, LeaseState, Spool
 from yunhe.site.supervisor.records import boottime_ms
@@ -78,7 +79,8 @@ class Agent:
         self._greeting = Greeting(settings, self._recorder, self._link)
         uploads = Uploads(driver, self._link, self._contact, settings)
         self._bundles = Bundles(self._link)
-        parts = Parts(settings, driver, self._recorder, uploads, self._bundles, self._contact, crash_point)
+        secrets = Secrets(self._link, settings.site_id, driver)
+        parts = Parts(settings, driver, self._recorder, uploads, self._bundles, secrets, self._contact, crash_point)
         self._runner = Runner(parts)
         self._certifier = Certifier(driver, self._recorder)
         self._pools: tuple[PoolDigest, ...] = ()

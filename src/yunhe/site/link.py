@@ -15,7 +15,16 @@ from yunhe.core.errors import InvalidInput, Refused, Unavailable
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.wire import problem, signing
 from yunhe.wire.api import Problem
-from yunhe.wire.link import Enrol, Enrolled, Hello, Sync, SyncAnswer, Welcome
+from yunhe.wire.link import (
+    Enrol,
+    Enrolled,
+    Hello,
+    SealedSecrets,
+    SecretsWanted,
+    Sync,
+    SyncAnswer,
+    Welcome,
+)
 
 CONNECTIONS = 32
 JSON = {"Content-Type": "application/json"}
@@ -73,6 +82,12 @@ class Link:
         await self.greeted.wait()
         target = f"/v1/agent/outputs/{quote(lease_id, safe='')}/{epoch}?{urlencode(fields, quote_via=quote)}"
         return _size(await self._send("PUT", target, chunk, BYTES))
+
+    async def secrets(self, lease_id: str, epoch: int, wanted: SecretsWanted) -> SealedSecrets:
+        """Raises NotFound unless this site holds the lease and has not started it."""
+        await self.greeted.wait()
+        target = f"/v1/agent/secrets/{quote(lease_id, safe='')}/{epoch}"
+        return parsed(SealedSecrets, await self._send("POST", target, wanted.model_dump_json().encode(), JSON))
 
     async def bundle(self, sha256: str) -> bytes:
         """A JSON object, path -> text; the caller checks the hash."""

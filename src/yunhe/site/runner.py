@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from yunhe.core.errors import InvalidInput, NotFound, Refused, YunheError
 from yunhe.core.lifecycle import EndReason
@@ -13,12 +14,14 @@ from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Driver, Job, LeaseKey, Phase, SpawnFailed, Status
 from yunhe.site.link import Backoff
 from yunhe.site.recorder import Recorder
+from yunhe.site.secrets import Secrets
 from yunhe.site.settings import SiteSettings
 from yunhe.site.spool import Ended, Event, HeldLease, LeaseState, Started, Used
 from yunhe.site.uploads import LogSent, Uploads
 from yunhe.wire.link import UsageTotals
 
 log = logging.getLogger(__name__)
+Fetched = TypeVar("Fetched")
 SUBMITS = 16  # at a time: more only wait for each other on the disk
 LOG_PUSHES = 8
 
@@ -51,6 +54,7 @@ class Parts:
     recorder: Recorder
     uploads: Uploads
     bundles: Bundles
+    secrets: Secrets
     contact: Contact
     crash_point: CrashPoint = no_crash
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
@@ -150,12 +154,13 @@ class Runner:
         """Give it to the engine, or report why not."""
         try:
             files = await self._files(lease)
+            secrets = await self._fetched(lease, "secrets", lambda: self._parts.secrets.get(lease.held.start)) or {}
             async with self._submits:
                 late = self._parts.contact.silent_ms(lease.held.contact_ms) >= lease.held.start.disconnect_limit_ms
                 if lease.cancel is None and late:
                     lease.cancel = EndReason.DISCONNECTED
                 if lease.cancel is None:
-                    await self._driver.submit(Job(lease.held.start, lease.held.contact_ms, files))
+                    await self._driver.submit(Job(lease.held.start, lease.held.contact_ms, files, secrets))
                     lease.submitted = True
         except (SpawnFailed, YunheError) as error:
             await self._end(lease, [Ended(lease.key, EndReason.SPAWN_FAILED, detail=str(error))])
@@ -168,20 +173,23 @@ class Runner:
             await self._end(lease, [Ended(lease.key, lease.cancel, detail="stopped before it was started")])
 
     async def _files(self, lease: Lease) -> dict[str, str]:
-        """The job's files; a hub that is away is asked again until the disconnect limit or a cancel."""
         wanted = lease.held.start.bundle_sha256
+        return (await self._fetched(lease, "files", lambda: self._parts.bundles.get(wanted)) or {}) if wanted else {}
+
+    async def _fetched(self, lease: Lease, what: str, get: Callable[[], Awaitable[Fetched]]) -> Fetched | None:
+        """What the job needs of the hub; one that is away is asked again until the disconnect limit or a cancel."""
         backoff = Backoff(self._settings.backoff_first_ms, self._settings.backoff_cap_ms)
-        while wanted and lease.cancel is None:
+        while lease.cancel is None:
             try:
-                return await self._parts.bundles.get(wanted)
+                return await get()
             except (InvalidInput, NotFound, Refused):
                 raise
             except YunheError as error:
                 if self._parts.contact.silent_ms(lease.held.contact_ms) >= lease.held.start.disconnect_limit_ms:
                     lease.cancel = EndReason.DISCONNECTED
-                log.warning("%s: its files cannot be fetched: %s", lease.key, error)
+                log.warning("%s: its %s cannot be fetched: %s", lease.key, what, error)
                 await backoff.wait()
-        return {}
+        return None
 
     # --- watch ------------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class Job:
     lease: StartLease
     contact_ms: int
     files: Mapping[str, str] = field(default_factory=dict)  # path in the job's directory -> text
+    # Name -> value, for files that no disk ever holds; only for drivers with `delivers_secrets`.
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def key(self) -> LeaseKey:
@@ -80,6 +82,15 @@ class Isolation:
 
     tier: int
     text: str
+
+
+def delivers_secrets(driver: object) -> bool:
+    """Whether a driver gives jobs their secrets: one that does says so by an attribute `delivers_secrets = True`.
+
+    One that cannot is never handed a job that has any. A lease with secrets that was submitted, did not begin, and is
+    met again by another process is ABSENT (what was in memory is gone): then it is submitted again with them.
+    """
+    return bool(getattr(driver, "delivers_secrets", False))
 
 
 class Driver(Protocol):
