@@ -8,7 +8,7 @@ from pathlib import Path
 
 ENV_INSIDE = "/run/yunhe/env"
 JOB_INSIDE = "/job"
-GANG = Path(__file__).with_name("gang.py")
+GANG = Path(__file__).parents[2] / "supervisor" / "gang.py"
 # Without these programs of Debian and others do not find their libraries or the time zone, and Debian's Python meets
 # links without an end: a part of its library lies in /etc/python3.N.
 ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", *map(str, sorted(Path("/etc").glob("python3*"))))
