@@ -86,6 +86,7 @@ class Requirement:
     sites: frozenset[str] = field(default_factory=frozenset)  # allowed site ids, empty: any
     pools: frozenset[str] = field(default_factory=frozenset)  # allowed pool ids, empty: any
     stacks: frozenset[str] = field(default_factory=lambda: frozenset({"cpu"}))  # software stacks with a command
+    operators: frozenset[str] = field(default_factory=frozenset)  # that the pool's stack must have been seen to run
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,9 @@ class Pool:
     rates: tuple[Rate, ...]
     price_microcny_per_unit_hour: int
     watts_per_unit: int  # at full load, IT power
+    # How far its rates are believed: 1000 where the network has seen them, less where they are only claimed.
+    trust_milli: int = 1000
+    operators: frozenset[str] = frozenset()  # of its software stack, tried and right; empty: nothing was tried
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,7 @@ def _requirement(spec: RequirementSpec, stacks: frozenset[str], places: Mapping[
         sites=frozenset(spec.sites),
         pools=frozenset(spec.pools),
         stacks=stacks,
+        operators=frozenset(spec.operators),
     )
 
 

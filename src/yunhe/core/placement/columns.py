@@ -35,6 +35,7 @@ class Columns:
     free_memory: Ints
     left: Bools  # the site has left
     closed: Bools  # the site takes no new leases now
+    refuted: Bools  # its claims were found to be false
     bandwidth: Ints
     tier: Ints
     carbon: Ints
@@ -75,6 +76,7 @@ def columns(supply: Supply) -> Columns:
         free_memory=_ints([free.memory_bytes for free in supply.free]),
         left=np.array([site.state is SiteState.LEFT for site in supply.sites], dtype=bool)[site_index],
         closed=np.array([not is_open(site) for site in supply.sites], dtype=bool)[site_index],
+        refuted=np.array([pool.trust_milli == 0 for pool in pools], dtype=bool),
         bandwidth=_ints([site.bandwidth_bps for site in supply.sites])[site_index],
         tier=_ints([site.tier for site in supply.sites])[site_index],
         carbon=_ints([site.carbon_g_per_kwh for site in supply.sites])[site_index],

@@ -109,6 +109,16 @@ def _stack(case: Case) -> tuple[str, str]:
     return f"a command for the {case.at.stack} stack", f"commands for {_list(case.asked.requirement.stacks)}"
 
 
+def _operators(case: Case) -> tuple[str, str]:
+    needed, ready = case.asked.requirement.operators, case.at.operators
+    have = f"missing {_list(needed - ready)}" if ready else "no check of its software stack"
+    return f"the operators {_list(needed)} on {case.at.stack}", have
+
+
+def _trust(case: Case) -> tuple[str, str]:
+    return "rates that a test has shown", "claims that a test has refuted"
+
+
 def _cores(case: Case) -> tuple[str, str]:
     if case.at.kind is PoolKind.ACCELERATOR:
         return "cores", "cards only"
@@ -239,7 +249,9 @@ _TEXTS: dict[str, Callable[[Case], tuple[str, str]]] = {
     "site": _site,
     "sites": _sites,
     "pools": _pools,
+    "trust": _trust,
     "stack": _stack,
+    "operators": _operators,
     "cores": _cores,
     "cards": _cards,
     "chip": _chip,

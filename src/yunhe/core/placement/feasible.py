@@ -124,6 +124,20 @@ def _no_command(t: Table) -> Bools:
     return by_distinct(keys, lambda allowed: np.array([stack not in allowed for stack in stacks], dtype=bool))
 
 
+def _operators_missing(t: Table) -> Bools:
+    """An operator is needed that was not seen to run there; a pool that nobody tried has none."""
+    keys = [shape.requirement.operators for shape in t.shapes]
+    if not any(keys):
+        return np.zeros((1, 1), dtype=bool)
+    have = [pool.operators for pool in t.columns.supply.pools]
+    return by_distinct(keys, lambda needed: np.array([not needed <= ready for ready in have], dtype=bool))
+
+
+def _not_believed(t: Table) -> Bools:
+    """What the pool claimed was found to be false; it takes no work until a test goes well."""
+    return t.columns.refuted[None, :]
+
+
 def _outside(t: Table, wanted: Callable[[Requirement], frozenset[str]], have: list[str]) -> Bools:
     """Where `have` of a pool is not in the set of the requirement; an empty set allows any."""
 
@@ -282,7 +296,9 @@ CONSTRAINTS = (
     Constraint("site", _site_closed, lasting=False),
     Constraint("sites", _not_allowed),
     Constraint("pools", _other_pool),
+    Constraint("trust", _not_believed, lasting=False),
     Constraint("stack", _no_command),
+    Constraint("operators", _operators_missing),
     Constraint("cores", _wants_cores),
     Constraint("cards", _wants_cards),
     Constraint("chip", _other_chip),

@@ -51,11 +51,12 @@ class _Rates(NamedTuple):
 
 
 def trusted_rate(pool: Pool, precision: Precision, policy: Policy) -> int | None:
-    """FLOP/s of one unit that placement counts on: measured, else nominal derated by policy, else None (unknown)."""
+    """FLOP/s of one unit that placement counts on: measured and derated by the pool's trust, else nominal derated by
+    policy, else None (unknown)."""
     for rate in pool.rates:
         if rate.precision is precision:
             if rate.measured_flops:
-                return rate.measured_flops
+                return rate.measured_flops * pool.trust_milli // 1000 or None
             if rate.nominal_flops:
                 return rate.nominal_flops * policy.nominal_derate_percent // 100 or None
     return None

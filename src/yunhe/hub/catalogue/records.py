@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from yunhe.core.supply import PoolKind, Rate, SiteState
-from yunhe.wire.link import BenchmarkResult
+from yunhe.wire.link import BenchmarkResult, StackReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class SiteRecord:
     created_ms: int
     last_contact_ms: int | None = None
     certified_ms: int | None = None
+    retest_ms: int | None = None  # when it is to be measured again
+    network: tuple[BenchmarkResult, ...] = ()
     accept_asking: bool = False  # pools that state an asking price are sold at it
 
     def connected(self, now_ms: int, within_ms: int) -> bool:
@@ -62,6 +64,9 @@ class PoolRecord:
     hubs: tuple[str, ...] = ()  # between this one and the pool, nearest first
     asking_microcny: int | None = None  # per unit hour, by the site's own wish
     tested_ms: int = 0  # when its figures were measured behind another hub; 0: with the certificate
+    stack_check: StackReport | None = None
+    trust_milli: int = 1000  # how far the rates are believed
+    trust_note: str = ""  # what speaks against them
     used_milli: int = 0  # by the hub's leases
     used_memory: int = 0
     foreign_milli: int = 0  # by others at the site, as it reports

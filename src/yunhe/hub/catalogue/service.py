@@ -27,6 +27,7 @@ __all__ = [
     "SiteRecord",
     "SiteTerms",
     "approve",
+    "believe",
     "certify",
     "create_token",
     "enrol",
@@ -41,6 +42,7 @@ __all__ = [
     "reserve",
     "reserve_many",
     "resume",
+    "retest_at",
     "set_terms",
     "states",
     "site",
@@ -49,6 +51,7 @@ __all__ = [
     "touch_many",
 ]
 
+NOTE_CHARS = 500
 SUPPLY_TOPIC = "supply"  # notified when more may fit than before
 
 
@@ -127,11 +130,11 @@ def _supply_site(connected: bool, accepting: bool, *columns: Any) -> Site:
 
 @lru_cache(maxsize=16_384)
 def _supply_pool(core_hour: int, card_hour: int, *columns: Any) -> Pool:
-    pool_id, site_id, kind_name, *sizes, rates, watts = columns
+    pool_id, site_id, kind_name, *sizes, rates, watts, trust_milli, operators = columns
     kind = PoolKind(kind_name)
     price = core_hour if kind is PoolKind.CPU else card_hour
-    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, store.parse_rates(rates), price, watts)
-    return Pool(*values)
+    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, store.parse_rates(rates), price, watts, trust_milli)
+    return Pool(*values, operators=store.names_set(operators))
 
 
 def unit_price(at: SiteRecord, pool: PoolRecord) -> int:
@@ -270,6 +273,7 @@ def certify(tx: Tx, site_id: str, certificate: Certificate) -> None:
             "isolation": certificate.isolation,
             "software": certificate.software,
             "certified_ms": tx.now_ms,
+            "network": store.results_text(certificate.network),
             "state": state.value,
         },
     )
@@ -293,10 +297,22 @@ def _pool(site_id: str, report: PoolReport) -> PoolRecord:
         benchmarks=report.benchmarks,
         watts_per_unit=report.watts_per_unit,
         watts_source=report.watts_source,
+        stack_check=report.stack_check,
         hubs=report.hubs,
         asking_microcny=report.asking_microcny_per_unit_hour,
         tested_ms=report.tested_utc_ms,
     )
+
+
+def believe(tx: Tx, pool_id: str, trust_milli: int, note: str) -> None:
+    """How far placement counts on the pool's rates from now on, in thousandths, and why not wholly."""
+    store.change_pool(tx.conn, pool_id, {"trust_milli": trust_milli, "trust_note": note[:NOTE_CHARS]})
+    tx.notify(SUPPLY_TOPIC)
+
+
+def retest_at(tx: Tx, site_id: str, at_ms: int) -> None:
+    """When the site is to be measured again, UTC ms."""
+    store.change_site(tx.conn, site_id, {"retest_ms": at_ms})
 
 
 def touch(tx: Tx, site_id: str, now_ms: int, accepting: bool, pools: Sequence[PoolDigest]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -33,7 +34,7 @@ from yunhe.core.supply import Pool, PoolKind, Rate, Site, SiteState
 from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.db import insert_ignore, metadata
-from yunhe.wire.link import BenchmarkResult, PoolDigest
+from yunhe.wire.link import BenchmarkResult, PoolDigest, StackReport
 
 enrolment_token = Table(
     "enrolment_token",
@@ -70,6 +71,8 @@ site = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("last_contact_ms", BigInteger),
     Column("certified_ms", BigInteger),
+    Column("retest_ms", BigInteger),  # when it is to be measured again
+    Column("network", Text, nullable=False, server_default="[]"),  # JSON list of wire.link.BenchmarkResult
 )
 pool = Table(
     "pool",
@@ -92,6 +95,11 @@ pool = Table(
     Column("hubs", Text, nullable=False, server_default="[]"),  # JSON list of hub ids
     Column("asking_microcny", BigInteger),  # per unit hour
     Column("tested_ms", BigInteger, nullable=False, server_default="0"),
+    Column("operators", Text, nullable=False, server_default="[]"),  # JSON list, of stack_check
+    Column("stack_check", Text, nullable=False, server_default="null"),  # wire.link.StackReport
+    # How far the rates are believed, and what speaks against them; set by the room that judges them.
+    Column("trust_milli", Integer, nullable=False, server_default="1000"),
+    Column("trust_note", Text, nullable=False, server_default=""),
     # The guard of the pool's capacity.
     Column("used_milli", BigInteger, nullable=False),
     Column("used_memory", BigInteger, nullable=False),
@@ -102,6 +110,8 @@ pool = Table(
     Index("ix_pool_site_id", "site_id"),
 )
 _STATES = select(site.c.id, site.c.state).where(bulk.any_of(site.c.id))
+_STACK_CHECK: TypeAdapter[StackReport | None] = TypeAdapter(StackReport | None)
+_RESULTS: TypeAdapter[tuple[BenchmarkResult, ...]] = TypeAdapter(tuple[BenchmarkResult, ...])
 FRESH_GUARD = {"used_milli": 0, "used_memory": 0, "foreign_milli": 0, "foreign_memory": 0}
 
 
@@ -132,7 +142,7 @@ def use_token(conn: Connection, sha256: str, site_id: str) -> bool:
 def add_site(conn: Connection, record: SiteRecord) -> bool:
     """False when the id or the key is taken."""
     values = {column.name: getattr(record, column.name) for column in site.c}
-    values |= {"assumed": names_text(record.assumed), "state": record.state.value}
+    values |= {"assumed": names_text(record.assumed), "state": record.state.value, "network": "[]"}
     return bool(insert_ignore(site).execute(conn, [values]) == 1)
 
 
@@ -190,6 +200,21 @@ def names_text(names: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=4096)
+def names_set(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
+
+
+def results_text(results: Sequence[BenchmarkResult]) -> str:
+    """How measured figures are stored."""
+    return _RESULTS.dump_json(tuple(results)).decode()
+
+
+@lru_cache(maxsize=4096)
+def _results(text: str) -> tuple[BenchmarkResult, ...]:
+    return _RESULTS.validate_json(text)
+
+
+@lru_cache(maxsize=4096)
 def _names(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
 
@@ -198,6 +223,7 @@ def _site(row: Row[Any]) -> SiteRecord:
     values = dict(row._mapping)
     values["assumed"] = _names(values["assumed"])
     values["state"] = SiteState(values["state"])
+    values["network"] = _results(values["network"])
     return SiteRecord(**values)
 
 
@@ -218,16 +244,22 @@ def put_pool(conn: Connection, record: PoolRecord) -> None:
         "card_memory_bytes": record.card_memory_bytes,
         "max_slot_milli": record.max_slot_milli,
         "rates": json.dumps([[r.precision.value, r.nominal_flops, r.measured_flops] for r in record.rates]),
-        "benchmarks": json.dumps([result.model_dump(mode="json") for result in record.benchmarks]),
+        "benchmarks": results_text(record.benchmarks),
         "watts_per_unit": record.watts_per_unit,
         "watts_source": record.watts_source,
         "hubs": names_text(record.hubs),
         "asking_microcny": record.asking_microcny,
         "tested_ms": record.tested_ms,
+        "operators": names_text(record.stack_check.operators if record.stack_check else ()),
+        "stack_check": _STACK_CHECK.dump_json(record.stack_check).decode(),
         "retired": False,
     }
     insert_ignore(pool).execute(conn, [{"id": record.id, "version": 0, **FRESH_GUARD, **certified}])
     conn.execute(update(pool).where(pool.c.id == record.id).values(version=pool.c.version + 1, **certified))
+
+
+def change_pool(conn: Connection, pool_id: str, values: Mapping[str, object]) -> None:
+    conn.execute(update(pool).where(pool.c.id == pool_id).values(dict(values)))
 
 
 def retire_pools(conn: Connection, site_id: str, kept: Sequence[str]) -> None:
@@ -301,7 +333,9 @@ def _pool(row: Row[Any]) -> PoolRecord:
     values["kind"] = PoolKind(values["kind"])
     values["rates"] = parse_rates(values["rates"])
     values["hubs"] = _names(values["hubs"])
-    values["benchmarks"] = tuple(BenchmarkResult.model_validate(item) for item in json.loads(values["benchmarks"]))
+    values["benchmarks"] = _results(values["benchmarks"])
+    values["stack_check"] = _STACK_CHECK.validate_json(values["stack_check"])
+    del values["operators"]
     return PoolRecord(**values)
 
 

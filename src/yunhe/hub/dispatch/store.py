@@ -41,11 +41,51 @@ output = sa.Table(
     sa.Column("sha256", sa.Text, nullable=False),
 )
 
-# Which site measures now; one row. One at a time, so that sites on one machine do not disturb each other.
+# Which site measures now, or shows a rate (then with its challenge); one row. One at a time, so that sites on one
+# machine do not disturb each other.
 certify_turn = sa.Table(
     "certify_turn",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("site_id", sa.Text, nullable=False),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("challenge", sa.Text, nullable=False, server_default=""),  # 64 hexadecimal digits
+    sa.Column("pool", sa.Text, nullable=False, server_default=""),  # its name in the site
+    sa.Column("precision", sa.Text, nullable=False, server_default=""),
+    sa.Column("n", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("width", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("steps", sa.Integer, nullable=False, server_default="0"),
+)
+
+# What a site says that one unit of a pool does, and what became of it when the hub looked (see `claims`).
+rate_claim = sa.Table(
+    "rate_claim",
+    metadata,
+    sa.Column("pool_id", sa.Text, primary_key=True),
+    sa.Column("precision", sa.Text, primary_key=True),
+    sa.Column("site_id", sa.Text, nullable=False),
+    sa.Column("claimed_flops", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("seen_flops", sa.BigInteger, nullable=False, server_default="0"),  # most that the hub saw
+    sa.Column("drop_milli", sa.Integer, nullable=False, server_default="1000"),  # against the test before
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_ms", sa.BigInteger),  # when it is to be shown; None: nothing is to be done
+    sa.Column("at_ms", sa.BigInteger, nullable=False),  # of the last change
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Index("ix_rate_claim_due_ms", "due_ms"),
+)
+
+# Answers to challenges that are to be checked, with the time that passed by the hub's clock; gone afterwards.
+proof = sa.Table(
+    "proof",
+    metadata,
+    sa.Column("challenge", sa.Text, primary_key=True),
+    sa.Column("site_id", sa.Text, nullable=False),
+    sa.Column("pool", sa.Text, nullable=False),
+    sa.Column("precision", sa.Text, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("steps", sa.Integer, nullable=False),
+    sa.Column("elapsed_ms", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),  # wire.link.Proof
 )

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, Serializ
 from yunhe.core.demand import Preference
 from yunhe.core.lifecycle import OrderState, TaskState
 from yunhe.wire.api.money import PriceView
+from yunhe.wire.link import OperatorName
 from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
 from yunhe.wire.origin import Origin
 
@@ -77,6 +78,8 @@ class RequirementSpec(Message):
     data: DataSpec | None = None
     residency: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
     tier: Annotated[int, Field(ge=0, le=5), NUMBER] = 0
+    # Of the pool's software stack, as its certificate lists them: `yunhe site show SITE`.
+    operators: Annotated[tuple[OperatorName, ...], Field(max_length=32)] = ()
     max_carbon: Quantity | None = None  # "400g/kWh"
     sites: Annotated[tuple[Name, ...], Field(max_length=256)] = ()
     pools: Annotated[tuple[Name, ...], Field(max_length=256)] = ()

@@ -34,7 +34,44 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("site_id", sa.Text(), nullable=False),
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("challenge", sa.Text(), server_default="", nullable=False),
+        sa.Column("pool", sa.Text(), server_default="", nullable=False),
+        sa.Column("precision", sa.Text(), server_default="", nullable=False),
+        sa.Column("n", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("width", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("steps", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_certify_turn")),
+    )
+    op.create_table(
+        "rate_claim",
+        sa.Column("pool_id", sa.Text(), nullable=False),
+        sa.Column("precision", sa.Text(), nullable=False),
+        sa.Column("site_id", sa.Text(), nullable=False),
+        sa.Column("claimed_flops", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("seen_flops", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("drop_milli", sa.Integer(), server_default="1000", nullable=False),
+        sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("due_ms", sa.BigInteger(), nullable=True),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("pool_id", "precision", name=op.f("pk_rate_claim")),
+    )
+    with op.batch_alter_table("rate_claim", schema=None) as batch_op:
+        batch_op.create_index("ix_rate_claim_due_ms", ["due_ms"], unique=False)
+
+    op.create_table(
+        "proof",
+        sa.Column("challenge", sa.Text(), nullable=False),
+        sa.Column("site_id", sa.Text(), nullable=False),
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("precision", sa.Text(), nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("steps", sa.Integer(), nullable=False),
+        sa.Column("elapsed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("challenge", name=op.f("pk_proof")),
     )
     op.create_table(
         "charge",
@@ -141,6 +178,7 @@ def upgrade() -> None:
         sa.Column("placed_ms", sa.BigInteger(), nullable=False),
         sa.Column("terms", sa.Text(), nullable=False),
         sa.Column("end_reason", sa.Text(), nullable=True),
+        sa.Column("kept_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("lease_id", "epoch", name=op.f("pk_lease")),
     )
     op.create_table(
@@ -260,6 +298,8 @@ def upgrade() -> None:
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("last_contact_ms", sa.BigInteger(), nullable=True),
         sa.Column("certified_ms", sa.BigInteger(), nullable=True),
+        sa.Column("retest_ms", sa.BigInteger(), nullable=True),
+        sa.Column("network", sa.Text(), server_default="[]", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_site")),
         sa.UniqueConstraint("public_key", name=op.f("uq_site_public_key")),
     )
@@ -296,6 +336,7 @@ def upgrade() -> None:
         sa.Column("memory_bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("retries_left", sa.Integer(), nullable=False),
         sa.Column("site_faults", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("preemptions", sa.Integer(), server_default="0", nullable=False),
         sa.Column("not_before_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("started", sa.Boolean(), server_default=sa.false(), nullable=False),
@@ -305,7 +346,10 @@ def upgrade() -> None:
         sa.Column("placed_ms", sa.BigInteger(), nullable=True),
         sa.Column("started_ms", sa.BigInteger(), nullable=True),
         sa.Column("ended_ms", sa.BigInteger(), nullable=True),
+        sa.Column("limit_ms", sa.BigInteger(), nullable=True),
         sa.Column("overdue_ms", sa.BigInteger(), nullable=True),
+        sa.Column("kept_ms", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("checkpoint", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("lease_id", name=op.f("pk_task")),
     )
     with op.batch_alter_table("task", schema=None) as batch_op:
@@ -403,10 +447,17 @@ def upgrade() -> None:
         sa.Column("hubs", sa.Text(), server_default="[]", nullable=False),
         sa.Column("asking_microcny", sa.BigInteger(), nullable=True),
         sa.Column("tested_ms", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("operators", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("stack_check", sa.Text(), server_default="null", nullable=False),
+        sa.Column("trust_milli", sa.Integer(), server_default="1000", nullable=False),
+        sa.Column("trust_note", sa.Text(), server_default="", nullable=False),
         sa.Column("used_milli", sa.BigInteger(), nullable=False),
         sa.Column("used_memory", sa.BigInteger(), nullable=False),
         sa.Column("foreign_milli", sa.BigInteger(), nullable=False),
         sa.Column("foreign_memory", sa.BigInteger(), nullable=False),
+        sa.Column("longest_ms", sa.BigInteger(), nullable=True),
+        sa.Column("busy_milli", sa.BigInteger(), nullable=True),
+        sa.Column("powered_milli", sa.BigInteger(), nullable=True),
         sa.Column("retired", sa.Boolean(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -493,6 +544,11 @@ def downgrade() -> None:
 
     op.drop_table("charge")
     op.drop_table("certify_turn")
+    op.drop_table("proof")
+    with op.batch_alter_table("rate_claim", schema=None) as batch_op:
+        batch_op.drop_index("ix_rate_claim_due_ms")
+
+    op.drop_table("rate_claim")
     op.drop_table("bundle")
     op.drop_table("balance")
     # ### end Alembic commands ###
