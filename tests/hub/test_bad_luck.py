@@ -55,7 +55,7 @@ def test_a_replica_that_stood_still_gives_no_speaking_site_up(hub: RunningHub, d
 
 
 def test_a_late_start_has_its_whole_run_limit(hub: RunningHub, database_url: str) -> None:
-    """The site was cut off: the notice that a run is overdue counts from the start, not from the placement."""
+    """The site was cut off, or had a queue: a run is overdue by its time since the start, not since the placement."""
     site = hub.site()
     customer = hub.customer()
     customer.post("/v1/orders", content=order_json(), headers=JSON).raise_for_status()
@@ -67,11 +67,11 @@ def test_a_late_start_has_its_whole_run_limit(hub: RunningHub, database_url: str
             with database.reading() as conn:
                 return int(conn.execute(sa.text(f"SELECT overdue_ms - {column} FROM task")).scalar_one())
 
-        whole_ms = overdue_in_ms("placed_ms")
+        assert overdue_in_ms("placed_ms") == 6 * 3_600_000  # `queue_limit_ms`: it has not started
         with database.write_engine.begin() as conn:
             conn.execute(sa.text("UPDATE task SET placed_ms = placed_ms - 50000, overdue_ms = overdue_ms - 50000"))
         site.poll(ran(start)[:1])
-        assert overdue_in_ms("started_ms") == whole_ms
+        assert overdue_in_ms("started_ms") == 120_000  # its run limit and `overdue_grace_ms`
     finally:
         database.close()
 

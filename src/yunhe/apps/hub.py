@@ -24,7 +24,7 @@ from yunhe.hub.accounts import routes as accounts_routes
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.accounts.service import Accounts
 from yunhe.hub.catalogue import routes as catalogue_routes
-from yunhe.hub.dispatch import evidence
+from yunhe.hub.dispatch import checkpoints, evidence
 from yunhe.hub.dispatch import routes as dispatch_routes
 from yunhe.hub.dispatch import secrets as dispatch_secrets
 from yunhe.hub.dispatch.blobs import Blobs
@@ -136,6 +136,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(catalogue_routes.router(platform, who))
     app.include_router(accounts_routes.router(platform, who))
     app.include_router(dispatch_routes.agent_router(polling, gate, blobs, disk))
+    app.include_router(checkpoints.router(polling, gate, blobs))
     app.include_router(dispatch_secrets.router(platform, gate, vault))
     _health(hub)
     return {**submitting_express(submitting, who), **polling_express(polling, gate)}

@@ -134,7 +134,7 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """The hub notices that the run limit has passed and no end was reported."""
+    """The hub notices that the run limit has passed since the start, or its limit for waiting without a start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +206,9 @@ def step(task: Task, event: Event, now_ms: int) -> Step:
             if task.state in PLACED:
                 # Not started as far as is known: then no limit was used up, and the site is to blame.
                 reason = EndReason.TIME_LIMIT if task.started else EndReason.SPAWN_FAILED
+                text = "run limit passed without a report" if task.started else "waited too long to be started"
                 stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, reason)
-                return Step(task, (("overdue", "run limit passed without a report"),), (stop,))
+                return Step(task, (("overdue", text),), (stop,))
         case DeadlinePassed():
             if task.state is TaskState.PENDING:
                 return _over(task, TaskState.FAILED, EndReason.DEADLINE_MISSED, None)

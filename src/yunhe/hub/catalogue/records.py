@@ -71,6 +71,9 @@ class PoolRecord:
     used_memory: int = 0
     foreign_milli: int = 0  # by others at the site, as it reports
     foreign_memory: int = 0
+    longest_ms: int | None = None  # the longest run that the site takes now; None: any
+    busy_milli: int | None = None  # units that really work, for whomever; None: the site cannot say
+    powered_milli: int | None = None  # units that are on; None likewise
     retired: bool = False  # not in the site's latest certificate
     version: int = 0  # of the certified part
 

@@ -320,6 +320,7 @@ def touch(tx: Tx, site_id: str, now_ms: int, accepting: bool, pools: Sequence[Po
     changed = store.touch_site(tx.conn, site_id, now_ms, accepting)
     for digest in sorted(pools, key=lambda item: item.name):
         changed = store.set_foreign(tx.conn, site_id, digest) or changed
+        store.set_work(tx.conn, site_id, digest)
     if changed:
         tx.notify(SUPPLY_TOPIC)
     return changed

@@ -105,6 +105,10 @@ pool = Table(
     Column("used_memory", BigInteger, nullable=False),
     Column("foreign_milli", BigInteger, nullable=False),
     Column("foreign_memory", BigInteger, nullable=False),
+    Column("longest_ms", BigInteger),  # the longest run that the site takes now
+    # Shown only.
+    Column("busy_milli", BigInteger),
+    Column("powered_milli", BigInteger),
     Column("retired", Boolean, nullable=False),
     Column("version", Integer, nullable=False),
     Index("ix_pool_site_id", "site_id"),
@@ -380,10 +384,25 @@ def release(conn: Connection, pool_id: str, milli: int, memory: int) -> None:
 def set_foreign(conn: Connection, site_id: str, digest: PoolDigest) -> bool:
     """True when it changed."""
     columns = pool.c
-    differs = or_(columns.foreign_milli != digest.foreign_milli, columns.foreign_memory != digest.foreign_memory_bytes)
+    differs = or_(
+        columns.foreign_milli != digest.foreign_milli,
+        columns.foreign_memory != digest.foreign_memory_bytes,
+        columns.longest_ms.is_distinct_from(digest.longest_ms),
+    )
     statement = (
         update(pool)
         .where(columns.id == f"{site_id}:{digest.name}", differs)
-        .values(foreign_milli=digest.foreign_milli, foreign_memory=digest.foreign_memory_bytes)
+        .values(
+            foreign_milli=digest.foreign_milli,
+            foreign_memory=digest.foreign_memory_bytes,
+            longest_ms=digest.longest_ms,
+        )
     )
     return conn.execute(statement).rowcount == 1
+
+
+def set_work(conn: Connection, site_id: str, digest: PoolDigest) -> None:
+    """What works and what is on: shown only, so nobody needs to hear of a change."""
+    said = {"busy_milli": digest.busy_milli, "powered_milli": digest.powered_milli}
+    differs = or_(*(pool.c[name].is_distinct_from(value) for name, value in said.items()))
+    conn.execute(update(pool).where(pool.c.id == f"{site_id}:{digest.name}", differs).values(said))

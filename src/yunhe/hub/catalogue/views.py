@@ -20,6 +20,11 @@ def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
         stack=pool.stack,
         capacity_milli=pool.capacity_milli,
         free_milli=pool.free_milli,
+        leased_milli=pool.used_milli,
+        foreign_milli=min(pool.foreign_milli, pool.capacity_milli),
+        busy_milli=pool.busy_milli,
+        powered_milli=pool.powered_milli,
+        longest_ms=pool.longest_ms,
         memory_bytes=pool.memory_bytes,
         free_memory_bytes=pool.free_memory,
         rates=tuple(

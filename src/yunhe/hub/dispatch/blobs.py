@@ -5,6 +5,7 @@ A chunk that comes again, or overlaps what is there, changes nothing that is the
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from yunhe.core.errors import Conflict, InvalidInput, StorageFull, TooLarge
@@ -69,6 +70,11 @@ class Blobs:
 
     def read_log(self, lease_id: str, epoch: int, offset: int) -> bytes:
         return _read(self.log_path(lease_id, epoch), offset)
+
+    def forget_outputs(self, lease_id: str, epochs: Iterable[int], path: str) -> None:
+        """Of attempts whose file nobody will ask for again."""
+        for epoch in epochs:
+            self._output_path(lease_id, epoch, path).unlink(missing_ok=True)
 
     def output_file(self, lease_id: str, epoch: int, path: str) -> Path:
         return self._output_path(lease_id, epoch, path)

@@ -10,6 +10,7 @@ from yunhe.hub.dispatch import store
 from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import OutputView
+from yunhe.wire.link import CHECKPOINT_PATH, LeaseEnded
 
 MAX_OUTPUTS = 1_000  # files of one task
 
@@ -29,7 +30,11 @@ class Chunk:
 
 def check_room(conn: sa.Connection, lease_id: str, path: str, total: int, cap: int) -> None:
     """Raises TooLarge when the task's outputs would be more than `cap` bytes together, or too many."""
-    others = (store.output.c.lease_id == lease_id, store.output.c.path != path)
+    if path == CHECKPOINT_PATH:
+        if total > cap:
+            raise TooLarge(f"the checkpoint has {total} bytes, more than {cap}", field="total")
+        return
+    others = (store.output.c.lease_id == lease_id, store.output.c.path.not_in([path, CHECKPOINT_PATH]))
     size = sa.func.coalesce(sa.func.sum(store.output.c.size_bytes), 0)
     count, kept = conn.execute(sa.select(sa.func.count(), size).where(*others)).one()
     if kept + total > cap:
@@ -67,6 +72,22 @@ def record(tx: Tx, chunks: Sequence[Chunk]) -> list[None]:
             }
             tx.conn.execute(output.insert(), row)
     return [None] * len(chunks)
+
+
+def saved(conn: sa.Connection, ends: Sequence[LeaseEnded]) -> set[tuple[str, int]]:
+    """(lease id, epoch) of those whose checkpoint is here, as it was stated."""
+    found = set()
+    output = store.output
+    for end in ends:
+        if end.checkpoint is not None and end.checkpoint.epoch == end.epoch:
+            row = conn.execute(
+                sa.select(output.c.sha256).where(
+                    output.c.lease_id == end.lease_id, output.c.path == CHECKPOINT_PATH, output.c.epoch == end.epoch
+                )
+            ).first()
+            if row is not None and row.sha256 == end.checkpoint.sha256:
+                found.add((end.lease_id, end.epoch))
+    return found
 
 
 def of_order(conn: sa.Connection, order_id: str) -> tuple[OutputView, ...]:

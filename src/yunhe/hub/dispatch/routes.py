@@ -15,17 +15,14 @@ from yunhe.core.errors import NotFound, Unavailable
 from yunhe.core.supply import SiteState
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.dispatch import outputs, sync
+from yunhe.hub.dispatch import checkpoints, outputs, sync
 from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.dispatch.polling import SYNC, Gate, Polling, SignedRequest, same_site
 from yunhe.hub.orders import views
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.disk import DiskGuard
 from yunhe.wire.api import OutputList
-from yunhe.wire.link import (
-    Hello,
-    Welcome,
-)
+from yunhe.wire.link import CHECKPOINT_PATH, Hello, Welcome
 
 T = TypeVar("T")
 
@@ -111,12 +108,14 @@ def agent_router(polling: Polling, gate: Gate, blobs: Blobs, disk: DiskGuard) ->
     ) -> Size:
         disk.check()
         await _check_lease(platform, signed, lease_id, epoch)
-        cap = settings.output_cap_bytes
+        cap = settings.checkpoint_cap_bytes if path == CHECKPOINT_PATH else settings.output_cap_bytes
         await platform.read(lambda conn: outputs.check_room(conn, lease_id, path, total, cap))
         chunk = outputs.Chunk(lease_id, epoch, path, offset, signed.body, total, sha256)
         size = await _in_thread(platform, lambda: outputs.store_chunk(blobs, chunk))
         if size == total:
             await platform.write(outputs.record, chunk)
+            if path == CHECKPOINT_PATH:
+                await checkpoints.forget_older(platform, blobs, lease_id, epoch)
         return Size(size=size)
 
     return api

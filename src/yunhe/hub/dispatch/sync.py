@@ -7,7 +7,7 @@
 5. note the contact; forget instructions that the site holds
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from yunhe.core.errors import Conflict, StaleMessage, YunheError
 from yunhe.core.lifecycle import Ended, EndReason, Started
 from yunhe.core.supply import SiteState
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.dispatch import store
+from yunhe.hub.dispatch import outputs, store
 from yunhe.hub.orders import events, outbox, views
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.events import LeaseEvent
@@ -189,7 +189,9 @@ class SyncHandler:
                 if isinstance(report, Certificate):
                     catalogue.certify(tx, sync.site_id, report)
                     _end_turn(tx, sync.site_id)
-            events.apply(tx, [event for sync, report in reports for event in _events(sync.site_id, report, placed)])
+            saved = outputs.saved(tx.conn, [report for _, report in reports if isinstance(report, LeaseEnded)])
+            said = [event for sync, report in reports for event in _events(sync.site_id, report, placed, saved)]
+            events.apply(tx, said)
         for item in taken:
             if item.poll.sync.leases is not None:
                 _compare_snapshot(tx, item.poll.sync)
@@ -284,8 +286,10 @@ def _continuing(reports: Sequence[Report], stored_seq: int) -> list[Report]:
     return fresh
 
 
-def _events(site_id: str, report: Report, placed: Mapping[tuple[str, int], Placement]) -> list[LeaseEvent]:
-    """None for a lease that this site was not given."""
+def _events(
+    site_id: str, report: Report, placed: Mapping[tuple[str, int], Placement], saved: Set[tuple[str, int]]
+) -> list[LeaseEvent]:
+    """None for a lease that this site was not given. `saved`: attempts whose checkpoint the hub has."""
     if not isinstance(report, LeaseStarted | LeaseEnded):
         return []
     place = placed.get((report.lease_id, report.epoch))
@@ -293,7 +297,11 @@ def _events(site_id: str, report: Report, placed: Mapping[tuple[str, int], Place
         return []
     if isinstance(report, LeaseStarted):
         return [LeaseEvent(report.lease_id, Started(report.epoch))]
-    return [LeaseEvent(report.lease_id, Ended(report.epoch, report.reason, report.exit_code), report.detail)]
+    kept = report.checkpoint if (report.lease_id, report.epoch) in saved else None
+    if report.reason is not EndReason.PREEMPTED:
+        kept = None
+    ended = Ended(report.epoch, report.reason, report.exit_code, kept.kept_ms if kept else 0)
+    return [LeaseEvent(report.lease_id, ended, report.detail, kept)]
 
 
 def _keep_evidence(tx: Tx, taken: Sequence[_Taken]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from yunhe.core import usage as rules
-from yunhe.core.lifecycle import SITE_FAULTS, EndReason
+from yunhe.core.lifecycle import DISPUTED, EndReason
 from yunhe.core.usage import Interval, Prefix, Totals
 from yunhe.hub.metering import store
 from yunhe.hub.orders import views
@@ -140,8 +140,18 @@ def prefixes(conn: sa.Connection, keys: Sequence[Key]) -> dict[Key, Prefix]:
     return {key: _prefix(stored[key].values()) for key in keys}
 
 
+def kept(conn: sa.Connection, kept_ms: Mapping[Key, int]) -> dict[Key, Totals]:
+    """What each (lease id, epoch) had used by its newest checkpoint, given in ms since its start."""
+    stored = _stored(conn, {lease_id for lease_id, _ in kept_ms})
+    found = {}
+    for key, at_ms in kept_ms.items():
+        _, counted = rules.extend(Prefix(), stored[key].values())
+        found[key] = rules.up_to(counted, at_ms)
+    return found
+
+
 def of_order(conn: sa.Connection, order_id: str) -> tuple[UsageView, ...]:
-    """All records of an order's leases; `disputed` when the attempt ended by the site's doing."""
+    """All records of an order's leases; `disputed` when the attempt ended by the site's doing, up to what was kept."""
     rows = conn.execute(
         sa.select(store.usage)
         .where(store.usage.c.lease_id >= order_id + ".", store.usage.c.lease_id < order_id + "/")
@@ -160,7 +170,8 @@ def of_order(conn: sa.Connection, order_id: str) -> tuple[UsageView, ...]:
             peak_memory_bytes=row.peak_memory_bytes,
             sampled=row.sampled,
             final=row.final,
-            disputed=is_disputed(leases[row.lease_id, row.epoch].end_reason),
+            disputed=is_disputed(leases[row.lease_id, row.epoch].end_reason)
+            and row.to_ms > leases[row.lease_id, row.epoch].kept_ms,
             evidence=f"{row.site_id}/{row.evidence}",
         )
         for row in rows
@@ -168,8 +179,8 @@ def of_order(conn: sa.Connection, order_id: str) -> tuple[UsageView, ...]:
 
 
 def is_disputed(end_reason: str | None) -> bool:
-    """The attempt ended by the site's doing or was fenced: recorded, charged 0."""
-    return end_reason is not None and EndReason(end_reason) in SITE_FAULTS
+    """The attempt ended by the site's doing or was fenced: recorded, and only what was kept of it is charged."""
+    return end_reason is not None and EndReason(end_reason) in DISPUTED
 
 
 @dataclass(frozen=True, slots=True)

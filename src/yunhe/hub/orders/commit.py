@@ -29,8 +29,13 @@ from yunhe.hub.orders.views import origin_of
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.writer import Tx
+from yunhe.wire.api.orders import CheckpointSpec
 from yunhe.wire.convert import command_for
-from yunhe.wire.link import StartLease
+from yunhe.wire.link import Checkpoint, CheckpointPlan, StartLease
+
+# A task that goes on from a checkpoint has what is left of its run limit, and at least this: to start again and to
+# read the checkpoint is no progress of its own.
+RESUMED_LEAST_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,12 @@ class _Placement:
     @property
     def memory_bytes(self) -> int:
         return self.assignment.memory_bytes // self.assignment.tasks
+
+    @property
+    def run_limit_ms(self) -> int:
+        """What was kept of earlier attempts counts as run."""
+        whole = self.open.shape.terms.run_limit_ms
+        return max(whole - int(self.row.kept_ms), min(whole, RESUMED_LEAST_MS))
 
 
 class Committer:
@@ -87,8 +98,7 @@ class Committer:
             pool = pools[p.assignment.pool_id]
             site = sites[pool.site_id]
             step = lifecycle.step(tasks.to_task(p.row), Placed(site.id, pool.id), tx.now_ms)
-            limit_ms = p.open.shape.terms.run_limit_ms
-            changed.append((step.task, self._columns(tx, p, limit_ms)))
+            changed.append((step.task, self._columns(tx, p)))
             leases.append(self._lease_row(tx, p, step.task, pool, site))
             starts[site.id].append(self._start(p, step.task, pool))
         bulk.write(
@@ -99,7 +109,7 @@ class Committer:
             outbox.adding(tx, starts),
         )
 
-    def _columns(self, tx: Tx, p: _Placement, limit_ms: int) -> dict[str, object]:
+    def _columns(self, tx: Tx, p: _Placement) -> dict[str, object]:
         return {
             "milli": p.milli,
             "memory_bytes": p.memory_bytes,
@@ -107,7 +117,8 @@ class Committer:
             "placed_ms": tx.now_ms,
             "started_ms": None,
             "ended_ms": None,
-            "overdue_ms": tx.now_ms + limit_ms + self._settings.overdue_grace_ms,
+            "limit_ms": p.run_limit_ms + self._settings.overdue_grace_ms,
+            "overdue_ms": tx.now_ms + self._settings.queue_limit_ms,
         }
 
     def _lease_row(self, tx: Tx, p: _Placement, task: Task, pool: Pool, site: Site) -> dict[str, object]:
@@ -123,8 +134,9 @@ class Committer:
             operator_fee_bps=self._policy.operator_fee_bps,
             data_bytes=p.open.shape.requirement.data_bytes,
             transfer_microcny_per_gib=self._policy.transfer_microcny_per_gib,
-            run_limit_ms=p.open.shape.terms.run_limit_ms,
+            run_limit_ms=p.run_limit_ms,
             hold_microcny=p.order.hold_microcny // _attempts(p),
+            task_hold_microcny=p.order.hold_microcny // p.order.array,
             provider=site.provider,
             measured_flops={
                 rate.precision.value: rate.measured_flops for rate in pool.rates if rate.measured_flops is not None
@@ -153,7 +165,7 @@ class Committer:
             slots=slots,
             slot_milli=slot_milli,
             slot_memory_bytes=p.memory_bytes // slots,
-            run_limit_ms=p.open.shape.terms.run_limit_ms,
+            run_limit_ms=p.run_limit_ms,
             disconnect_limit_ms=self._settings.disconnect_limit_ms,
             command=command_for(spec, pool.stack),
             tenant=f"{p.order.org}-{origin.tenant}" if origin else p.order.org,
@@ -162,12 +174,23 @@ class Committer:
             image=spec.run.images.get(pool.stack, spec.run.image),
             network=spec.run.network,
             secrets=tuple(spec.run.secrets),
-            env={**spec.run.env, "YUNHE_TASK_INDEX": str(origin.index if origin else p.row.idx), "YUNHE_LEASE_ID": task.lease_id},
+            env={
+                **spec.run.env,
+                "YUNHE_TASK_INDEX": str(origin.index if origin else p.row.idx),
+                "YUNHE_LEASE_ID": task.lease_id,
+            },
             bundle_sha256=p.open.loaded.bundle,
             outputs=spec.run.outputs,
             log_cap_bytes=self._settings.log_cap_bytes,
             output_cap_bytes=self._settings.output_cap_bytes,
+            checkpoint=self._checkpoint(spec.run.checkpoint),
+            restore=Checkpoint.model_validate_json(p.row.checkpoint) if p.row.checkpoint else None,
         )
+
+    def _checkpoint(self, wanted: CheckpointSpec | None) -> CheckpointPlan | None:
+        if wanted is None:
+            return None
+        return CheckpointPlan(signal=wanted.signal, folder=wanted.folder, cap_bytes=self._settings.checkpoint_cap_bytes)
 
 
 def _attempts(p: _Placement) -> int:

@@ -15,6 +15,8 @@ from yunhe.core.lifecycle import (
     PLACED,
     CancelRequested,
     DeadlinePassed,
+    Ended,
+    EndReason,
     Event,
     GivenUp,
     Instruction,
@@ -34,7 +36,7 @@ from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.model import SETTLEMENT, attempt_key, order_end_key, order_of
 from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.writer import Tx
-from yunhe.wire.link import CancelLease
+from yunhe.wire.link import CancelLease, Checkpoint
 
 OVERDUE_REPEAT_MS = 60_000
 # Tasks that one transaction changes because of the time; what is left is found again half a second later.
@@ -48,6 +50,7 @@ class LeaseEvent:
     lease_id: str
     event: Event
     detail: str = ""
+    checkpoint: Checkpoint | None = None  # what the attempt left to go on from, and the hub has
 
 
 @dataclass
@@ -59,7 +62,7 @@ class _Changes:
     instructions: dict[str, list[CancelLease]] = field(default_factory=lambda: defaultdict(list))
     pools: dict[str, tuple[int, int]] = field(default_factory=dict)
     quotas: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    ended_attempts: list[tuple[str, int, str]] = field(default_factory=list)
+    ended_attempts: list[dict[str, object]] = field(default_factory=list)  # columns of `lease`
     order_ids: set[str] = field(default_factory=set)
 
 
@@ -101,9 +104,10 @@ def _note(
         columns["overdue_ms"] = now_ms + OVERDUE_REPEAT_MS
     if task.started and not before.started:
         columns["started_ms"] = now_ms
-        # The run limit counts from here: a start that came late (the site was cut off) is not overdue for it.
-        if row.overdue_ms is not None:
-            columns["overdue_ms"] = now_ms + row.overdue_ms - row.placed_ms
+        # The run limit counts from here: neither a start that came late (the site was cut off) nor one that waited in
+        # the centre's queue is overdue for it.
+        if row.limit_ms is not None:
+            columns["overdue_ms"] = now_ms + row.limit_ms
     if task.state in ENDED or step.released:
         columns["ended_ms"] = now_ms
         columns["detail"] = item.detail
@@ -113,7 +117,18 @@ def _note(
         changes.pools[before.pool_id] = (milli + row.milli, memory + row.memory_bytes)
         changes.quotas[order.org] += row.milli
         reason = task.reason.value if task.reason else ""
-        changes.ended_attempts.append((task.lease_id, before.epoch, reason))
+        kept_ms = _keep(columns, item) if task.reason is EndReason.PREEMPTED else 0
+        attempt = {"lease_id": task.lease_id, "epoch": before.epoch, "end_reason": reason, "kept_ms": kept_ms}
+        changes.ended_attempts.append(attempt)
+
+
+def _keep(columns: dict[str, object], item: LeaseEvent) -> int:
+    """The next attempt goes on from what this one saved; wall time that was saved, in ms."""
+    kept_ms = item.event.kept_ms if isinstance(item.event, Ended) else 0
+    if item.checkpoint is not None and kept_ms:
+        columns["checkpoint"] = item.checkpoint.model_dump_json()
+        columns["kept_ms"] = int(str(columns["kept_ms"])) + kept_ms
+    return kept_ms
 
 
 def _cancel(instruction: Instruction) -> CancelLease:
@@ -134,12 +149,12 @@ def _write(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str
         bulk.Update(
             store.lease,
             ("lease_id", "epoch"),
-            [{"lease_id": lease_id, "epoch": epoch, "end_reason": reason} for lease_id, epoch, reason in ended],
+            ended,
         ),
         instructions,
     )
     rows, over = _order_rows(tx, changes, current, orders)
-    keys = [attempt_key(lease_id, epoch) for lease_id, epoch, _ in ended] + [order_end_key(i) for i in over]
+    keys = [attempt_key(str(a["lease_id"]), int(str(a["epoch"]))) for a in ended] + [order_end_key(i) for i in over]
     bulk.write(tx.conn, bulk.Update(store.order, ("id",), rows), work.leaving(tx, SETTLEMENT, keys, tx.now_ms))
     ended_ids = {str(row["id"]) for row in rows if row["ended_ms"]}
     secrets.forget(tx, (order_id for order_id in ended_ids if orders[order_id].secrets))
@@ -151,7 +166,7 @@ def _order_rows(
     tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str, sa.Row[Any]]
 ) -> tuple[list[dict[str, object]], list[str]]:
     """The locked orders' rows in step with their tasks, and the orders that ended by none of their attempts."""
-    attempted = {order_of(lease_id) for lease_id, _, _ in changes.ended_attempts}
+    attempted = {order_of(str(attempt["lease_id"])) for attempt in changes.ended_attempts}
     rows: list[dict[str, object]] = []
     over: list[str] = []
     for order_id in sorted(changes.order_ids):

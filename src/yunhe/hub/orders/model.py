@@ -57,6 +57,7 @@ class LeaseTerms:
     transfer_microcny_per_gib: int
     run_limit_ms: int
     hold_microcny: int  # most that this attempt may be charged
+    task_hold_microcny: int  # most that all attempts of the task may be charged together
     provider: str
     measured_flops: dict[str, int]  # of one whole unit, by precision
 
@@ -80,6 +81,7 @@ class Lease:
     pool_id: str
     terms: LeaseTerms
     end_reason: str | None
+    kept_ms: int = 0  # preempted: wall time up to the checkpoint that the next attempt goes on from
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ task = sa.Table(
     sa.Column("memory_bytes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("retries_left", sa.Integer, nullable=False),
     sa.Column("site_faults", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("preemptions", sa.Integer, nullable=False, server_default="0"),
     sa.Column("not_before_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("started", sa.Boolean, nullable=False, server_default=sa.false()),
@@ -77,7 +78,10 @@ task = sa.Table(
     sa.Column("placed_ms", sa.BigInteger),
     sa.Column("started_ms", sa.BigInteger),
     sa.Column("ended_ms", sa.BigInteger),
-    sa.Column("overdue_ms", sa.BigInteger),  # placed or started: when the hub should have heard of its end
+    sa.Column("limit_ms", sa.BigInteger),  # placed: from its start to when the hub should have heard of its end
+    sa.Column("overdue_ms", sa.BigInteger),  # placed: when it should have started; started: when it should have ended
+    sa.Column("kept_ms", sa.BigInteger, nullable=False, server_default="0"),  # of all preempted attempts
+    sa.Column("checkpoint", sa.Text),  # JSON of the newest wire.link.Checkpoint
 )
 sa.Index(
     "ix_task_site_active",
@@ -126,6 +130,7 @@ lease = sa.Table(
     sa.Column("placed_ms", sa.BigInteger, nullable=False),
     sa.Column("terms", sa.Text, nullable=False),  # JSON of LeaseTerms
     sa.Column("end_reason", sa.Text),  # of this epoch
+    sa.Column("kept_ms", sa.BigInteger, nullable=False, server_default="0"),  # preempted: what the customer keeps of it
 )
 
 outbox_head = sa.Table(

@@ -44,6 +44,7 @@ def to_task(row: sa.Row[Any]) -> Task:
         pool_id=row.pool_id,
         retries_left=row.retries_left,
         site_faults=row.site_faults,
+        preemptions=row.preemptions,
         not_before_ms=row.not_before_ms,
         cancel_requested=row.cancel_requested,
         started=row.started,
@@ -63,6 +64,7 @@ def changing(changed: Sequence[tuple[Task, dict[str, object]]]) -> bulk.Update:
             "pool_id": task.pool_id,
             "retries_left": task.retries_left,
             "site_faults": task.site_faults,
+            "preemptions": task.preemptions,
             "not_before_ms": task.not_before_ms,
             "cancel_requested": task.cancel_requested,
             "started": task.started,
@@ -85,6 +87,8 @@ def extra_columns(row: sa.Row[Any]) -> dict[str, object]:
         "started_ms": row.started_ms,
         "ended_ms": row.ended_ms,
         "overdue_ms": row.overdue_ms,
+        "kept_ms": row.kept_ms,
+        "checkpoint": row.checkpoint,
     }
 
 

@@ -16,6 +16,7 @@ from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.tasks import chunks
 from yunhe.hub.platform import bulk
 from yunhe.wire.api import FactView, OrderDetail, OrderPage, OrderSpec, OrderView, TaskView
+from yunhe.wire.link import Checkpoint
 from yunhe.wire.origin import Origin
 
 MAX_TASKS_SHOWN = 1_000
@@ -35,6 +36,7 @@ _LEASES = (
         _lease.pool_id,
         _lease.terms,
         _lease.end_reason,
+        _lease.kept_ms,
     )
     .join(store.order, _order.id == _lease.order_id)
     .where(bulk.any_of(_lease.lease_id))
@@ -181,6 +183,7 @@ def _task_view(row: sa.Row[Any]) -> TaskView:
         exit_code=row.exit_code,
         reason=row.reason,
         detail=row.detail,
+        kept_ms=row.kept_ms,
         placed_utc_ms=row.placed_ms,
         started_utc_ms=row.started_ms,
         ended_utc_ms=row.ended_ms,
@@ -208,8 +211,10 @@ def leases(conn: sa.Connection, pairs: Sequence[tuple[str, int]]) -> dict[tuple[
     ids = sorted({lease_id for lease_id, _ in wanted})
     rows = conn.execute(_LEASES, {"ids": ids}).all() if ids else ()
     return {
-        (lease_id, epoch): Lease(lease_id, epoch, order_id, org, site_id, pool_id, LeaseTerms.from_json(terms), reason)
-        for lease_id, epoch, order_id, org, site_id, pool_id, terms, reason in rows
+        (lease_id, epoch): Lease(
+            lease_id, epoch, order_id, org, site_id, pool_id, LeaseTerms.from_json(terms), reason, kept_ms
+        )
+        for lease_id, epoch, order_id, org, site_id, pool_id, terms, reason, kept_ms in rows
         if (lease_id, epoch) in wanted
     }
 
@@ -242,6 +247,12 @@ def placements(conn: sa.Connection, lease_ids: Iterable[str]) -> dict[tuple[str,
     ids = sorted(set(lease_ids))
     rows = conn.execute(_PLACEMENTS, {"ids": ids}).all() if ids else ()
     return {(lease_id, epoch): Placement(site_id, reason) for lease_id, epoch, site_id, reason in rows}
+
+
+def checkpoint_epoch(conn: sa.Connection, lease_id: str) -> int | None:
+    """The attempt whose checkpoint the task goes on from, if there is one."""
+    text = conn.scalar(sa.select(store.task.c.checkpoint).where(store.task.c.lease_id == lease_id))
+    return None if text is None else Checkpoint.model_validate_json(text).epoch
 
 
 def placed_at_site(conn: sa.Connection, site_id: str) -> set[tuple[str, int]]:

@@ -23,8 +23,26 @@ class HubSettings(BaseModel):
     disconnect_limit_ms: int = Field(default=300_000, ge=1_000)  # a five-minute link break loses no job
     disconnect_grace_ms: int = Field(default=30_000, ge=500)  # the site's time to kill, and drift of its clock
     silent_after_ms: int = Field(default=90_000, ge=500)  # no poll for this long: leases become `unknown`
-    overdue_grace_ms: int = Field(default=60_000, ge=1_000)  # run limit passed without a report
+    overdue_grace_ms: int = Field(default=60_000, ge=1_000)  # run limit passed since the start without a report
+    # A centre's own queue may hold a lease for so long before another place is tried; a night's backlog is worth the
+    # wait, a day's is not. The run limit counts from the start.
+    queue_limit_ms: int = Field(default=6 * 3_600_000, ge=1_000)
     certify_turn_ms: int = Field(default=60_000, ge=1_000)  # one site measures at a time, at most this long
+
+    # Tests of what sites claim. A rate is shown by work that takes so long at the claimed rate (0: nothing is asked,
+    # claims are believed): long against the time that a job takes to start, short against the site's own work.
+    certify_prove_ms: int = Field(default=3_000, ge=0, le=20_000)
+    certify_allowance_ms: int = Field(default=1_500, ge=0)  # for the way there and back and the start of the job
+    certify_tries: int = Field(default=3, ge=1, le=4)  # each twice as long as the one before
+    # A claim up to this percentage of what the hub saw passes: the chain's reductions, and other load, take their part.
+    certify_slack_percent: int = Field(default=160, ge=100)
+    certify_unproven_milli: int = Field(default=600, ge=0, le=1000)  # what a claim counts before: as a nominal rate
+    certify_silent_milli: int = Field(default=300, ge=0, le=1000)  # and when no answer came to any try
+    certify_drop_percent: int = Field(default=80, ge=0, le=100)  # below this share of the last test a rate has dropped
+    certify_core_over_nominal_percent: int = Field(default=200, ge=100)  # tables state cores at their base clock
+    certify_card_over_nominal_percent: int = Field(default=105, ge=100)
+    certify_interval_ms: int = Field(default=7 * 86_400_000, ge=1_000)  # a fifth of it earlier or later, by site
+    certify_retry_ms: int = Field(default=3_600_000, ge=1_000)  # the next test of a pool that is not wholly believed
 
     # Round. Debounce collects a burst of submits into one round; a lone order hardly waits.
     round_debounce_ms: int = Field(default=2, ge=0, le=1_000)
@@ -39,4 +57,5 @@ class HubSettings(BaseModel):
     # Bounds of what a caller may send or keep.
     log_cap_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)  # per task
     output_cap_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)  # per task, all outputs
+    checkpoint_cap_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)  # of one task; the newest is kept
     min_free_disk_bytes: int = Field(default=64 * 1024 * 1024, ge=0)  # below it, no new orders and no new logs

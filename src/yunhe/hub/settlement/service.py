@@ -19,7 +19,7 @@ from yunhe.core import posting
 from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState
 from yunhe.core.tariff import Charge, RatingInputs, rate
-from yunhe.core.usage import Prefix
+from yunhe.core.usage import NOTHING_USED, Prefix, Totals
 from yunhe.hub.ledger import service as ledger
 from yunhe.hub.ledger.service import Capture, Release
 from yunhe.hub.metering import service as metering
@@ -34,7 +34,18 @@ log = logging.getLogger(__name__)
 
 END = "end"
 
-_CHARGED = sa.select(store.charge.c.lease_id, store.charge.c.epoch).where(bulk.any_of(store.charge.c.lease_id))
+_charge = store.charge.c
+_CHARGED = sa.select(_charge.lease_id, _charge.epoch).where(bulk.any_of(_charge.lease_id))
+_PAID = (
+    sa.select(
+        _charge.lease_id,
+        sa.func.sum(
+            _charge.compute_microcny + _charge.energy_microcny + _charge.transfer_microcny + _charge.line_microcny
+        ),
+    )
+    .where(bulk.any_of(_charge.lease_id))
+    .group_by(_charge.lease_id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +86,25 @@ def _rated(tx: Tx, keys: Sequence[tuple[str, int]], closed: set[str]) -> list[_R
     todo = [key for key in keys if key not in done]
     leases = views.leases(tx.conn, todo)
     used = metering.prefixes(tx.conn, todo)
-    # An attempt that never started has no usage and no charge.
-    return [
-        _rate(lease, used[key], lease.order_id in closed)
-        for key, lease in sorted(leases.items())
-        if used[key].last is not None
-    ]
+    kept = metering.kept(tx.conn, {key: lease.kept_ms for key, lease in leases.items() if lease.kept_ms})
+    paid = _paid(tx.conn, sorted({lease_id for lease_id, _ in todo}))
+    rated = []
+    for key, lease in sorted(leases.items()):
+        if used[key].last is None:  # an attempt that never started has no usage and no charge
+            continue
+        left = 0 if lease.order_id in closed else lease.terms.task_hold_microcny - paid[lease.lease_id]
+        item = _rate(lease, used[key], kept.get(key, NOTHING_USED), left, lease.order_id in closed)
+        paid[lease.lease_id] += item.charge.price.total
+        rated.append(item)
+    return rated
+
+
+def _paid(conn: sa.Connection, lease_ids: Sequence[str]) -> dict[str, int]:
+    """What all attempts of each task were charged so far, micro-CNY."""
+    paid: dict[str, int] = defaultdict(int)
+    if lease_ids:
+        paid.update({lease_id: int(total) for lease_id, total in conn.execute(_PAID, {"ids": lease_ids})})
+    return paid
 
 
 def _over(tx: Tx, orders: Mapping[str, sa.Row[Any]]) -> list[str]:
@@ -101,8 +125,11 @@ def _book(tx: Tx, rated: Sequence[_Rated], over: Sequence[str]) -> None:
             raise RuntimeError(f"a settlement could not be booked: {outcome}")
 
 
-def _rate(lease: Lease, prefix: Prefix, closed: bool) -> _Rated:
-    """Usage that comes when its order is settled is told as disputed and costs nothing: its hold was given back."""
+def _rate(lease: Lease, prefix: Prefix, kept: Totals, left: int, closed: bool) -> _Rated:
+    """`left`: of the task's part of the hold, micro-CNY; attempts before this one may have been preempted and paid.
+
+    Usage that comes when its order is settled is told as disputed and costs nothing: its hold was given back.
+    """
     terms, used = lease.terms, prefix.totals
     inputs = RatingInputs(
         milli=terms.milli,
@@ -116,8 +143,10 @@ def _rate(lease: Lease, prefix: Prefix, closed: bool) -> _Rated:
         watts_per_unit=terms.watts_per_unit,
         carbon_g_per_kwh=terms.carbon_g_per_kwh,
         fee_bps=terms.operator_fee_bps,
-        hold_microcny=0 if closed else terms.hold_microcny,
+        hold_microcny=max(0, min(left, terms.hold_microcny)),
         disputed=closed or metering.is_disputed(lease.end_reason),
+        kept_wall_ms=kept.wall_ms,
+        kept_cpu_ms=kept.cpu_ms,
     )
     return _Rated(lease, inputs, rate(inputs))
 
