@@ -12,6 +12,7 @@ from yunhe.core.errors import InvalidInput, TooLarge
 from yunhe.core.supply import STACKS
 from yunhe.wire.api import DataSpec, LatencySpec, OrderSpec, RequirementSpec, RunSpec
 from yunhe.wire.api.orders import MAX_COMMAND_CHARS, MAX_FILES_BYTES, MAX_SECRET_BYTES
+from yunhe.wire.data import check_data, stated_bytes
 from yunhe.wire.invalid import field_path
 
 MAX_RUN_LIMIT_MS = 30 * 86_400_000
@@ -32,6 +33,7 @@ def to_shape(spec: OrderSpec, now_ms: int, places: Mapping[str, str]) -> Shape:
     _check_length(spec.run)
     _check_files(spec.run)
     _check_secrets(spec.run)
+    check_data(spec.run, spec.array)
     if spec.array * spec.requirement.slots > MAX_SLOTS_PER_ORDER:
         raise InvalidInput(
             f"array x requirement.slots is {spec.array * spec.requirement.slots}, more than {MAX_SLOTS_PER_ORDER}",
@@ -43,7 +45,10 @@ def to_shape(spec: OrderSpec, now_ms: int, places: Mapping[str, str]) -> Shape:
         raise InvalidInput(
             "work needs a deadline: the rate follows from it", field="deadline", hint="for example deadline: 6h"
         )
-    return Shape(_requirement(spec.requirement, stacks, places), terms)
+    requirement = _requirement(spec.requirement, stacks, places)
+    if requirement.data_at is not None and not requirement.data_bytes:  # where it lies is said, how much is known
+        requirement = replace(requirement, data_bytes=stated_bytes(spec.run))
+    return Shape(requirement, terms)
 
 
 def command_for(spec: OrderSpec, stack: str) -> tuple[str, ...]:

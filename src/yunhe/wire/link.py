@@ -12,11 +12,13 @@ from yunhe.core.demand import Precision
 from yunhe.core.lifecycle import EndReason
 from yunhe.wire.message import NO_NUL, Message
 from yunhe.wire.origin import HubId, Origin
+from yunhe.wire.urls import DataUrl
 
 MAX_SYNC_BYTES = 4 * 1024 * 1024
 MAX_REPORTS_PER_SYNC = 1_000
 MAX_INSTRUCTIONS_PER_ANSWER = 500
 MAX_CHUNK_BYTES = 1024 * 1024
+MAX_MOVED_FILES = 200  # of one lease and phase
 CHECKPOINT_PATH = "yunhe-checkpoint.tar"  # among an attempt's outputs
 LINK_VERSION: Literal[1] = 1
 
@@ -209,7 +211,43 @@ class Proof(Message):
     error: Annotated[str, Field(max_length=300, pattern=NO_NUL)] = ""  # why there is none
 
 
-Report = Annotated[LeaseStarted | LeaseEnded | UsageReport | Certificate | Proof, Field(discriminator="kind")]
+class LeaseStaging(Message):
+    """How far the lease's data is: before the job starts, and after it has ended. Each replaces the one before."""
+
+    kind: Literal["staging"] = "staging"
+    seq: Count
+    lease_id: Id
+    epoch: Small
+    phase: Literal["in", "out"]
+    done_bytes: Count
+    total_bytes: Count | None = None  # None: not known yet
+    problem: Annotated[str, Field(max_length=300, pattern=NO_NUL)] = ""  # why it is tried again
+
+
+class MovedFile(Message):
+    """An input or an output with a URL; the order says which URL. `problem`: it did not get there."""
+
+    path: Annotated[str, Field(min_length=1, max_length=400, pattern=NO_NUL)]
+    size_bytes: Count = 0
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    problem: Annotated[str, Field(max_length=200, pattern=NO_NUL)] = ""
+
+
+class LeaseMoved(Message):
+    """What was fetched for the lease ("in"), or what became of its outputs with a URL ("out"). Once per phase."""
+
+    kind: Literal["moved"] = "moved"
+    seq: Count
+    lease_id: Id
+    epoch: Small
+    phase: Literal["in", "out"]
+    files: Annotated[tuple[MovedFile, ...], Field(max_length=MAX_MOVED_FILES)]
+
+
+Report = Annotated[
+    LeaseStarted | LeaseEnded | UsageReport | Certificate | Proof | LeaseStaging | LeaseMoved,
+    Field(discriminator="kind"),
+]
 
 
 # --- sync -----------------------------------------------------------------------------------------------------
@@ -258,6 +296,23 @@ class CheckpointPlan(Message):
     cap_bytes: Count
 
 
+class DataInput(Message):
+    """A file to be in the job's directory before the job starts."""
+
+    url: DataUrl
+    path: str
+    size_bytes: Count | None = None
+    sha256: str = ""
+    secret: str = ""  # of the lease's secrets: options of the store, as JSON
+
+
+class Delivery(Message):
+    """A file or folder that goes to a URL when the job has ended."""
+
+    path: str
+    url: DataUrl
+
+
 class StartLease(Message):
     kind: Literal["start"] = "start"
     seq: Count
@@ -278,7 +333,9 @@ class StartLease(Message):
     secrets: tuple[str, ...] = ()  # names; the values by POST /v1/agent/secrets/{lease_id}/{epoch}
     env: dict[str, str] = Field(default_factory=dict)
     bundle_sha256: str | None = None  # files for the job's directory, GET /v1/agent/bundles/{sha256}
+    inputs: tuple[DataInput, ...] = ()
     outputs: tuple[str, ...] = ()  # relative paths to collect at the end
+    deliveries: tuple[Delivery, ...] = ()  # those of them that go to a URL too
     log_cap_bytes: int = 10 * 1024 * 1024
     output_cap_bytes: int = 64 * 1024 * 1024
     checkpoint: CheckpointPlan | None = None

@@ -10,6 +10,7 @@ from yunhe.wire.api.money import PriceView
 from yunhe.wire.link import OperatorName
 from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
 from yunhe.wire.origin import Origin
+from yunhe.wire.urls import DataUrl
 
 MAX_BATCH_ORDERS = 10_000
 MAX_FILES_BYTES = 1024 * 1024
@@ -95,6 +96,23 @@ class CheckpointSpec(Message):
     folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")] = "checkpoint"
 
 
+class InputSpec(Message):
+    """A file that the site fetches into the job's directory before the job starts. `size` and `sha256` are checked."""
+
+    url: DataUrl  # "{task}" in it is the number of the task
+    path: RelativePath
+    size: Annotated[int, Field(ge=0, le=2**50), NUMBER] | Quantity | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    secret: EnvName | None = None  # of run.secrets: the options of the store (docs/data.md), as JSON
+
+
+class OutputSpec(Message):
+    """A file or folder that the site sends to `url` when the job has ended."""
+
+    path: RelativePath
+    url: DataUrl
+
+
 class RunSpec(Message):
     """One command per software stack; `command` alone means the cpu stack."""
 
@@ -107,7 +125,8 @@ class RunSpec(Message):
     env: Annotated[dict[EnvName, Word], Field(max_length=64)] = Field(default_factory=dict)
     # Text of small files put into the job's directory (programs, parameters); 1 MiB together.
     files: Annotated[dict[RelativePath, str], Field(max_length=64)] = Field(default_factory=dict)
-    outputs: Annotated[tuple[RelativePath, ...], Field(max_length=64)] = ()
+    inputs: Annotated[tuple[InputSpec, ...], Field(max_length=64)] = ()
+    outputs: Annotated[tuple[RelativePath | OutputSpec, ...], Field(max_length=64)] = ()
     checkpoint: CheckpointSpec | None = None  # None: a job that is stopped midway starts from nothing
     # Given to the job as files $YUNHE_SECRETS/NAME, kept nowhere in the clear; shown and stored as MASK.
     secrets: Annotated[dict[EnvName, Secret], Field(max_length=MAX_SECRETS)] = Field(default_factory=dict)
