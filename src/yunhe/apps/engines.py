@@ -7,6 +7,7 @@ from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Driver
 from yunhe.site.drivers.fake import FakeDriver
 from yunhe.site.drivers.process.driver import ProcessDriver
+from yunhe.site.drivers.ray.driver import RayDriver
 from yunhe.site.drivers.slurm.driver import SlurmDriver
 from yunhe.site.settings import SiteSettings
 
@@ -30,6 +31,10 @@ def _process(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
     return ProcessDriver(settings.driver, settings.site_id, settings.data_dir, crash_point)
 
 
+def _ray(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
+    return RayDriver(settings.driver, settings.ray, settings.site_id, settings.data_dir, crash_point)
+
+
 def _slurm(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
     return SlurmDriver(settings.driver, settings.slurm, settings.site_id, settings.data_dir, crash_point)
 
@@ -37,5 +42,6 @@ def _slurm(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
 ENGINES: dict[str, Callable[[SiteSettings, CrashPoint], Driver]] = {
     "fake": _fake,
     "process": _process,
+    "ray": _ray,
     "slurm": _slurm,
 }

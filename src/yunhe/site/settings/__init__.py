@@ -2,6 +2,7 @@
 
 from yunhe.site.settings.agent import SiteSettings
 from yunhe.site.settings.process import DriverSettings
+from yunhe.site.settings.ray import RaySettings
 from yunhe.site.settings.slurm import SlurmSettings
 
-__all__ = ["DriverSettings", "SiteSettings", "SlurmSettings"]
+__all__ = ["DriverSettings", "RaySettings", "SiteSettings", "SlurmSettings"]

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from yunhe.site.settings.process import MIB, DriverSettings
+from yunhe.site.settings.ray import RaySettings
 from yunhe.site.settings.slurm import SlurmSettings
 
 
@@ -22,8 +23,9 @@ class SiteSettings(BaseModel):
     ca_file: Path | None = None
     driver: DriverSettings = DriverSettings()
     slurm: SlurmSettings = SlurmSettings()
+    ray: RaySettings = RaySettings()
     # "fake" ends leases after `fake_run_ms` without starting anything: throughput benchmarks.
-    engine: Literal["process", "slurm", "fake"] = "process"
+    engine: Literal["process", "slurm", "ray", "fake"] = "process"
     fake_run_ms: int = Field(default=0, ge=0)
     # Longest poll that this site asks for; proxies between often cut at 60 s.
     poll_wait_ms: int = Field(default=50_000, ge=0, le=60_000)

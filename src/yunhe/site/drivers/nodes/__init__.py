@@ -1,0 +1,7 @@
+"""What drivers share whose jobs run on other hosts, by a cluster's own engine, under Yunhe's supervisor.
+
+folder    a lease's folder on the disk that agent and nodes share
+program   copies what nodes need to that disk
+verdict   what is known of a lease, from its folder and from the engine's list
+chips     names that an engine has for its devices, and the catalogue
+"""

@@ -1,0 +1,398 @@
+"""Jobs of a Ray cluster, behind the contract that all drivers keep."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import pwd
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from yunhe.core.errors import Unavailable
+from yunhe.core.lifecycle import EndReason
+from yunhe.site import certify
+from yunhe.site.contact import boot_id
+from yunhe.site.crash import CrashPoint, no_crash
+from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
+from yunhe.site.drivers.lease_dir import remove_tree
+from yunhe.site.drivers.nodes.folder import LeaseFolder
+from yunhe.site.drivers.nodes.program import Program
+from yunhe.site.drivers.nodes.verdict import Act, Memory, Rules, Stage, Verdict, judge
+from yunhe.site.drivers.ray.client import Listing, RayClient
+from yunhe.site.drivers.ray.plan import Planner
+from yunhe.site.drivers.ray.supply import RayPool, foreign, parse_nodes, pools
+from yunhe.site.settings import DriverSettings, RaySettings
+from yunhe.site.supervisor.records import boottime_ms
+from yunhe.wire.link import PoolDigest, PoolReport
+
+log = logging.getLogger(__name__)
+CALLS = 8  # of submit, stop and delete at a time
+LISTING_WAIT_S = 2.0  # a look at leases does not wait longer for Ray
+BEACON_S = 1.0
+REAP_AFTER_S = 10.0  # what ended in our records still has to leave Ray
+PULSES = 3  # a supervisor that missed so many writes of its use shows no sign of life
+
+
+class RayDriver:
+    """`data_dir` holds `contact` (written by the agent). Nodes see the shared folder alone: `leases/`, `news/`,
+    `programs/` and `beacon`."""
+
+    def __init__(
+        self,
+        driver: DriverSettings,
+        ray: RaySettings,
+        site_id: str,
+        data_dir: Path,
+        crash_point: CrashPoint = no_crash,
+    ) -> None:
+        self._driver, self._ray = driver, ray
+        self._crash_point = crash_point
+        self._data_dir = data_dir.absolute()
+        shared = (ray.shared_dir or self._data_dir).absolute()
+        self._leases = shared / "leases"
+        self._news_dir = shared / "news"
+        self._beacon = shared / "beacon"
+        tag = hashlib.sha256(f"{site_id}:{self._data_dir}".encode()).hexdigest()[:12]
+        self._client = RayClient(ray, tag)
+        self._planner = Planner(driver, ray, Program(shared / "programs"), self._news_dir, self._beacon)
+        self._rules = Rules(
+            engine="Ray",
+            pulse=PULSES * driver.usage_write_ms / 1000,
+            vanished=ray.vanished_ms / 1000,
+            start=ray.start_ms / 1000,
+            lost=ray.lost_ms / 1000,
+            cancel_hard=(driver.term_grace_ms + ray.cancel_hard_ms) / 1000,
+            tries=ray.submit_tries,
+        )
+        self._pools: dict[str, RayPool] = {}
+        self._memory: dict[LeaseKey, Memory] = {}
+        self._ended: dict[LeaseKey, Status] = {}
+        self._over: dict[LeaseKey, float] = {}  # when its end was seen, or it was forgotten; while Ray lists it
+        self._listing: Listing | None = None
+        self._asked = float("-inf")
+        self._asking: asyncio.Task[None] | None = None
+        self._calls = asyncio.Semaphore(CALLS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- open and close -------------------------------------------------------------------------------------------
+
+    async def open(self) -> Isolation:
+        """Ray need not answer yet. Raises InvalidInput for the token's file, OSError for the shared folder."""
+        await asyncio.to_thread(self._prepare_folders)
+        self._background(self._keep_beacon())
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        return Isolation(0, f"Ray: all jobs as user {user}, memory sampled, no sandbox")
+
+    def _prepare_folders(self) -> None:
+        for folder in (self._leases, self._news_dir, self._leases.parent / "programs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._planner.program.install()
+        self._write_beacon()
+
+    def _write_beacon(self) -> None:
+        contact = self._data_dir / "contact"
+        heard = contact.read_text().strip() if contact.exists() else ""
+        tmp = self._beacon.with_name(f"beacon.{os.getpid()}")
+        tmp.write_text(f"{boot_id()} {boottime_ms()} {heard or 0}")
+        tmp.rename(self._beacon)
+
+    async def _keep_beacon(self) -> None:
+        """When the hub was last heard. By this and the disk's own clock, nodes find out how their clocks differ."""
+        while True:
+            await asyncio.sleep(BEACON_S)
+            try:
+                await asyncio.to_thread(self._write_beacon)
+            except OSError as error:
+                log.warning("the beacon on the shared disk cannot be written: %s", error)
+
+    async def close(self) -> None:
+        """Jobs go on."""
+        tasks = [*self._tasks, *([self._asking] if self._asking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    def _background(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the Ray driver failed", exc_info=task.exception())
+
+    # --- supply -----------------------------------------------------------------------------------------------------
+
+    async def discover(self) -> tuple[PoolReport, ...]:
+        """Cores and cards of the nodes that are there. Raises Unavailable before Ray has ever answered."""
+        kept = self._data_dir / "ray-nodes"
+        try:
+            listed = await self._client.nodes()
+            await asyncio.to_thread(kept.write_text, json.dumps(listed))
+        except Unavailable as error:
+            if not kept.exists():
+                raise
+            # Jobs need an agent that speaks for them, also while Ray is away.
+            log.warning("the nodes of the last time are taken: %s", error)
+            listed = json.loads(await asyncio.to_thread(kept.read_text))
+        found = pools(parse_nodes(listed, self._ray.lent), self._ray, self._driver)
+        self._pools = {pool.report.name: pool for pool in found}
+        return tuple(pool.report for pool in found)
+
+    async def foreign(self) -> tuple[PoolDigest, ...]:
+        """What other jobs and actors of the cluster hold. Ray's figures are up to 5 s old. Raises Unavailable."""
+        await self.discover()
+        taken_utc_ms, usage = await self._client.usage()
+        return foreign(tuple(self._pools.values()), usage, taken_utc_ms, await self._client.listing())
+
+    async def certify(self) -> tuple[PoolReport, ...]:
+        """Pools of cores by a benchmark that runs as a job; cards keep their nominal rates."""
+        reports = await self.discover()
+        return tuple(
+            [await certify.certify(self, report) if report.kind_of_unit == "core" else report for report in reports]
+        )
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def _folder(self, key: LeaseKey) -> LeaseFolder:
+        return LeaseFolder(self._leases / str(key), self._news_dir)
+
+    def _of(self, key: LeaseKey) -> Memory:
+        return self._memory.setdefault(key, Memory())
+
+    async def submit(self, job: Job) -> None:
+        """A lease whose folder is there was given to Ray before, perhaps: `observe` finds out."""
+        folder = self._folder(job.key)
+        if await asyncio.to_thread(lambda: folder.prepared):
+            return
+        if not self._pools:
+            try:
+                await self.discover()
+            except Unavailable as error:
+                raise SpawnFailed(str(error)) from error
+        pool = self._pools.get(job.lease.pool)
+        if pool is None:
+            raise SpawnFailed(f"this site has no pool {job.lease.pool!r}")
+        await asyncio.to_thread(self._prepare, job, pool, folder)
+        self._crash_point("driver.prepared")
+        refusal = await self._place(job.key)
+        self._crash_point("driver.launched")
+        if refusal:
+            self._memory.pop(job.key, None)
+            # Without its folder nothing of it can start, whatever Ray may still make of the request.
+            await asyncio.to_thread(remove_tree, folder.path)
+            raise SpawnFailed(f"Ray refuses it: {refusal}")
+
+    def _prepare(self, job: Job, pool: RayPool, folder: LeaseFolder) -> None:
+        request = self._planner.request(job, pool, folder.path)
+        spec = self._planner.spec(job, pool, folder.path)
+        try:
+            folder.fill(spec, request, job.files)
+        except OSError as error:
+            raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
+
+    async def _place(self, key: LeaseKey) -> str:
+        """Ask for the job; why it is refused, or nothing. Without a clear answer it is looked for by its id."""
+        memory, folder = self._of(key), self._folder(key)
+        memory.placing = True
+        memory.tries += 1
+        try:
+            request = await asyncio.to_thread(folder.plan)
+            async with self._calls:
+                submitted = await self._client.submit(key, request)
+            self._crash_point("driver.asked")
+            memory.acknowledged = memory.acknowledged or submitted.known
+        finally:
+            memory.placing = False
+            memory.placed = time.monotonic()
+            memory.missed_since = None
+        return submitted.refusal
+
+    # --- what became of them ----------------------------------------------------------------------------------------
+
+    async def observe(self, keys: Sequence[LeaseKey]) -> dict[LeaseKey, Status]:
+        """One question to Ray, at most every `listing_interval_ms`; the rest is read from the disk."""
+        open_keys = [key for key in keys if key not in self._ended]
+        listing = await self._fresh_listing() if open_keys else None
+        found = await asyncio.to_thread(self._look, open_keys, listing)
+        for key, (status, verdict) in found.items():
+            if status.phase is Phase.ENDED:
+                self._ended[key] = status
+                self._over[key] = time.monotonic()
+            elif verdict.act is not Act.NOTHING:
+                await self._act(key, verdict)
+        return {key: self._ended.get(key) or found[key][0] for key in keys}
+
+    async def _fresh_listing(self) -> Listing | None:
+        """The newest list that there is within `LISTING_WAIT_S`; None when none is new enough to say anything."""
+        now = time.monotonic()
+        due = now - self._asked >= self._ray.listing_interval_ms / 1000
+        if due and (self._asking is None or self._asking.done()):
+            self._asked = now
+            self._asking = asyncio.create_task(self._ask())
+        if self._asking is not None:
+            await asyncio.wait({self._asking}, timeout=LISTING_WAIT_S)
+        listing = self._listing
+        if listing is None or time.monotonic() - listing.asked > self._ray.listing_valid_ms / 1000:
+            return None
+        return listing
+
+    async def _ask(self) -> None:
+        try:
+            self._listing = await self._client.listing()
+        except Unavailable as error:
+            if self._listing is not None:
+                log.warning("Ray cannot be asked: %s", error)
+            self._listing = None
+            return
+        await self._reap(self._listing)
+
+    async def _reap(self, listing: Listing) -> None:
+        """What Ray still has of leases that are over, or of which nothing is known here."""
+        known = await self.known()
+        for key in self._over.keys() - listing.jobs.keys() - known:
+            del self._over[key]
+        for key, job in listing.jobs.items():
+            if key in known and key not in self._ended:
+                continue
+            late = listing.asked - self._over.get(key, 0.0) > REAP_AFTER_S
+            if job.stage is Stage.WAITING or (job.stage is Stage.RUNNING and late):
+                self._background(self._stop(key))
+            elif job.stage is Stage.OVER and late and key not in known:
+                self._background(self._delete(key))
+
+    def _look(self, keys: Iterable[LeaseKey], listing: Listing | None) -> dict[LeaseKey, tuple[Status, Verdict]]:
+        return {key: self._look_at(key, listing) for key in keys}
+
+    def _look_at(self, key: LeaseKey, listing: Listing | None) -> tuple[Status, Verdict]:
+        folder, memory, now = self._folder(key), self._of(key), time.monotonic()
+        evidence = folder.evidence()
+        memory.see(evidence, now)
+        current = listing is not None and (memory.placed is None or listing.asked > memory.placed)
+        job = listing.jobs.get(key) if listing is not None and current else None
+        listed = None if not current else (job.stage, job.word) if job else (Stage.MISSING, "")
+        verdict = judge(evidence, memory, listed, now, self._rules)
+        if verdict.phase is Phase.ABSENT:
+            self._memory.pop(key, None)
+            return Status(Phase.ABSENT), verdict
+        if verdict.phase is Phase.ENDED:
+            return _with_word(folder.status(), listed), verdict
+        phase = verdict.phase
+        if phase is Phase.UNKNOWN and not evidence.claimed and listing is not None and not current:
+            # The list is older than the submit: Ray's acknowledgement is the newest word.
+            phase = Phase.ACCEPTED if memory.acknowledged else Phase.UNKNOWN
+        if phase is Phase.STARTED:
+            if memory.status is None or memory.status_pulse != evidence.pulse:
+                read = folder.status()  # an end that was written meanwhile is for the next look
+                memory.status = Status(phase, True, read.started_utc_ms, read.totals)
+                memory.status_pulse = evidence.pulse
+            return memory.status, verdict
+        return Status(phase, started=evidence.started), verdict
+
+    async def _act(self, key: LeaseKey, verdict: Verdict) -> None:
+        folder = self._folder(key)
+        if verdict.act is Act.PLACE:
+            self._background(self._place_again(key))
+        elif verdict.act is Act.SEAL:
+            await asyncio.to_thread(self._seal, key, folder, verdict)
+        elif verdict.act is Act.LOSE:
+            await asyncio.to_thread(folder.lose, verdict.reason, verdict.detail)
+            await asyncio.to_thread(folder.tell, key)
+        else:
+            self._of(key).cancelled_since = time.monotonic()
+            self._background(self._stop(key))
+
+    def _seal(self, key: LeaseKey, folder: LeaseFolder, verdict: Verdict) -> None:
+        said = folder.said()
+        if folder.seal(verdict.reason, f"{verdict.detail}; {said}" if said else verdict.detail):
+            folder.tell(key)
+
+    async def _place_again(self, key: LeaseKey) -> None:
+        memory = self._of(key)
+        if memory.placing:
+            return
+        log.warning("%s: Ray has lost it, it is submitted again", key)
+        refusal = await self._place(key)
+        if refusal:
+            verdict = Verdict(Phase.UNKNOWN, Act.SEAL, EndReason.SPAWN_FAILED, f"Ray refuses it: {refusal}")
+            await self._act(key, verdict)
+
+    async def _stop(self, key: LeaseKey) -> None:
+        try:
+            async with self._calls:
+                await self._client.stop(key)
+        except Unavailable as error:  # the supervisor sees the link, and what is left over is reaped later
+            log.warning("%s: %s", key, error)
+
+    async def _delete(self, key: LeaseKey) -> None:
+        try:
+            async with self._calls:
+                await self._client.delete(key)
+        except Unavailable as error:  # it is listed again
+            log.warning("%s: %s", key, error)
+
+    async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
+        until = time.monotonic() + timeout_ms / 1000
+        while True:
+            found = await asyncio.to_thread(self._take_news)
+            left = until - time.monotonic()
+            if found or left <= 0:
+                return found
+            await asyncio.sleep(min(left, self._ray.news_ms / 1000))
+
+    def _take_news(self) -> frozenset[LeaseKey]:
+        names = os.listdir(self._news_dir)
+        for name in names:
+            (self._news_dir / name).unlink(missing_ok=True)
+        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
+
+    async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
+        """A job that waits never starts; one that runs is told by a link, which its supervisor soon sees."""
+        folder = self._folder(key)
+        if await asyncio.to_thread(self._cancel, key, folder, reason):
+            self._background(self._stop(key))
+
+    @staticmethod
+    def _cancel(key: LeaseKey, folder: LeaseFolder, reason: EndReason) -> bool:
+        """True: sealed before it began."""
+        if not folder.prepared or folder.evidence().ended_for:
+            return False
+        folder.cancel(reason)
+        if not folder.seal(reason, "stopped before it was started"):
+            return False
+        folder.tell(key)
+        return True
+
+    async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
+        return await asyncio.to_thread(self._folder(key).log, offset, limit)
+
+    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
+        return await asyncio.to_thread(self._folder(key).outputs, wanted, cap_bytes)
+
+    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
+        return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
+
+    async def known(self) -> frozenset[LeaseKey]:
+        names = await asyncio.to_thread(os.listdir, self._leases)
+        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
+
+    async def forget(self, key: LeaseKey) -> None:
+        """Its folder goes first: without it nothing starts, and what runs after all stops."""
+        self._ended.pop(key, None)
+        self._memory.pop(key, None)
+        self._over[key] = time.monotonic()
+        path = self._folder(key).path
+        if await asyncio.to_thread(path.exists):
+            await asyncio.to_thread(remove_tree, path)
+
+
+def _with_word(status: Status, listed: tuple[Stage, str] | None) -> Status:
+    """Ray's own word, where it was Ray that made the end."""
+    if status.reason is not EndReason.SUPERVISOR_LOST or listed is None or listed[0] is not Stage.OVER:
+        return status
+    return replace(status, detail="; ".join(text for text in (status.detail, listed[1]) if text)[:400])
