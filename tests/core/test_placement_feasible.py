@@ -49,6 +49,23 @@ CASES: list[tuple[str, str, str, dict[str, Any], Pool, dict[str, Any]]] = [
     ("site", "an active site", "disconnected", {"connected": False}, a_pool(), {}),
     ("sites", "one of the sites s2, s3", "s1", {}, a_pool(), {"sites": frozenset({"s3", "s2"})}),
     ("stack", "a command for the cpu stack", "commands for cann", {}, a_pool(), {"stacks": frozenset({"cann"})}),
+    ("trust", "rates that a test has shown", "claims that a test has refuted", {}, a_pool(trust_milli=0), {}),
+    (
+        "operators",
+        "the operators conv2d, gemm on cpu",
+        "missing conv2d",
+        {},
+        a_pool(operators=frozenset({"gemm", "softmax"})),
+        {"operators": frozenset({"gemm", "conv2d"})},
+    ),
+    (
+        "operators",
+        "the operators gemm on cpu",
+        "no check of its software stack",
+        {},
+        a_pool(),
+        {"operators": frozenset({"gemm"})},
+    ),
     ("cores", "cores", "cards only", {}, cards(), {"cores_milli": 1_000}),
     ("cores", "cores", "cards only", {}, cards(), {}),
     ("cores", "9 cores", "8 cores in the pool", {}, a_pool(), {"cores_milli": 9_000}),
@@ -152,7 +169,7 @@ CASES: list[tuple[str, str, str, dict[str, Any], Pool, dict[str, Any]]] = [
 def test_one_failed_constraint_is_one_reason(
     code: str, need: str, have: str, site: dict[str, Any], pool: Pool, asked: dict[str, Any]
 ) -> None:
-    lasting = code != "site" or have == "left"
+    lasting = (code != "site" or have == "left") and code != "trust"
     assert why(a_site(**site), pool, **asked) == (Reason(code, need, have, lasting),)
 
 

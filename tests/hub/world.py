@@ -146,7 +146,7 @@ class World:
         self.platform, self.clock = platform, clock
         places = frozenset(place_coordinates())
         self.pricer, self.shapes = Pricer(platform, places), Shapes(places)
-        self.committer, self.sync = Committer(platform.settings), SyncHandler(metering.accept)
+        self.committer, self.sync = Committer(platform.settings), SyncHandler(metering.accept, platform.settings)
         self.sites: dict[str, SiteDouble] = {}
         self._deposits = 0
 

@@ -2,7 +2,7 @@
 
 1. refuse an older epoch, an older poll, the same poll number with another body
 2. take the reports that continue the site's sequence; skip those stored before
-3. effects: usage to metering, starts and ends to orders, certificates to the catalogue
+3. effects: usage to metering, starts and ends to orders, certificates to the catalogue, proofs to their check
 4. a full snapshot: leases that only one side knows are told to stop
 5. note the contact; forget instructions that the site holds
 """
@@ -17,13 +17,14 @@ from yunhe.core.errors import Conflict, StaleMessage, YunheError
 from yunhe.core.lifecycle import Ended, EndReason, Started
 from yunhe.core.supply import SiteState
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.dispatch import outputs, store
+from yunhe.hub.dispatch import outputs, store, turns
 from yunhe.hub.orders import events, outbox, views
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.events import LeaseEvent
 from yunhe.hub.orders.model import Placement
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.db import insert_ignore
+from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.link import (
     MAX_INSTRUCTIONS_PER_ANSWER,
@@ -32,6 +33,7 @@ from yunhe.wire.link import (
     Hello,
     LeaseEnded,
     LeaseStarted,
+    Proof,
     Report,
     Sync,
     UsageReport,
@@ -125,8 +127,9 @@ class _Taken:
 
 
 class SyncHandler:
-    def __init__(self, usage_sink: UsageSink) -> None:
+    def __init__(self, usage_sink: UsageSink, settings: HubSettings) -> None:
         self._usage_sink = usage_sink
+        self._settings = settings
 
     def apply(self, tx: Tx, polls: Sequence[Poll]) -> list[Answered | YunheError]:
         """Writer handler. All sites at once; a site's second poll of a group comes after its first."""
@@ -175,7 +178,7 @@ class SyncHandler:
     def _effects(self, tx: Tx, taken: Sequence[_Taken]) -> None:
         reports = [(item.poll.sync, report) for item in taken for report in item.fresh]
         if reports:
-            about = [report for _, report in reports if not isinstance(report, Certificate)]
+            about = [report for _, report in reports if not isinstance(report, Certificate | Proof)]
             placed = views.placements(tx.conn, (report.lease_id for report in about))
             _keep_evidence(tx, taken)
             # Before the ends: an attempt's usage is complete when settlement is told of its end.
@@ -188,7 +191,9 @@ class SyncHandler:
             for sync, report in reports:
                 if isinstance(report, Certificate):
                     catalogue.certify(tx, sync.site_id, report)
-                    _end_turn(tx, sync.site_id)
+                    turns.measured(tx, sync.site_id, self._settings)
+                elif isinstance(report, Proof):
+                    turns.answered(tx, sync.site_id, report)
             saved = outputs.saved(tx.conn, [report for _, report in reports if isinstance(report, LeaseEnded)])
             said = [event for sync, report in reports for event in _events(sync.site_id, report, placed, saved)]
             events.apply(tx, said)
@@ -305,7 +310,7 @@ def _events(
 
 
 def _keep_evidence(tx: Tx, taken: Sequence[_Taken]) -> None:
-    """The signed words of every poll that brought usage."""
+    """The signed words of every poll that brought usage, a certificate or a proof."""
     rows = [
         {
             "site_id": item.poll.sync.site_id,
@@ -317,7 +322,7 @@ def _keep_evidence(tx: Tx, taken: Sequence[_Taken]) -> None:
             "at_ms": tx.now_ms,
         }
         for item in taken
-        if any(isinstance(report, UsageReport) for report in item.fresh)
+        if any(isinstance(report, UsageReport | Certificate | Proof) for report in item.fresh)
     ]
     if rows:
         insert_ignore(store.evidence).execute(tx.conn, rows)
@@ -341,8 +346,3 @@ def _compare_snapshot(tx: Tx, sync: Sync) -> None:
         sync.site_id,
         [CancelLease(seq=0, lease_id=lease_id, epoch=epoch, reason=EndReason.LOST) for lease_id, epoch in strays],
     )
-
-
-def _end_turn(tx: Tx, site_id: str) -> None:
-    tx.conn.execute(sa.delete(store.certify_turn).where(store.certify_turn.c.site_id == site_id))
-    tx.notify("certify")

@@ -10,19 +10,15 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-import sqlalchemy as sa
-
 from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import TaskState
-from yunhe.core.supply import SiteState
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.dispatch import store
-from yunhe.hub.orders import events, outbox
+from yunhe.hub.dispatch import turns
+from yunhe.hub.dispatch.claims import Verdict
+from yunhe.hub.orders import events
 from yunhe.hub.platform.context import Platform
-from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.leader import Leader
 from yunhe.hub.platform.writer import Tx
-from yunhe.wire.link import CertifyNow
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +58,7 @@ class Watch:
                 if self._leader.leading:
                     try:
                         await self._tick()
+                        await self._check_proofs()
                     except YunheError as error:
                         log.warning("the watch pauses: %s", error)
                         await asyncio.sleep(TICK_S)
@@ -91,31 +88,27 @@ class Watch:
             await platform.write(_lost, lost)
         if await platform.read(lambda conn: events.timers_due(conn, platform.clock.now_ms())):
             await platform.write(_timers, None)
-        waiting = [s.id for s in sites if s.state is SiteState.APPROVED and s.certified_ms is None]
+        now_ms = platform.clock.now_ms()
+        waiting = await platform.read(lambda conn: turns.candidates(conn, sites, now_ms, settings))
         if waiting:
-            await platform.write(self._next_turn, tuple(waiting))
+            await platform.write(self._next_turn, waiting)
 
-    def _next_turn(self, tx: Tx, batches: Sequence[tuple[str, ...]]) -> list[None]:
-        """Ask one site to measure; the next when it has reported, or when its turn ran out."""
-        turn = store.certify_turn
-        for waiting in batches:
-            row = tx.conn.execute(sa.select(turn)).first()
-            if row is not None and tx.now_ms - row.since_ms < self._platform.settings.certify_turn_ms:
-                continue
-            after = [s for s in waiting if row is None or s > row.site_id] or list(waiting)
-            reached = [s for s in after if _has_link(tx, s)] or [s for s in waiting if _has_link(tx, s)]
-            if not reached:
-                continue
-            tx.conn.execute(sa.delete(turn))
-            fresh = insert_ignore(turn).execute(tx.conn, [{"id": 1, "site_id": reached[0], "since_ms": tx.now_ms}])
-            if fresh:
-                outbox.append(tx, reached[0], [CertifyNow(seq=0)])
-        return [None] * len(batches)
+    async def _check_proofs(self) -> None:
+        """Answers to challenges, one after the other; the arithmetic runs beside the loop."""
+        settings = self._platform.settings
+        for row in await self._platform.read(turns.unchecked):
+            verdict = await asyncio.to_thread(turns.check, row, settings)
+            await self._platform.write(self._conclude, (row.challenge, verdict))
 
+    def _next_turn(self, tx: Tx, items: Sequence[turns.Waiting]) -> list[None]:
+        for waiting in items:
+            turns.give(tx, waiting, self._platform.settings)
+        return [None] * len(items)
 
-def _has_link(tx: Tx, site_id: str) -> bool:
-    link = store.site_link
-    return tx.conn.execute(sa.select(link.c.site_id).where(link.c.site_id == site_id)).first() is not None
+    def _conclude(self, tx: Tx, items: Sequence[tuple[str, Verdict]]) -> list[None]:
+        for challenge, verdict in items:
+            turns.conclude(tx, challenge, verdict, self._platform.settings)
+        return [None] * len(items)
 
 
 # A replica that stood still between its look and its write must not give up a site that has spoken meanwhile, here or

@@ -1,0 +1,203 @@
+"""Whose turn it is to measure, or to show a rate; and what comes of an answer.
+
+One site at a time: first those that wait for their first certificate, then rates that were claimed and not shown, then
+sites whose last test is long ago.  The later two only while a whole unit is free there.
+
+A challenge is 256 random bits of the hub, bound by the key of the chain to the site, its agent epoch and the pool.  Its
+work is sized by the claim, and doubled with every try.  The time counts from the transaction that hands it out to the
+one that takes the answer, by the hub's clock.
+"""
+
+import base64
+import binascii
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from yunhe.core import chain
+from yunhe.core.demand import Precision
+from yunhe.core.supply import SiteState
+from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.catalogue.records import SiteRecord
+from yunhe.hub.dispatch import claims, store
+from yunhe.hub.dispatch.claims import Claim, Verdict
+from yunhe.hub.orders import outbox
+from yunhe.hub.platform.db import insert_ignore
+from yunhe.hub.platform.settings import HubSettings
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.link import CertifyNow, Proof, ProveNow
+
+log = logging.getLogger(__name__)
+
+LOOKED_AT = 50  # claims and sites that are looked at for the next turn
+CARD_WIDTH = 16_384  # a card needs wide matrices to be busy
+MOST_STEPS = 65_536
+PROVES = frozenset({SiteState.ACTIVE, SiteState.PAUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Who may get the turn, best first; see `candidates`."""
+
+    first: tuple[str, ...]  # sites without a certificate
+    due: tuple[Claim, ...]
+    again: tuple[str, ...]  # sites whose test is old
+
+    def __bool__(self) -> bool:
+        return bool(self.first or self.due or self.again)
+
+
+def candidates(conn: sa.Connection, sites: Sequence[SiteRecord], now_ms: int, settings: HubSettings) -> Waiting:
+    """Of the sites that were heard of lately."""
+    near = {site.id: site for site in sites if site.connected(now_ms, settings.silent_after_ms)}
+    return Waiting(
+        tuple(s.id for s in sites if s.state is SiteState.APPROVED and s.certified_ms is None),
+        tuple(c for c in claims.due(conn, now_ms, LOOKED_AT) if c.site_id in near and near[c.site_id].state in PROVES),
+        tuple(
+            site.id for site in near.values() if site.state in PROVES and site.retest_ms and site.retest_ms <= now_ms
+        )[:LOOKED_AT],
+    )
+
+
+def give(tx: Tx, waiting: Waiting, settings: HubSettings) -> None:
+    """Hand the turn to the next one, unless somebody has it."""
+    turn = tx.conn.execute(sa.select(store.certify_turn)).first()
+    if turn is not None:
+        if tx.now_ms - turn.since_ms < settings.certify_turn_ms:
+            return
+        _ran_out(tx, turn, settings)
+    last = turn.site_id if turn is not None else ""
+    first = [site_id for site_id in waiting.first if _has_link(tx, site_id)]
+    first = [site_id for site_id in first if site_id > last] or first
+    if first:
+        _measure(tx, first[0])
+        return
+    for claim in waiting.due:
+        if _fits(tx, claim.site_id) and _prove(tx, claim, settings):
+            return
+    for site_id in waiting.again:
+        if _fits(tx, site_id):
+            catalogue.retest_at(tx, site_id, tx.now_ms + settings.certify_retry_ms)  # where no certificate comes
+            _measure(tx, site_id)
+            return
+
+
+def _ran_out(tx: Tx, turn: sa.Row[Any], settings: HubSettings) -> None:
+    tx.conn.execute(sa.delete(store.certify_turn))
+    if turn.challenge:
+        verdict = Verdict(f"{turn.site_id}:{turn.pool}", turn.precision, failed="no answer in time")
+        claims.settle(tx, verdict, settings)
+
+
+def _measure(tx: Tx, site_id: str) -> None:
+    _take(tx, {"site_id": site_id}, CertifyNow(seq=0))
+
+
+def _take(tx: Tx, values: dict[str, object], instruction: CertifyNow | ProveNow) -> None:
+    """Note the turn and tell the site; nothing where another replica was faster."""
+    tx.conn.execute(sa.delete(store.certify_turn).where(store.certify_turn.c.since_ms < tx.now_ms))
+    row = {"challenge": "", "pool": "", "precision": "", "n": 0, "width": 0, "steps": 0, **values}
+    if insert_ignore(store.certify_turn).execute(tx.conn, [{"id": 1, "since_ms": tx.now_ms, **row}]):
+        outbox.append(tx, str(values["site_id"]), [instruction])
+
+
+def _prove(tx: Tx, claim: Claim, settings: HubSettings) -> bool:
+    """False for a claim that is no longer there as it was read."""
+    now = [item for item in claims.of_site(tx.conn, claim.site_id) if item == claim]
+    pool = catalogue.pools_by_id(tx.conn, [claim.pool_id]).get(claim.pool_id)
+    if not now or pool is None or pool.retired:
+        return False
+    width = CARD_WIDTH if pool.kind == "accelerator" else chain.WIDTH
+    flop = claim.claimed_flops * settings.certify_prove_ms * 2**claim.tries // 1000
+    steps = min(MOST_STEPS, max(1, flop // (2 * chain.N * chain.N * width)))
+    challenge = secrets.token_hex(32)
+    work = {"pool": pool.name, "precision": claim.precision, "n": chain.N, "width": width, "steps": steps}
+    instruction = ProveNow(
+        seq=0,
+        challenge=challenge,
+        pool=pool.name,
+        precision=Precision(claim.precision),
+        n=chain.N,
+        width=width,
+        steps=steps,
+    )
+    _take(tx, {"site_id": claim.site_id, "challenge": challenge, **work}, instruction)
+    return True
+
+
+def _fits(tx: Tx, site_id: str) -> bool:
+    """A whole unit, or all of a smaller pool, is free in every pool of the site: a test disturbs nobody."""
+    if not _has_link(tx, site_id):
+        return False
+    pools = catalogue.list_pools(tx.conn, site_id)
+    return all(pool.free_milli >= min(1000, pool.capacity_milli) for pool in pools)
+
+
+def _has_link(tx: Tx, site_id: str) -> bool:
+    link = store.site_link
+    return tx.conn.execute(sa.select(link.c.site_id).where(link.c.site_id == site_id)).first() is not None
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+def measured(tx: Tx, site_id: str, settings: HubSettings) -> None:
+    """The site's certificate was stored."""
+    claims.take(tx, site_id, settings)
+    turn = store.certify_turn.c
+    tx.conn.execute(sa.delete(store.certify_turn).where(turn.site_id == site_id, turn.challenge == ""))
+    tx.notify("certify")
+
+
+def answered(tx: Tx, site_id: str, proof: Proof) -> None:
+    """Keep the answer to the open challenge for the check; any other answer is not even looked at."""
+    turn = tx.conn.execute(sa.select(store.certify_turn)).first()
+    if turn is None or turn.challenge != proof.challenge or turn.site_id != site_id:
+        log.warning("site %s answers a challenge that is not open for it: %s", site_id, proof.challenge[:8])
+        return
+    kept = {name: getattr(turn, name) for name in ("challenge", "site_id", "pool", "precision", "n", "width", "steps")}
+    body = proof.model_dump_json(exclude={"seq"})
+    elapsed_ms = tx.now_ms - turn.since_ms
+    insert_ignore(store.proof).execute(tx.conn, [{**kept, "elapsed_ms": elapsed_ms, "body": body}])
+    tx.conn.execute(sa.delete(store.certify_turn))
+    tx.notify("certify")
+
+
+def unchecked(conn: sa.Connection) -> Sequence[sa.Row[Any]]:
+    """Answers that wait for their check."""
+    return conn.execute(sa.select(store.proof).limit(LOOKED_AT)).all()
+
+
+def check(row: sa.Row[Any], settings: HubSettings) -> Verdict:
+    """What an answer shows. Takes up to seconds of computing: not for the loop, nor for a transaction."""
+    about = f"{row.site_id}:{row.pool}", row.precision
+    proof = Proof.model_validate_json('{"seq":0,' + row.body[1:])
+    if proof.error:
+        return Verdict(*about, failed=proof.error)
+    challenge = chain.Challenge(
+        chain_key(row.challenge, row.site_id, row.pool), row.precision, row.n, row.width, row.steps
+    )
+    try:
+        answer = chain.Answer(base64.b64decode(proof.digests, validate=True), base64.b64decode(proof.columns))
+    except binascii.Error:
+        return Verdict(*about, wrong="an answer that is not base64")
+    wrong = chain.check(challenge, answer, secrets.token_bytes(32))
+    seen = 0 if wrong else claims.seen_flops(challenge.flop, row.elapsed_ms, settings)
+    return Verdict(*about, seen_flops=seen, wrong=wrong)
+
+
+def chain_key(challenge: str, site_id: str, pool: str) -> bytes:
+    """The chain's key: an answer is of one site and one pool, whoever else was given the same challenge."""
+    return f"{challenge}/{site_id}/{pool}".encode()
+
+
+def conclude(tx: Tx, challenge: str, verdict: Verdict, settings: HubSettings) -> None:
+    """The verdict takes effect, once."""
+    gone = tx.conn.execute(sa.delete(store.proof).where(store.proof.c.challenge == challenge))
+    if gone.rowcount:
+        claims.settle(tx, verdict, settings)
+        tx.notify("certify")
