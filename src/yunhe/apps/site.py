@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class JoinRequest:
     driver: DriverSettings = field(default_factory=DriverSettings)
     engine: str = "process"  # one of apps.engines.ENGINES
     engine_settings: BaseModel | None = None  # the table of that engine
+    private_files: Mapping[str, str] = field(default_factory=dict)  # in data_dir, for its owner alone: name -> text
     extra: dict[str, object] = field(default_factory=dict)  # further fields of SiteSettings
 
 
@@ -73,6 +75,9 @@ def join(request: JoinRequest) -> Enrolled:
         share(request.driver)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
+    for name, text in request.private_files.items():
+        with open(os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
     if settings.engine != "process":
         asyncio.run(make_driver(settings).discover())
     key = _made_key(folder)

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from yunhe.apps import site as application
-from yunhe.cli import engines
+from yunhe.cli import engine_ray, engines
 from yunhe.cli.completion import complete_site
 from yunhe.cli.connection import connect, session_of
+from yunhe.cli.engine_ray import RayOptions
 from yunhe.cli.engines import Engine, SlurmOptions
 from yunhe.cli.failure import remark
 from yunhe.cli.options import AsJson, example
@@ -59,7 +60,7 @@ def join(
     ca_file: Annotated[
         Path | None, typer.Option(envvar="YUNHE_CA_FILE", help="Authorities (PEM) that vouch for the hub.")
     ] = None,
-    engine: Annotated[Engine, typer.Option(help="What runs the jobs: this machine, or its Slurm.")] = Engine.PROCESS,
+    engine: Annotated[Engine, typer.Option(help="What runs the jobs: this machine, or a cluster.")] = Engine.PROCESS,
     partition: engines.Partitions = None,
     account: engines.Account = None,
     qos: engines.Qos = None,
@@ -67,12 +68,16 @@ def join(
     shared_dir: engines.SharedDir = None,
     slurm_conf: engines.SlurmConf = None,
     python: engines.NodePython = None,
+    address: engine_ray.Address = None,
+    ray_token: engine_ray.Token = None,
+    ray_resource: engine_ray.Lent = None,
+    runtime_env: engine_ray.RuntimeEnv = None,
     data_dir: DataDir = DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
     """Enrol this machine as a site, with a one-time token.
 
-    With --engine slurm it is the Slurm cluster that this machine submits to.
+    With --engine slurm or ray it is the cluster that this machine submits to.
     The operator approves it (`yunhe site approve`); then `yunhe site serve` runs it.
     """
     if not name or not token:
@@ -80,6 +85,7 @@ def join(
         raise InvalidInput("is required", field=missing, hint=f"the token may also be in {TOKEN_VARIABLE}")
     share = _Share(cores, memory)
     cluster_of = SlurmOptions(partition, account, qos, chip, shared_dir, slurm_conf, python)
+    ray = RayOptions(address, ray_token, ray_resource, runtime_env, chip, shared_dir, python)
     enrolled = application.join(
         application.JoinRequest(
             hub_url=hub or resolve(session_of(ctx).url).url,
@@ -93,7 +99,8 @@ def join(
             ca_file=ca_file,
             driver=share.driver() if engine is Engine.PROCESS else share.nothing(),
             engine=engine,
-            engine_settings=cluster_of.settings(engine),
+            engine_settings=cluster_of.settings(engine) or ray.settings(engine, data_dir),
+            private_files=ray.private_files(engine),
             extra={"allow_programs": tuple(allow)} if allow else {},
         )
     )
@@ -179,7 +186,7 @@ class _Share:
             raise InvalidInput(
                 "is for --engine process",
                 field="--memory" if self.cores is None else "--cores",
-                hint="--partition says what a Slurm site offers",
+                hint="a cluster is offered by its own names (--partition, --ray-resource)",
             )
         return DriverSettings()
 

@@ -12,11 +12,13 @@ from yunhe.sdk.checked import checked
 from yunhe.site.settings import SlurmSettings
 
 SLURM_PANEL = "Options of --engine slurm"
+NODES_PANEL = "Options of --engine slurm and --engine ray"
 
 
 class Engine(StrEnum):
     PROCESS = "process"
     SLURM = "slurm"
+    RAY = "ray"
 
 
 Partitions = Annotated[
@@ -24,14 +26,14 @@ Partitions = Annotated[
 ]
 Chips = Annotated[
     list[str] | None,
-    typer.Option(help="GRES type and its chip (yunhe chips): a100=a100-sxm-80g.", rich_help_panel=SLURM_PANEL),
+    typer.Option(help="The engine's name of a card and its chip: a100=a100-sxm-80g.", rich_help_panel=NODES_PANEL),
 ]
 SharedDir = Annotated[
-    Path | None, typer.Option(help="Folder that all nodes see; --data-dir without.", rich_help_panel=SLURM_PANEL)
+    Path | None, typer.Option(help="Folder that all nodes see; --data-dir without.", rich_help_panel=NODES_PANEL)
 ]
 SlurmConf = Annotated[Path | None, typer.Option(envvar="SLURM_CONF", help="slurm.conf.", rich_help_panel=SLURM_PANEL)]
 NodePython = Annotated[
-    str | None, typer.Option(help="Python 3.11 on the nodes; this one without.", rich_help_panel=SLURM_PANEL)
+    str | None, typer.Option(help="Python 3.11 on the nodes; this one without.", rich_help_panel=NODES_PANEL)
 ]
 Account = Annotated[str | None, typer.Option(help="Slurm account.", rich_help_panel=SLURM_PANEL)]
 Qos = Annotated[str | None, typer.Option(help="Slurm quality of service.", rich_help_panel=SLURM_PANEL)]
@@ -52,7 +54,8 @@ class SlurmOptions:
     def settings(self, engine: Engine) -> SlurmSettings | None:
         """None without Slurm, where only SLURM_CONF may be set, for other reasons."""
         if engine is not Engine.SLURM:
-            for name in ("partition", "account", "qos", "chip", "shared_dir", "python"):
+            shared = () if engine is Engine.RAY else ("chip", "shared_dir", "python")
+            for name in ("partition", "account", "qos", *shared):
                 if getattr(self, name):
                     raise InvalidInput("is for --engine slurm", field=f"--{name.replace('_', '-')}")
             return None
