@@ -48,6 +48,7 @@ CASES: list[tuple[str, str, str, dict[str, Any], Pool, dict[str, Any]]] = [
     ("site", "an active site", "approved", {"state": SiteState.APPROVED}, a_pool(), {}),
     ("site", "an active site", "disconnected", {"connected": False}, a_pool(), {}),
     ("sites", "one of the sites s2, s3", "s1", {}, a_pool(), {"sites": frozenset({"s3", "s2"})}),
+    ("pools", "one of the pools s1:other", "s1:cpu", {}, a_pool(), {"pools": frozenset({"s1:other"})}),
     ("stack", "a command for the cpu stack", "commands for cann", {}, a_pool(), {"stacks": frozenset({"cann"})}),
     ("trust", "rates that a test has shown", "claims that a test has refuted", {}, a_pool(trust_milli=0), {}),
     (

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Driver
 from yunhe.site.drivers.fake import FakeDriver
+from yunhe.site.drivers.hub.driver import HubDriver
+from yunhe.site.drivers.hub.upper import Upper
 from yunhe.site.drivers.process.driver import ProcessDriver
 from yunhe.site.drivers.ray.driver import RayDriver
 from yunhe.site.drivers.slurm.driver import SlurmDriver
@@ -27,6 +29,11 @@ def _fake(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
     return FakeDriver(driver.pool, cores, memory, settings.fake_run_ms)
 
 
+def _hub(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
+    upper = Upper(settings.hub_url, settings.site_id, settings.ca_file, settings.request_timeout_ms)
+    return HubDriver(settings.hub, upper, settings.data_dir, crash_point)
+
+
 def _process(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
     return ProcessDriver(settings.driver, settings.site_id, settings.data_dir, crash_point)
 
@@ -41,6 +48,7 @@ def _slurm(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
 
 ENGINES: dict[str, Callable[[SiteSettings, CrashPoint], Driver]] = {
     "fake": _fake,
+    "hub": _hub,
     "process": _process,
     "ray": _ray,
     "slurm": _slurm,

@@ -206,6 +206,11 @@ class OrderCalls:
                 # A page may be cut by the hub's limit: what is there is read to its end even without following.
                 return
 
+    def log_piece(self, order_id: str, *, task: int = 0, attempt: int, offset: int) -> bytes:
+        """The next bytes of an attempt's log, as many as one answer holds; empty when there are no more yet."""
+        query: dict[str, str | int] = {"task": task, "attempt": attempt, "offset": offset}
+        return self._transport.fetch(_path(order_id, "/logs"), query).content
+
     def logs(self, order_id: str, *, task: int = 0, follow: bool = True, attempt: int | None = None) -> Iterator[str]:
         """The log of one task, line by line without line ends; bytes that are not UTF-8 become U+FFFD."""
         rest = b""

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from yunhe.site.settings.hub import LowerHubSettings
 from yunhe.site.settings.process import MIB, DriverSettings
 from yunhe.site.settings.ray import RaySettings
 from yunhe.site.settings.slurm import SlurmSettings
@@ -22,10 +23,11 @@ class SiteSettings(BaseModel):
     # Certificate authorities (PEM) that vouch for the hub, for a network with one of its own. None: the system's.
     ca_file: Path | None = None
     driver: DriverSettings = DriverSettings()
+    hub: LowerHubSettings = LowerHubSettings()
     slurm: SlurmSettings = SlurmSettings()
     ray: RaySettings = RaySettings()
     # "fake" ends leases after `fake_run_ms` without starting anything: throughput benchmarks.
-    engine: Literal["process", "slurm", "ray", "fake"] = "process"
+    engine: Literal["process", "slurm", "ray", "hub", "fake"] = "process"
     fake_run_ms: int = Field(default=0, ge=0)
     # Longest poll that this site asks for; proxies between often cut at 60 s.
     poll_wait_ms: int = Field(default=50_000, ge=0, le=60_000)

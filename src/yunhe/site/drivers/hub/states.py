@@ -1,0 +1,76 @@
+"""What the lower hub says of an order, as the state of the lease that it stands for. Pure.
+
+One attempt of the lease above is at most one attempt below that began. Before a begin the lower hub may try as many
+places as it likes. After one it may not start again unseen: the time that the customer was told as used, and the run
+limit, belong to one run. So an attempt that began and that its site below did not bring to an end is the end of the
+lease, for the same reason; both hubs charge nothing for it, and the hub above places the task anew.
+"""
+
+from typing import NamedTuple
+
+from yunhe.core.lifecycle import DISPUTED, ORDER_ENDED, EndReason, TaskState
+from yunhe.site.drivers.contract import Phase, Status
+from yunhe.wire.api import AttemptView, LookView
+from yunhe.wire.link import UsageTotals
+
+MAX_DETAIL = 300
+# A run that was stopped from outside: by this site, or by somebody at the lower hub.
+STOPPED = (EndReason.CANCELLED, EndReason.WITHDRAWN)
+
+
+class Seen(NamedTuple):
+    """`take_back`: the order below has to be cancelled before the lease is over."""
+
+    status: Status
+    take_back: bool = False
+
+
+def seen(view: LookView, asked: EndReason | None) -> Seen:
+    """`asked`: why this site cancels it, None when it does not."""
+    began = next((attempt for attempt in view.attempts if attempt.started or attempt.wall_ms), None)
+    over = view.order.state in ORDER_ENDED
+    if began is not None and began.end_reason is not None and EndReason(began.end_reason) in DISPUTED:
+        reason = EndReason(began.end_reason)
+        if not over:
+            return Seen(Status(Phase.UNKNOWN, started=True), take_back=True)
+        return Seen(_ended(view, began, reason, view.task.detail or "the site below gave it up"))
+    if over:
+        reason, detail = _reason(view, asked)
+        return Seen(_ended(view, began, reason, detail))
+    if view.task.state is TaskState.UNKNOWN:
+        return Seen(Status(Phase.UNKNOWN, started=began is not None))
+    if view.task.state is TaskState.RUNNING and began is not None:
+        return Seen(Status(Phase.STARTED, True, view.task.started_utc_ms or 0, _totals(began)))
+    return Seen(Status(Phase.ACCEPTED))
+
+
+def _reason(view: LookView, asked: EndReason | None) -> tuple[EndReason, str]:
+    task = view.task
+    reason = EndReason(task.reason) if task.reason else EndReason.SUPERVISOR_LOST
+    if reason in STOPPED:
+        # Nobody above asked for it: then it is not the customer's cancel, and not for the customer to pay.
+        return (asked, task.detail) if asked else (EndReason.SITE_REFUSED, "cancelled at the lower hub by others")
+    if reason is EndReason.DEADLINE_MISSED:
+        return asked or EndReason.SPAWN_FAILED, "the lower hub had no room for it in time"
+    return reason, task.detail
+
+
+def _ended(view: LookView, began: AttemptView | None, reason: EndReason, detail: str) -> Status:
+    return Status(
+        Phase.ENDED,
+        started=began is not None,
+        started_utc_ms=(view.task.started_utc_ms or 0) if began else 0,
+        totals=_totals(began) if began else None,
+        reason=reason,
+        exit_code=view.task.exit_code,
+        detail=detail[:MAX_DETAIL],
+    )
+
+
+def _totals(attempt: AttemptView) -> UsageTotals:
+    return UsageTotals(
+        wall_ms=attempt.wall_ms,
+        cpu_ms=attempt.cpu_ms,
+        peak_memory_bytes=attempt.peak_memory_bytes,
+        sampled=attempt.sampled,
+    )
