@@ -17,6 +17,8 @@ _ENDS: dict[str, str] = {
     EndReason.DEADLINE_MISSED: "no place was free before its deadline",
     EndReason.SPAWN_FAILED: "the site could not start it",
     EndReason.DISK_FULL: "the site's disk was full",
+    EndReason.DATA_IN_FAILED: "an input could not be had",
+    EndReason.DATA_UNREACHABLE: "the site could not reach an input",
     EndReason.SITE_REFUSED: "the site refused it",
     EndReason.DISCONNECTED: "stopped by a site that had lost its hub",
     EndReason.SUPERVISOR_LOST: "lost with its host",

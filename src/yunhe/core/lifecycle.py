@@ -44,6 +44,8 @@ class EndReason(StrEnum):
     DEADLINE_MISSED = "deadline_missed"  # never placed in time
     SPAWN_FAILED = "spawn_failed"  # the site could not start it
     DISK_FULL = "disk_full"  # the site's
+    DATA_IN_FAILED = "data_in_failed"  # an input is not there, or not what the order says: the same at every site
+    DATA_UNREACHABLE = "data_unreachable"  # an input cannot be fetched from this site
     SITE_REFUSED = "site_refused"  # allow-list or pause of the site
     DISCONNECTED = "disconnected"  # the site stopped it: no hub for the disconnect limit
     SUPERVISOR_LOST = "supervisor_lost"  # the site's host killed the supervisor or restarted
@@ -56,6 +58,7 @@ SITE_FAULTS = frozenset(
     {
         EndReason.SPAWN_FAILED,
         EndReason.DISK_FULL,
+        EndReason.DATA_UNREACHABLE,
         EndReason.SITE_REFUSED,
         EndReason.DISCONNECTED,
         EndReason.SUPERVISOR_LOST,

@@ -24,6 +24,7 @@ from yunhe.site.bundles import Bundles
 from yunhe.site.certifier import Certifier
 from yunhe.site.contact import Contact, Home, boot_id
 from yunhe.site.crash import CrashPoint, no_crash
+from yunhe.site.data.transfers import Transfers
 from yunhe.site.drivers.contract import Driver
 from yunhe.site.greeting import Greeting
 from yunhe.site.intake import Standing, decide
@@ -80,7 +81,18 @@ class Agent:
         uploads = Uploads(driver, self._link, self._contact, settings)
         self._bundles = Bundles(self._link)
         secrets = Secrets(self._link, settings.site_id, driver)
-        parts = Parts(settings, driver, self._recorder, uploads, self._bundles, secrets, self._contact, crash_point)
+        self._transfers = Transfers(settings, driver)
+        parts = Parts(
+            settings,
+            driver,
+            self._recorder,
+            uploads,
+            self._bundles,
+            secrets,
+            self._transfers,
+            self._contact,
+            crash_point,
+        )
         self._runner = Runner(parts)
         self._certifier = Certifier(driver, self._recorder)
         self._pools: tuple[PoolDigest, ...] = ()
@@ -121,6 +133,7 @@ class Agent:
     async def _recover(self) -> None:
         held, self._to_recover = self._to_recover, None
         if held is not None:
+            await self._transfers.open([lease.key for lease in held])
             await self._runner.recover(held, self._boot)
             self._certifier.take_up()
 

@@ -4,21 +4,25 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from yunhe.core.errors import InvalidInput, NotFound, Refused, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.bundles import Bundles
 from yunhe.site.contact import Contact
 from yunhe.site.crash import CrashPoint, no_crash
+from yunhe.site.data.failure import TransferFailed
+from yunhe.site.data.progress import Progress
+from yunhe.site.data.transfers import Transfers, end_reason
 from yunhe.site.drivers.contract import Driver, Job, LeaseKey, Phase, SpawnFailed, Status
 from yunhe.site.link import Backoff
 from yunhe.site.recorder import Recorder
 from yunhe.site.secrets import Secrets
 from yunhe.site.settings import SiteSettings
-from yunhe.site.spool import Ended, Event, HeldLease, LeaseState, Started, Used
+from yunhe.site.spool import Ended, Event, HeldLease, LeaseState, Moved, Staged, Started, Used
 from yunhe.site.uploads import LogSent, Uploads
-from yunhe.wire.link import UsageTotals
+from yunhe.wire.link import MovedFile, UsageTotals
 
 log = logging.getLogger(__name__)
 Fetched = TypeVar("Fetched")
@@ -39,6 +43,7 @@ class Lease:
     submitted: bool = False
     task: asyncio.Task[None] | None = None  # starting it, or finishing it
     finishing: bool = False
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)  # `cancel` has been set
 
     @property
     def key(self) -> LeaseKey:
@@ -55,6 +60,7 @@ class Parts:
     uploads: Uploads
     bundles: Bundles
     secrets: Secrets
+    transfers: Transfers
     contact: Contact
     crash_point: CrashPoint = no_crash
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
@@ -122,6 +128,8 @@ class Runner:
     def _remember(self, held: HeldLease, fresh: bool) -> Lease:
         due = asyncio.get_running_loop().time() + self._settings.usage_interval_ms / 1000
         lease = Lease(held, held.state, held.cancel, due, held.totals, LogSent(0 if fresh else None))
+        if held.cancel:
+            lease.stopped.set()
         self.leases[held.key] = lease
         return lease
 
@@ -137,6 +145,7 @@ class Runner:
         if lease is None or lease.cancel is not None or lease.state is LeaseState.ENDED:
             return
         lease.cancel = reason
+        lease.stopped.set()
         if lease.submitted:
             await self._driver.cancel(key, reason)
 
@@ -146,7 +155,11 @@ class Runner:
             lease = self.leases.pop(key, None)
             if lease:
                 self._parts.crash_point("runner.before_forget")
-                self._spawn(lease, self._driver.forget(key))
+                self._spawn(lease, self._forget(key))
+
+    async def _forget(self, key: LeaseKey) -> None:
+        await self._driver.forget(key)
+        await self._parts.transfers.release(key)
 
     # --- start ------------------------------------------------------------------------------------------------------
 
@@ -154,16 +167,20 @@ class Runner:
         """Give it to the engine, or report why not."""
         try:
             files = await self._files(lease)
+            data = await self._data(lease)
             secrets = await self._fetched(lease, "secrets", lambda: self._parts.secrets.get(lease.held.start)) or {}
             async with self._submits:
                 late = self._parts.contact.silent_ms(lease.held.contact_ms) >= lease.held.start.disconnect_limit_ms
                 if lease.cancel is None and late:
                     lease.cancel = EndReason.DISCONNECTED
                 if lease.cancel is None:
-                    await self._driver.submit(Job(lease.held.start, lease.held.contact_ms, files, secrets))
+                    await self._driver.submit(Job(lease.held.start, lease.held.contact_ms, files, secrets, data))
                     lease.submitted = True
         except (SpawnFailed, YunheError) as error:
             await self._end(lease, [Ended(lease.key, EndReason.SPAWN_FAILED, detail=str(error))])
+            return
+        except TransferFailed as failure:
+            await self._end(lease, [Ended(lease.key, end_reason(failure), detail=failure.text)])
             return
         if lease.cancel is None:
             return
@@ -190,6 +207,39 @@ class Runner:
                 log.warning("%s: its %s cannot be fetched: %s", lease.key, what, error)
                 await backoff.wait()
         return None
+
+    async def _data(self, lease: Lease) -> dict[str, Path]:
+        """Its inputs, fetched; nothing more is fetched once it is cancelled. Raises TransferFailed."""
+        start, transfers = lease.held.start, self._parts.transfers
+        transfers.check(start)
+        if not start.inputs:
+            return {}
+        secrets: dict[str, bytes] = {}
+        if any(item.secret for item in start.inputs):
+            secrets = await self._fetched(lease, "secrets", lambda: self._parts.secrets.get(start)) or {}
+        fetched = await self._unless_stopped(lease, transfers.fetch(start, secrets, self._progress(lease, "in")))
+        if fetched is None:
+            return {}
+        self._recorder.record([Moved(lease.key, "in", fetched.files)])
+        return fetched.places
+
+    def _progress(self, lease: Lease, phase: Literal["in", "out"]) -> Progress:
+        def tell(staged: Staged) -> None:
+            self._recorder.record([staged])
+
+        return Progress(lease.key, phase, tell, self._settings.data.report_ms)
+
+    async def _unless_stopped(self, lease: Lease, work: Coroutine[object, object, Fetched]) -> Fetched | None:
+        """The work's result, or None and an end of the work as soon as the lease is cancelled."""
+        working = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(lease.stopped.wait())
+        try:
+            await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            stopped.cancel()
+            working.cancel()
+            await asyncio.wait((working, stopped))
 
     # --- watch ------------------------------------------------------------------------------------------------------
 
@@ -253,13 +303,21 @@ class Runner:
     async def _finish(self, lease: Lease, status: Status) -> None:
         """Everything the job left goes to the hub before the report of its end."""
         assert status.reason is not None
-        notes = await self._parts.uploads.finish(lease.held.start, lease.log, status.started)
-        events: list[Event] = []
+        start = lease.held.start
+        moved = await self._deliver(lease) if status.started and start.deliveries else ()
+        notes = await self._parts.uploads.finish(start, lease.log, status.started)
+        events: list[Event] = [Moved(lease.key, "out", moved)] if moved else []
         if status.started:
             totals = status.totals or UsageTotals(wall_ms=0, cpu_ms=0, peak_memory_bytes=0, sampled=True)
-            events = [Started(lease.key, status.started_utc_ms), Used(lease.key, totals, final=True)]
+            events += [Started(lease.key, status.started_utc_ms), Used(lease.key, totals, final=True)]
         detail = "; ".join(part for part in (status.detail, *notes) if part)
         await self._end(lease, [*events, Ended(lease.key, status.reason, status.exit_code, detail)])
+
+    async def _deliver(self, lease: Lease) -> tuple[MovedFile, ...]:
+        """Send the outputs that have a URL; what does not get there is told, and changes nothing about the end."""
+        start = lease.held.start
+        sent = await self._unless_stopped(lease, self._parts.transfers.push(start, self._progress(lease, "out")))
+        return sent or tuple(MovedFile(path=item.path, problem="cancelled") for item in start.deliveries)
 
     async def _end(self, lease: Lease, events: list[Event]) -> None:
         lease.finishing = True

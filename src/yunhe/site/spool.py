@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -20,7 +21,18 @@ from yunhe.core.errors import StorageFull
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import LeaseKey
-from yunhe.wire.link import Certificate, LeaseEnded, LeaseStarted, Report, StartLease, UsageReport, UsageTotals
+from yunhe.wire.link import (
+    Certificate,
+    LeaseEnded,
+    LeaseMoved,
+    LeaseStaging,
+    LeaseStarted,
+    MovedFile,
+    Report,
+    StartLease,
+    UsageReport,
+    UsageTotals,
+)
 
 BUSY_MS = 5_000
 RESERVE_BYTES = 1 << 20  # given free when the disk is full, so that ends of running jobs can still be written
@@ -95,7 +107,27 @@ class Ended:
     detail: str = ""
 
 
-Event = Started | Used | Ended
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """How far a lease's data is. `problem`: why it is tried again."""
+
+    key: LeaseKey
+    phase: Literal["in", "out"]
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What was fetched for a lease, or what became of its outputs with a URL."""
+
+    key: LeaseKey
+    phase: Literal["in", "out"]
+    files: tuple[MovedFile, ...]
+
+
+Event = Started | Used | Ended | Staged | Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +351,18 @@ def _report(db: sqlite3.Connection, event: Event, seq: int) -> Report | None:
                 totals=totals,
                 final=final,
             )
+        case Staged(_, phase, done, total, problem):
+            return LeaseStaging(
+                seq=seq,
+                lease_id=lease_id,
+                epoch=epoch,
+                phase=phase,
+                done_bytes=done,
+                total_bytes=total,
+                problem=problem,
+            )
+        case Moved(_, phase, files):
+            return LeaseMoved(seq=seq, lease_id=lease_id, epoch=epoch, phase=phase, files=files)
         case Ended(_, reason, exit_code, detail):
             done = db.execute(
                 "UPDATE lease SET state = 'ended', end_seq = ? WHERE lease_id = ? AND epoch = ? AND state <> 'ended'",

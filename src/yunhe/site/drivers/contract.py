@@ -7,7 +7,8 @@ asked is UNKNOWN, one that has no trace of the lease is ABSENT, and neither mean
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.wire.link import PoolDigest, PoolReport, StartLease, UsageTotals
@@ -60,6 +61,8 @@ class Job:
     files: Mapping[str, str] = field(default_factory=dict)  # path in the job's directory -> text
     # Name -> value, for files that no disk ever holds; only for drivers with `delivers_secrets`.
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    # Path in the job's directory -> a file of the site's cache, which the job must not be able to change.
+    data: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def key(self) -> LeaseKey:
@@ -146,4 +149,16 @@ class Driver(Protocol):
 
     async def forget(self, key: LeaseKey) -> None:
         """Remove every trace; only after the hub has acknowledged the end."""
+        ...
+
+
+@runtime_checkable
+class DataDriver(Protocol):
+    """A driver whose jobs have a folder on a disk of this host: it puts `Job.data` there, and lets outputs be read.
+
+    Leases with data are given to no other driver.
+    """
+
+    async def open_output(self, key: LeaseKey, path: str) -> int:
+        """A descriptor of a plain file that an ended lease left, without following links. Raises OSError."""
         ...

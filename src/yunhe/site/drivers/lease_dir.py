@@ -1,14 +1,17 @@
 """One lease's folder, as the supervisor leaves it (see `yunhe.site.supervisor` for the files)."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Output, Phase, Status
@@ -16,6 +19,9 @@ from yunhe.site.supervisor.records import Spec, write_record
 from yunhe.wire.link import UsageTotals
 
 MAX_OUTPUT_FILES = 10_000
+FICLONE = 0x40049409  # ioctl_ficlone(2)
+COPY_BYTES = 1 << 20
+NO_DATA: Mapping[str, Path] = MappingProxyType({})
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # Not following links, and not waiting for the other end of a pipe that the job left in place of a file.
 REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -27,7 +33,14 @@ class LeaseDir:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def prepare(self, spec: Spec, env_text: str, files: Mapping[str, str], uid: int | None) -> None:
+    def prepare(
+        self,
+        spec: Spec,
+        env_text: str,
+        files: Mapping[str, str],
+        uid: int | None,
+        data: Mapping[str, Path] = NO_DATA,
+    ) -> None:
         """Fill the folder; `spec.json` last, so that a folder without it was never handed to a supervisor."""
         if self.path.exists():
             remove_tree(self.path)
@@ -38,11 +51,15 @@ class LeaseDir:
             target = job / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
+        for name in data:
+            (job / name).parent.mkdir(parents=True, exist_ok=True)
         if uid is not None:
             for folder, _, names in os.walk(job):
                 for path in (folder, *(os.path.join(folder, name) for name in names)):
                     os.chown(path, uid, uid)
             os.chown(self.path / "tmp", uid, uid)
+        for name, source in data.items():
+            place_data(source, job / name, uid)
         (self.path / "env").write_text(env_text, encoding="utf-8")
         (self.path / "env").chmod(0o444)
         write_record(str(self.path / "spec.json"), dict(spec), sync=False)
@@ -194,6 +211,14 @@ class LeaseDir:
         finally:
             os.close(fd)
 
+    def open_output(self, path: str) -> int:
+        """A descriptor of a plain file that the job left. Raises OSError."""
+        fd = self._open(path, REGULAR)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a plain file")
+        return fd
+
     def _open(self, path: str, flags: int) -> int:
         *folders, name = path.split("/")
         fd = os.open(self.path / "job", DIRECTORY)
@@ -205,6 +230,28 @@ class LeaseDir:
             return os.open(name, flags, dir_fd=fd)
         finally:
             os.close(fd)
+
+
+def place_data(source: Path, target: Path, uid: int | None) -> None:
+    """A cached file, read-only, where a job finds it; whatever the job does, the cached one stays as it is.
+
+    A link where the job runs as another user than the one that owns the file, so that it can neither write nor chmod
+    it; else a copy, which shares the blocks where the file system can.
+    """
+    if uid is not None and uid != os.geteuid():
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another disk
+            pass
+    with open(source, "rb") as read, open(target, "xb") as write:
+        try:
+            fcntl.ioctl(write, FICLONE, read.fileno())
+        except OSError:
+            shutil.copyfileobj(read, write, COPY_BYTES)
+    target.chmod(0o444)
+    if uid is not None:
+        os.chown(target, uid, uid)
 
 
 def remove_tree(path: Path) -> None:

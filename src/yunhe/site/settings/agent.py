@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from yunhe.site.settings.data import DataSettings
 from yunhe.site.settings.hub import LowerHubSettings
 from yunhe.site.settings.process import MIB, DriverSettings
 from yunhe.site.settings.ray import RaySettings
@@ -23,6 +24,7 @@ class SiteSettings(BaseModel):
     # Certificate authorities (PEM) that vouch for the hub, for a network with one of its own. None: the system's.
     ca_file: Path | None = None
     driver: DriverSettings = DriverSettings()
+    data: DataSettings = DataSettings()
     hub: LowerHubSettings = LowerHubSettings()
     slurm: SlurmSettings = SlurmSettings()
     ray: RaySettings = RaySettings()

@@ -1,0 +1,314 @@
+"""A lease's data: its inputs before it is given to the engine, its outputs after it has ended. Part of the agent.
+
+What fails by luck is tried again until several tries in a row brought nothing, or the time is over.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+from weakref import WeakValueDictionary
+
+from yunhe.core.lifecycle import EndReason
+from yunhe.site.data import child
+from yunhe.site.data.cache import Cache, Content, key_of
+from yunhe.site.data.failure import Blame, TransferFailed
+from yunhe.site.data.progress import Progress
+from yunhe.site.drivers.contract import DataDriver, Driver, LeaseKey, Output, SpawnFailed
+from yunhe.site.drivers.lease_dir import remove_tree
+from yunhe.site.link import Backoff
+from yunhe.site.settings import SiteSettings
+from yunhe.wire.link import MAX_MOVED_FILES, DataInput, Delivery, MovedFile, StartLease
+
+Result = TypeVar("Result")
+
+
+def end_reason(failure: TransferFailed) -> EndReason:
+    """Of an attempt whose inputs could not be had."""
+    return EndReason.DATA_IN_FAILED if failure.blame is Blame.ORDER else EndReason.DATA_UNREACHABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Inputs in the cache. `places`: path in the job's directory -> the cached file, which stays as it is."""
+
+    places: dict[str, Path]
+    files: tuple[MovedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One of a lease's inputs. `secret`: options of its store that the order brought along."""
+
+    start: StartLease
+    index: int
+    item: DataInput
+    secret: bytes | None
+
+
+class Transfers:
+    def __init__(self, settings: SiteSettings, driver: Driver) -> None:
+        self._settings = settings.data
+        self._min_free_bytes = settings.min_free_bytes
+        self._driver = driver
+        self._folder = settings.data.cache_dir or settings.data_dir / "data"
+        self._cache = Cache(self._folder, settings.data.cache_limit_bytes)
+        self._running = asyncio.Semaphore(settings.data.parallel)
+        self._book = asyncio.Lock()  # content is found and pinned, or added and pinned, before another is dropped
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._busy: set[str] = set()
+
+    async def open(self, held: Sequence[LeaseKey]) -> None:
+        """`held`: the leases that the site knows; whatever others left is dropped."""
+        await asyncio.to_thread(self._open, held)
+
+    def _open(self, keys: Sequence[LeaseKey]) -> None:
+        self._cache.open(keys)
+        held = {str(key) for key in keys}
+        uploads = self._folder / "uploads"
+        uploads.mkdir(mode=0o700, exist_ok=True)
+        for folder in uploads.iterdir():
+            if folder.name not in held:
+                remove_tree(folder)
+
+    def check(self, start: StartLease) -> None:
+        """Raises SpawnFailed when the engine has no folder for a job's data."""
+        if (start.inputs or start.deliveries) and not isinstance(self._driver, DataDriver):
+            raise SpawnFailed("this site's engine takes no data files: neither run.inputs nor outputs with a url")
+
+    async def release(self, key: LeaseKey) -> None:
+        """The lease is over: its inputs may be dropped from the cache, its uploads are forgotten."""
+        await asyncio.to_thread(self._cache.release, key)
+        if self._uploads(key).exists():
+            await asyncio.to_thread(remove_tree, self._uploads(key))
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    async def fetch(self, start: StartLease, secrets: Mapping[str, bytes], progress: Progress) -> Fetched:
+        """All inputs of a lease. Raises TransferFailed (ORDER or SITE) naming the input."""
+        have: dict[str, Content] = {}
+        limit_ms = self._settings.fetch_limit_ms
+        try:
+            async with asyncio.timeout(limit_ms / 1000), asyncio.TaskGroup() as group:
+                for index, item in enumerate(start.inputs):
+                    secret = secrets.get(item.secret) if item.secret else None
+                    group.create_task(self._fetch(_Input(start, index, item, secret), have, progress))
+        except TimeoutError:
+            raise TransferFailed(Blame.SITE, f"run.inputs: not here after {limit_ms // 1000} s") from None
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        files = [
+            MovedFile(path=item.path, size_bytes=have[item.path].size, sha256=have[item.path].sha256)
+            for item in start.inputs
+        ]
+        return Fetched({path: self._cache.path(content.sha256) for path, content in have.items()}, tuple(files))
+
+    async def _fetch(self, one: _Input, have: dict[str, Content], progress: Progress) -> None:
+        field = f"run.inputs[{one.index}]"
+        part = progress.part(field, one.item.size_bytes)
+
+        async def attempt() -> None:
+            await self._obtain(one, have, part)
+
+        await self._persist(field, attempt, progress)
+
+    async def _obtain(self, one: _Input, have: dict[str, Content], part: child.Progress) -> None:
+        """Into `have`, pinned. The same content, and the same URL, is fetched by one at a time."""
+        item = one.item
+        async with AsyncExitStack() as stack:
+            for name in ([f"content {item.sha256}"] if item.sha256 else []) + [f"url {item.url}"]:
+                await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
+            async with self._book:
+                found = await asyncio.to_thread(self._cache.find, one.start.tenant, item.sha256)
+                if found:
+                    await self._pin(one, found, have)
+            if not found:
+                found = await self._download(one, have, part)
+        if item.size_bytes is not None and found.size != item.size_bytes:
+            raise TransferFailed(Blame.ORDER, f"it has {found.size} bytes, the order says {item.size_bytes}")
+        part(found.size, found.size)
+
+    async def _download(self, one: _Input, have: dict[str, Content], part: child.Progress) -> Content:
+        item, tenant = one.item, one.start.tenant
+        job = await asyncio.to_thread(self._job, tenant, item.url, one.secret)
+        known, sha256 = await asyncio.to_thread(self._cache.known, item.url)
+        if item.sha256 not in ("", sha256):
+            known = ""
+        job |= {
+            "direction": "in",
+            "folder": str(self._cache.partial(item.url)),
+            "folders": [str(path) for path in self._settings.read_folders],
+            "size": item.size_bytes,
+            "sha256": item.sha256,
+            "limit_bytes": await asyncio.to_thread(self._room, item.url),
+            "known": known,
+        }
+        self._busy.add(item.url)
+        try:
+            async with self._running:
+                got = await child.run(job, part, self._settings.stall_ms)
+            async with self._book:
+                if got["unchanged"]:
+                    content = await asyncio.to_thread(self._cache.take, tenant, sha256)
+                else:
+                    content = await asyncio.to_thread(
+                        self._cache.add, tenant, item.url, got["sha256"], got["validator"]
+                    )
+                if content is None:
+                    raise TransferFailed(Blame.LUCK, "it was dropped from the cache just now")
+                await self._pin(one, content, have)
+                await asyncio.to_thread(self._cache.evict, self._busy)
+        finally:
+            self._busy.discard(item.url)
+        return content
+
+    def _room(self, url: str) -> int:
+        """Bytes that this file may have: what the site allows, and what its disk has left for it."""
+        disk = os.statvfs(self._folder)
+        free = disk.f_bavail * disk.f_frsize + self._cache.partial_bytes(url)
+        return max(0, min(self._settings.input_limit_bytes, free - self._min_free_bytes))
+
+    async def _pin(self, one: _Input, content: Content, have: dict[str, Content]) -> None:
+        have[one.item.path] = content
+        key = LeaseKey(one.start.lease_id, one.start.epoch)
+        await asyncio.to_thread(self._cache.pin, key, dict(have))
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    async def push(self, start: StartLease, progress: Progress) -> tuple[MovedFile, ...]:
+        """Send every output that has a URL; one that does not get there is told with its problem."""
+        found = await self._outputs(start)
+        limit_ms = self._settings.push_limit_ms
+        moved: dict[str, MovedFile] = {}
+        for output, _ in found:
+            problem = output.missing or f"not sent within {limit_ms // 1000} s"
+            moved[output.path] = _moved(output, problem)
+        try:
+            async with asyncio.timeout(limit_ms / 1000), asyncio.TaskGroup() as group:
+                for output, url in found:
+                    if not output.missing:
+                        group.create_task(self._push(start, output, url, moved, progress))
+        except TimeoutError:
+            pass  # those that are left have their problem
+        return tuple(moved.values())
+
+    async def _outputs(self, start: StartLease) -> list[tuple[Output, str]]:
+        """(file, where it goes): a folder's files go below the folder's URL."""
+        key = LeaseKey(start.lease_id, start.epoch)
+        found: list[tuple[Output, str]] = []
+        room = self._settings.output_limit_bytes
+        for delivery in start.deliveries:
+            for output in await self._driver.outputs(key, (delivery.path,), room):
+                room -= output.size_bytes
+                found.append((output, _target(delivery, output.path)))
+        return found[:MAX_MOVED_FILES]
+
+    async def _push(
+        self, start: StartLease, output: Output, url: str, moved: dict[str, MovedFile], progress: Progress
+    ) -> None:
+        key = LeaseKey(start.lease_id, start.epoch)
+        part = progress.part(output.path, output.size_bytes)
+
+        async def attempt() -> None:
+            job = await asyncio.to_thread(self._job, start.tenant, url, None)
+            assert isinstance(self._driver, DataDriver)
+            fd = await self._driver.open_output(key, output.path)
+            job |= {
+                "direction": "out",
+                "folder": str(self._uploads(key) / key_of(output.path)),
+                "folders": [str(path) for path in self._settings.write_folders],
+                "size": output.size_bytes,
+                "sha256": output.sha256,
+                "fd": fd,
+            }
+            try:
+                async with self._running:
+                    await child.run(job, part, self._settings.stall_ms, fd)
+            finally:
+                os.close(fd)
+
+        try:
+            await self._persist(output.path, attempt, progress)
+            moved[output.path] = _moved(output, "")
+        except TransferFailed as failure:
+            moved[output.path] = _moved(output, failure.text)
+        except OSError as error:
+            moved[output.path] = _moved(output, f"it cannot be read: {error.strerror}")
+
+    def _uploads(self, key: LeaseKey) -> Path:
+        return self._folder / "uploads" / str(key)
+
+    # --- both -----------------------------------------------------------------------------------------------------
+
+    async def _persist(self, name: str, attempt: Callable[[], Awaitable[Result]], progress: Progress) -> Result:
+        """Until it is through. Raises TransferFailed (ORDER or SITE) naming what it is about."""
+        backoff = Backoff(self._settings.retry_first_ms, self._settings.retry_cap_ms)
+        tries, best = 0, 0
+        while True:
+            try:
+                return await attempt()
+            except TransferFailed as failure:
+                if failure.blame in (Blame.ORDER, Blame.SITE):
+                    raise TransferFailed(failure.blame, f"{name}: {failure.text}") from None
+                if progress.done(name) > best:
+                    tries, best = 0, progress.done(name)
+                    backoff.reset()
+                tries += 1
+                if tries >= self._settings.tries:
+                    raise TransferFailed(Blame.SITE, f"{name}: {failure.text}; tried {tries} times") from None
+                progress.trouble(f"{name}: {failure.text}")
+            await backoff.wait()
+
+    def _job(self, tenant: str, url: str, secret: bytes | None) -> dict[str, object]:
+        """What every transfer is told. Raises TransferFailed when the options of its store cannot be read."""
+        return {
+            "url": url,
+            "options": self._stored(tenant, url) if secret is None else _options(secret, Blame.ORDER),
+            "known_hosts": str(self._settings.known_hosts or ""),
+            "allow_networks": list(self._settings.allow_networks),
+        }
+
+    def _stored(self, tenant: str, url: str) -> dict[str, Any]:
+        """The site's own options for the URL: those of the longest prefix that the organisation may use."""
+        fitting = [store for store in self._settings.stores if _below(url, store.prefix)]
+        fitting = [store for store in fitting if not store.tenants or tenant in store.tenants]
+        if not fitting:
+            return {}
+        try:
+            text = max(fitting, key=lambda store: len(store.prefix)).options_file.read_bytes()
+        except OSError:
+            raise TransferFailed(Blame.SITE, "the site's options of this store cannot be read") from None
+        return _options(text, Blame.SITE)
+
+
+def _options(text: bytes, blame: Blame) -> dict[str, Any]:
+    """A JSON object of texts. Raises TransferFailed, without a word of what it is."""
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict) or not all(isinstance(value, str) for value in options.values()):
+        raise TransferFailed(blame, "the options of its store are not a JSON object of texts")
+    return options
+
+
+def _below(url: str, prefix: str) -> bool:
+    """`https://host` covers `https://host/a` and not `https://host.example`."""
+    return url.startswith(prefix) and (prefix.endswith("/") or url[len(prefix) :][:1] in ("", "/"))
+
+
+def _target(delivery: Delivery, path: str) -> str:
+    if path == delivery.path:
+        return delivery.url
+    inner = path.removeprefix(delivery.path.rstrip("/") + "/")
+    web = urlsplit(delivery.url).scheme in ("http", "https")
+    return f"{delivery.url.rstrip('/')}/{quote(inner) if web else inner}"
+
+
+def _moved(output: Output, problem: str) -> MovedFile:
+    return MovedFile(path=output.path, size_bytes=output.size_bytes, sha256=output.sha256, problem=problem[:200])
