@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from yunhe.apps.local_engines.processes import free_ports, kill, marked, parent
 from yunhe.site.supervisor.kernel import tree
 
 MARK = "YUNHE_PRIVATE_RAY"  # in the environment of all its processes
@@ -52,7 +52,7 @@ class Head:
         self.shape = shape
         self.token = secrets.token_hex(32)
         self.token_file = folder / "token"
-        self._ports = _free_ports(4)
+        self._ports = free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -136,9 +136,9 @@ class Head:
                 self._process.wait(STOP_S)
         self._process = None
         until = time.monotonic() + STOP_S
-        while (left := self._marked()) and time.monotonic() < until:
+        while (left := marked(MARK, str(self.folder))) and time.monotonic() < until:
             for number in left:
-                _kill(number, signal.SIGKILL)
+                kill(number, signal.SIGKILL)
             time.sleep(0.02)
 
     def kill(self) -> None:
@@ -146,9 +146,9 @@ class Head:
         if self._process is None:
             return
         head = self._process.pid
-        daemons = [head, *(number for number in tree(head) if _parent(number) == head)]
+        daemons = [head, *(number for number in tree(head) if parent(number) == head)]
         for number in daemons:
-            _kill(number, signal.SIGKILL)
+            kill(number, signal.SIGKILL)
         self._process.wait(STOP_S)
         self._process = None
 
@@ -159,16 +159,6 @@ class Head:
             if name in _command(number):
                 return number
         raise RuntimeError(f"no {name} runs")
-
-    def _marked(self) -> list[int]:
-        mark, found = f"{MARK}={self.folder}".encode(), []
-        for number in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-            try:
-                if number != os.getpid() and mark in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
-                    found.append(number)
-            except (FileNotFoundError, PermissionError, ProcessLookupError):
-                continue
-        return found
 
     def tail(self) -> str:
         try:
@@ -197,33 +187,8 @@ class Head:
             time.sleep(0.05)
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-def _parent(number: int) -> int:
-    try:
-        return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
 def _command(number: int) -> str:
     try:
         return Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-
-
-def _kill(number: int, what: signal.Signals) -> None:
-    try:
-        os.kill(number, what)
-    except ProcessLookupError:
-        return
