@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.drivers.harness import QUICK, Harness
+from tests.drivers.hub_harness import HubHarness, on_hub, two_hubs  # noqa: F401 - fixtures
 from tests.drivers.ray_harness import RayHarness, head, on_ray  # noqa: F401 - fixtures
 from tests.engines import slurm
 from yunhe.core.lifecycle import EndReason
@@ -84,11 +85,13 @@ def on_slurm(cluster: slurm.Cluster, tmp_path: Path) -> Iterator[SlurmHarness]:
     made.close()
 
 
-@pytest.fixture(params=["fake", "sandbox", "processes", "slurm", "ray"])
+@pytest.fixture(params=["fake", "sandbox", "processes", "slurm", "ray", "hub"])
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
     """Every driver: in memory, in the best isolation that this host gives, without any, and on real clusters."""
     if request.param == "fake":
         made = Harness(lambda: FakeDriver("cpu", 1000, 512 << 20, 0), scripted=True, data_dir=tmp_path)
+    elif request.param == "hub":
+        made = HubHarness(request.getfixturevalue("two_hubs"), tmp_path)
     elif request.param == "slurm":
         made = SlurmHarness(request.getfixturevalue("cluster"), tmp_path)
     elif request.param == "ray":

@@ -47,7 +47,7 @@ class LowerHubSettings(BaseModel):
     # --- how the lower hub is asked ------------------------------------------------------------------------------
     # One call takes no longer; retries are the driver's own.
     request_timeout_ms: int = Field(default=5_000, ge=100)
-    # All open leases are looked at together, so often at most; what is older than `look_valid_ms` says nothing about now.
+    # All open leases are looked at together, so often at most; an older look than `look_valid_ms` says nothing of now.
     look_interval_ms: int = Field(default=1_000, ge=20)
     look_valid_ms: int = Field(default=5_000, ge=100)
     # A submit or a cancel that got no answer is said again after this time, doubled up to the cap.

@@ -33,7 +33,7 @@ class Around:
         self.offered: dict[str, Offered] = {}
 
     async def open(self) -> None:
-        """What was certified, or what there is now. Raises Unavailable before any first answer, Refused for a circle."""
+        """What was certified last, or what there is. Raises Unavailable before a first answer, Refused for a circle."""
         if self._kept.exists():
             self.ends, sites = await asyncio.to_thread(self._recall)
             self._take(supply.offered(sites, self.ends, self._settings))

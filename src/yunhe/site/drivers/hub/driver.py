@@ -1,9 +1,9 @@
 """A hub as the engine of a site, behind the contract that all drivers keep.
 
-    submit    one order below per lease epoch, by its Idempotency-Key; without an answer it is said again
-    observe   one look at all open orders together, at most every `look_interval_ms`
-    cancel    noted here first, then said below until it was heard
-    forget    nothing is deleted below, only this site's own record
+submit    one order below per lease epoch, by its Idempotency-Key; without an answer it is said again
+observe   one look at all open orders together, at most every `look_interval_ms`
+cancel    noted here first, then said below until it was heard
+forget    nothing is deleted below, only this site's own record
 """
 
 import asyncio

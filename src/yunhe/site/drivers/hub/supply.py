@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 
 from yunhe.core.demand import Precision
-from yunhe.core.errors import InvalidInput, Refused, TooLarge
+from yunhe.core.errors import Refused, TooLarge
 from yunhe.core.rounding import ceil_div
 from yunhe.core.supply import SiteState
 from yunhe.site.settings import LowerHubSettings
