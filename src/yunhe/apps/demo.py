@@ -10,14 +10,15 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
+from yunhe.apps import demo_engines
 from yunhe.apps.demo_report import Line, Report, as_json, show
-from yunhe.apps.embedded import Network, Say, say_next, say_stopped, stay
+from yunhe.apps.embedded import EngineSite, Network, Say, say_next, say_stopped, stay
 from yunhe.core.errors import InvalidInput, YunheError
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState
 from yunhe.sdk.client import Client
@@ -28,6 +29,7 @@ from yunhe.wire.api import OrderDetail, OrderSpec, QuoteView
 ORDER_S = 240.0  # the longest that the orders may take together
 POLL_S = 0.25
 CANCEL_AFTER_S = 0.5
+EXIT_LACKING = 2
 
 
 @dataclass
@@ -125,19 +127,27 @@ class Run:
             self.say(text)
 
 
-def demo(folder: Path, orders: Path, *, leave: bool, json_only: bool) -> int:
+def demo(folder: Path, orders: Path, *, leave: bool, json_only: bool, engines: Sequence[str] = ()) -> int:
     """Run the demo in `folder`/.yunhe/demo, with the order files of `orders`. Returns the exit status.
 
     `leave`: end when all is told, with status 0 if all went as expected, 1 otherwise. Without it the network stays up
-    until Ctrl-C.  `json_only`: one JSON object on standard output and nothing else there.
+    until Ctrl-C.  `json_only`: one JSON object on standard output and nothing else there.  `engines`: what runs the
+    jobs of the sites, in their order, private ones that are started for it; status 2 where one is not installed.
     """
     say = _sayer(json_only)
     wanted = list(_expected(orders))
+    chosen = demo_engines.checked(engines) if engines else ()
+    for why in (lacking := demo_engines.missing(chosen)):
+        print(why, file=sys.stderr)
+    if lacking:
+        return EXIT_LACKING
     data_dir = folder / NETWORK_FOLDER / "demo"
     started = time.monotonic()
     say("Starting a hub and three sites on this machine ...")
-    with _fresh_network(folder, data_dir, say) as network:
+    with demo_engines.running(chosen, say) as clusters, _fresh_network(folder, data_dir, say, clusters) as network:
         report = _run(network, wanted, say, started)
+        if chosen:
+            report = replace(report, engines=tuple(network.engines().items()))
         if json_only:
             print(as_json(report), flush=True)
         else:
@@ -208,10 +218,10 @@ def _expected(orders: Path) -> Iterator[tuple[Path, str]]:
         yield orders / str(name), str(expected)
 
 
-def _fresh_network(folder: Path, data_dir: Path, say: Say) -> Network:
+def _fresh_network(folder: Path, data_dir: Path, say: Say, clusters: Mapping[str, EngineSite]) -> Network:
     """The demo starts from nothing each time; only its own folder is emptied."""
     shutil.rmtree(data_dir, ignore_errors=True)
-    return Network(folder, data_dir, say)
+    return Network(folder, data_dir, say, clusters=clusters)
 
 
 def _sayer(json_only: bool) -> Say:

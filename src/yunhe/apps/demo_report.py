@@ -61,6 +61,15 @@ class Report:
     trial: TrialBalance
     busy_s: float  # from the first order to the last settlement
     seconds: float
+    engines: tuple[tuple[str, str], ...] = ()  # site id and its engine, where they were named
+
+    @property
+    def tasks_by_engine(self) -> dict[str, int]:
+        """Tasks that were placed, by what ran them."""
+        of = dict(self.engines)
+        tasks = [task for line in self.lines if line.detail for task in line.detail.task_list if task.site_id]
+        count = Counter(of.get(task.site_id or "", "unknown") for task in tasks)
+        return {engine: count[engine] for engine in dict.fromkeys(of.values())}
 
     @property
     def as_expected(self) -> bool:
@@ -75,6 +84,7 @@ def as_json(report: Report) -> str:
         {
             "orders": {"total": len(report.lines), **{name: states[name] for name in names}},
             "sites": len(report.sites),
+            **({"tasks_by_engine": report.tasks_by_engine} if report.engines else {}),
             "usage": {
                 "records": report.stats.usage_records,
                 "gaps": report.stats.usage_gaps,
@@ -104,6 +114,8 @@ def show(report: Report) -> None:
     _sites(console, report)
     console.print()
     _trial(console, report)
+    if report.engines:
+        console.print("Tasks by engine: " + ", ".join(f"{n} on {name}" for name, n in report.tasks_by_engine.items()))
     verdict = "All orders ended as expected." if report.as_expected else "NOT as expected:"
     console.print(f"\n{verdict} {report.seconds:.1f} s in all.")
     for line in report.lines:

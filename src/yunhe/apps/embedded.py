@@ -7,7 +7,7 @@ the ten national hub clusters, with the public figures of those places.
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from typing import Self
 
 import httpx
 import psutil
+from pydantic import BaseModel
 
 from yunhe.apps import site as site_app
 from yunhe.apps.children import Child
@@ -48,6 +49,14 @@ class SiteShare:
     share_permille: int
 
 
+@dataclass(frozen=True, slots=True)
+class EngineSite:
+    """A site that is a cluster of this machine: one of `apps.engines.ENGINES`, and its settings."""
+
+    engine: str
+    settings: BaseModel
+
+
 # The rest of the machine is the hub's and the user's.
 SITES = (
     SiteShare("zhangjiakou", "zhangjiakou", "north-compute", 360),
@@ -60,7 +69,16 @@ _MEMORY_PERMILLE = 600  # of what each share would be: page cache and other prog
 class Network:
     """The embedded network; a context manager that leaves nothing running."""
 
-    def __init__(self, folder: Path, data_dir: Path, say: Say, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        data_dir: Path,
+        say: Say,
+        port: int | None = None,
+        clusters: Mapping[str, EngineSite] | None = None,
+    ) -> None:
+        """`clusters`: sites that are none of processes, by their names in `SITES`."""
+        self._clusters = clusters or {}
         self.folder = folder
         self.data_dir = data_dir
         self._say = say
@@ -90,6 +108,11 @@ class Network:
 
     def customer(self) -> Client:
         return Client(self.url, self.customer_key)
+
+    def engines(self) -> dict[str, str]:
+        """What runs the jobs of each site, by its id."""
+        homes = [self.data_dir / "sites" / share.name for share in SITES]
+        return {settings.site_id: settings.engine for settings in map(site_app.load_settings, homes)}
 
     def check(self) -> None:
         """Raises Unavailable when a part has ended."""
@@ -169,6 +192,7 @@ class Network:
 
     def _start_site(self, operator: Client, share: SiteShare) -> None:
         home = self.data_dir / "sites" / share.name
+        cluster = self._clusters.get(share.name)
         if not (home / site_app.SETTINGS_FILE).exists():
             token = operator.enrolment_token(share.provider).token
             site_app.join(
@@ -178,7 +202,9 @@ class Network:
                     name=share.name,
                     data_dir=home,
                     cluster=share.cluster,
-                    driver=_driver_share(share),
+                    driver=DriverSettings() if cluster else _driver_share(share),
+                    engine=cluster.engine if cluster else "process",
+                    engine_settings=cluster.settings if cluster else None,
                 )
             )
         site_id = site_app.load_settings(home).site_id

@@ -37,13 +37,17 @@ def demo(
     leave: Annotated[bool, typer.Option("--exit", help="End when all is told: 0 if all went as expected.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")] = False,
     orders: Annotated[Path, typer.Option(help="Folder of order files, with expected.yaml.")] = ORDERS,
+    engines: Annotated[
+        str, typer.Option(help="What runs the sites' jobs, started for it: process,slurm,ray.", show_default=False)
+    ] = "",
 ) -> None:
     """Start three sites and run the example orders on them.
 
     Without --exit the network stays up until Ctrl-C.
     """
     _stop_in_order()
-    raise typer.Exit(demonstration.demo(Path.cwd(), orders, leave=leave, json_only=as_json))
+    wanted = tuple(name.strip() for name in engines.split(",")) if engines else ()
+    raise typer.Exit(demonstration.demo(Path.cwd(), orders, leave=leave, json_only=as_json, engines=wanted))
 
 
 def _stop_in_order() -> None:
