@@ -1,0 +1,254 @@
+"""Jobs of a Kubernetes cluster, behind the contract that all drivers keep."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from yunhe.core.errors import Unavailable
+from yunhe.core.lifecycle import EndReason
+from yunhe.site.crash import CrashPoint, no_crash
+from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, SpawnFailed, Status
+from yunhe.site.drivers.kubernetes.client import Refusal
+from yunhe.site.drivers.kubernetes.held import Held
+from yunhe.site.drivers.kubernetes.keeper import Keeper
+from yunhe.site.drivers.kubernetes.manifest import Planner, job_name, site_tag, size_of
+from yunhe.site.drivers.kubernetes.record import Intent, Record
+from yunhe.site.drivers.kubernetes.supply import KubePool, check_settings, held_by_others, pools
+from yunhe.site.drivers.kubernetes.tenant import namespace_of
+from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
+from yunhe.site.settings import DriverSettings, KubernetesSettings
+from yunhe.site.supervisor.records import boottime_ms, read_text
+from yunhe.wire.link import PoolDigest, PoolReport
+
+log = logging.getLogger(__name__)
+SYNC_WAIT_S = 5.0
+REPORTS = TypeAdapter(tuple[PoolReport, ...])
+
+
+class KubernetesDriver:
+    """`data_dir` holds `contact` (written by the agent) and `leases/`; no job sees any of it."""
+
+    delivers_secrets = True
+
+    def __init__(
+        self,
+        driver: DriverSettings,
+        kubernetes: KubernetesSettings,
+        site_id: str,
+        data_dir: Path,
+        crash_point: CrashPoint = no_crash,
+    ) -> None:
+        self._driver, self._kubernetes = driver, kubernetes
+        self._crash_point = crash_point
+        self._data_dir = data_dir.absolute()
+        self._leases = self._data_dir / "leases"
+        self._tag = site_tag(site_id)
+        self._keeper = Keeper(kubernetes, self._tag, self._leases, driver.term_grace_ms, self._silent_ms)
+        self._engine = self._keeper.engine
+        self._pools: tuple[KubePool, ...] = ()  # as the hub was told
+
+    # --- open and close -------------------------------------------------------------------------------------------
+
+    async def open(self) -> Isolation:
+        """The server need not answer yet. Raises InvalidInput for settings or credentials that cannot be used."""
+        check_settings(self._kubernetes)
+        await asyncio.to_thread(self._keeper.restore)
+        self._engine.open()
+        self._engine.background(self._keeper.tend())
+        self._engine.background(self._engine.measure())
+        if not await self._engine.synced(SYNC_WAIT_S):
+            log.warning("Kubernetes has not answered yet: nothing is known of its jobs")
+        enforced = self._kubernetes.network_enforced
+        network = "enforced (stated by the site)" if enforced else "where the cluster enforces them"
+        version = self._engine.version or "(not heard yet)"
+        text = f"Kubernetes {version}: container limits, no root, a namespace per tenant; network policies {network}"
+        return Isolation(2 if enforced else 1, text[:200])
+
+    async def close(self) -> None:
+        """Jobs go on, up to their deadlines."""
+        await self._engine.close()
+
+    def _silent_ms(self, contact_ms: int) -> int:
+        """For how long the hub may not have heard of a lease that came at `contact_ms`."""
+        text = (read_text(str(self._data_dir / "contact")) or "").strip()
+        return boottime_ms() - max(contact_ms, int(text) if text.isdigit() else 0)
+
+    # --- supply -----------------------------------------------------------------------------------------------------
+
+    async def discover(self) -> tuple[PoolReport, ...]:
+        """Nodes that take pods. Raises Unavailable before the server has ever answered, InvalidInput for settings."""
+        check_settings(self._kubernetes)
+        alone = not self._engine.opened  # `yunhe site join` looks before there is a site
+        if alone:
+            self._engine.open()
+        try:
+            if await self._engine.synced(SYNC_WAIT_S):
+                await self._engine.learn()
+                self._pools = pools(self._engine.nodes.items.values(), self._kubernetes, self._driver)
+                reports = tuple(pool.report for pool in self._pools)
+                if not alone:
+                    await asyncio.to_thread(self._keep, reports)
+                return reports
+        except Refusal as refusal:
+            raise Unavailable(f"Kubernetes refuses: {refusal.message}") from refusal
+        finally:
+            if alone:
+                await self._engine.close()
+        return await asyncio.to_thread(self._kept)
+
+    def _keep(self, reports: tuple[PoolReport, ...]) -> None:
+        path = self._data_dir / "kubernetes-pools.json"
+        tmp = path.with_suffix(".tmp")
+        tmp.write_text(json.dumps(REPORTS.dump_python(reports, mode="json")))
+        tmp.rename(path)
+
+    def _kept(self) -> tuple[PoolReport, ...]:
+        """Jobs need an agent that speaks for them, also while the cluster is away."""
+        try:
+            reports = REPORTS.validate_json((self._data_dir / "kubernetes-pools.json").read_bytes())
+        except FileNotFoundError:
+            why = self._engine.trouble_text or "no answer"
+            raise Unavailable(f"Kubernetes: {why}", hint="try `kubectl get nodes` with the same kubeconfig") from None
+        log.warning("the nodes of the last time are taken: Kubernetes does not answer")
+        return reports
+
+    async def foreign(self) -> tuple[PoolDigest, ...]:
+        """Raises Unavailable while nothing is known."""
+        if not self._engine.fresh(time.monotonic()):
+            raise Unavailable("the watch of pods is broken")
+        there = pools(self._engine.nodes.items.values(), self._kubernetes, self._driver)
+        return held_by_others(self._pools or there, there, self._engine.claims)
+
+    async def certify(self) -> tuple[PoolReport, ...]:
+        """Nominal rates: which image could measure is not for the driver to guess."""
+        return await self.discover()
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    async def submit(self, job: Job) -> None:
+        """One try; what gets no clear answer is made again by the same name, later."""
+        if job.key in self._keeper.held:
+            return
+        if not self._pools or not self._engine.version:
+            await self.discover()
+        pool = next((one for one in self._pools if one.report.name == job.lease.pool), None)
+        if pool is None:
+            raise SpawnFailed(f"this site has no pool {job.lease.pool!r}")
+        held = await self._prepared(job, pool)
+        self._crash_point("driver.prepared")
+        refusal = await self._keeper.place(held, self._pools)
+        self._crash_point("driver.launched")
+        if refusal:
+            await self._keeper.drop(held)
+            raise SpawnFailed(f"Kubernetes refuses it: {refusal}")
+
+    async def _prepared(self, job: Job, pool: KubePool) -> Held:
+        """Raises SpawnFailed. From here on an agent that is killed finds the lease again."""
+        lease, engine = job.lease, self._engine
+        planner = Planner(self._driver, self._kubernetes, self._tag, engine.client.minor, engine.kueue)
+        namespace = namespace_of(self._kubernetes.namespace_prefix, lease.tenant)
+        left_ms = lease.disconnect_limit_ms - self._silent_ms(job.contact_ms) - self._driver.term_grace_ms
+        objects = planner.plan(job, pool, namespace, max(1, left_ms // 1000))
+        shared = self._kubernetes.shared_dir
+        intent = Intent(
+            namespace=namespace,
+            name=job_name(self._tag, job.key),
+            slots=lease.slots,
+            cpu_milli=size_of(job, pool).cpu_milli,
+            run_limit_ms=lease.run_limit_ms,
+            disconnect_limit_ms=lease.disconnect_limit_ms,
+            contact_ms=job.contact_ms,
+            log_cap_bytes=lease.log_cap_bytes,
+            secret=bool(job.files) and shared is None,
+            secrets=bool(job.secrets),
+        )
+        record = Record(self._leases, job.key)
+        try:
+            await asyncio.to_thread(record.prepare, intent)
+            if shared is not None:
+                await asyncio.to_thread(_fill, shared, job)
+        except OSError as error:
+            raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
+        return self._keeper.hold(Held(job.key, intent, record, objects, tenant=lease.tenant))
+
+    async def observe(self, keys: Sequence[LeaseKey]) -> dict[LeaseKey, Status]:
+        return await self._keeper.look(keys)
+
+    async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self._keeper.bell.wait()
+        except TimeoutError:
+            return frozenset()
+        self._keeper.bell.clear()
+        news, self._keeper.news = frozenset(self._keeper.news), set()
+        return news
+
+    async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
+        """The pods get SIGTERM, and SIGKILL after the grace; a server that is away is told when it is back."""
+        held = self._keeper.held.get(key)
+        if held is None:
+            return
+        try:
+            await self._keeper.stop(held, reason)
+        except (Unavailable, Refusal) as error:
+            log.warning("%s: %s", key, error)
+
+    async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
+        """Raises Unavailable when the rest of an ended lease's log cannot be had now."""
+        held = self._keeper.held.get(key)
+        if held is None:
+            return b""
+        try:
+            await self._keeper.take_log(held, at_once=held.end is not None)
+        except Unavailable:
+            if held.end is not None:
+                raise
+        return await asyncio.to_thread(held.record.read_log, offset, limit)
+
+    # --- outputs: only where there is a folder that pods and agent share ----------------------------------------------
+
+    def _folder(self, key: LeaseKey) -> LeaseDir | None:
+        shared = self._kubernetes.shared_dir
+        return LeaseDir(shared / "leases" / str(key)) if shared is not None else None
+
+    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
+        folder = self._folder(key)
+        if folder is None:
+            return tuple(Output(path, missing="this site shares no folder with its nodes") for path in wanted)
+        return await asyncio.to_thread(folder.outputs, wanted, cap_bytes)
+
+    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
+        folder = self._folder(key)
+        return b"" if folder is None else await asyncio.to_thread(folder.read_output, path, offset, limit)
+
+    async def known(self) -> frozenset[LeaseKey]:
+        return frozenset(self._keeper.held)
+
+    async def forget(self, key: LeaseKey) -> None:
+        held = self._keeper.held.get(key)
+        if held is not None:
+            await self._keeper.drop(held)
+        folder = self._folder(key)
+        if folder is not None and await asyncio.to_thread(folder.path.exists):
+            await asyncio.to_thread(remove_tree, folder.path)
+
+
+def _fill(shared: Path, job: Job) -> None:
+    """Its folder on the shared disk: open to whoever reaches it, and only its own pods and the agent do."""
+    (shared / "leases").mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = shared / "leases" / str(job.key) / "job"
+    if folder.exists():
+        remove_tree(folder)
+    folder.mkdir(parents=True)
+    for name, text in job.files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)

@@ -1,0 +1,216 @@
+"""The connection to one cluster: its three watches, what the server can do, and requests for one lease."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+from yunhe.core.errors import Unavailable
+from yunhe.site.drivers.kubernetes.client import KubeClient, Object, Refusal
+from yunhe.site.drivers.kubernetes.held import Held
+from yunhe.site.drivers.kubernetes.logs import Logs
+from yunhe.site.drivers.kubernetes.metrics import GROUP as METRICS
+from yunhe.site.drivers.kubernetes.metrics import Metrics
+from yunhe.site.drivers.kubernetes.reflector import Reflector
+from yunhe.site.drivers.kubernetes.tenant import KUEUE, Tenants
+from yunhe.site.drivers.kubernetes.views import SITE, Claim, JobView, NodeView, PodView
+from yunhe.site.settings import KubernetesSettings
+
+log = logging.getLogger(__name__)
+RETRY_S = 2.0
+REQUESTS = 12  # at a time
+
+
+class Engine:
+    """`on_job` and `on_pod` are told every change: the view, and whether the object is still there."""
+
+    def __init__(
+        self,
+        settings: KubernetesSettings,
+        tag: str,
+        on_job: Callable[[JobView, bool], None],
+        on_pod: Callable[[PodView, bool], None],
+    ) -> None:
+        self.client = client = KubeClient(settings)
+        self.tenants = Tenants(client, settings)
+        self.logs = Logs(client, settings.log_ms)
+        self.metrics = Metrics(client, tag)
+        self.kueue = self.measured = self.opened = False
+        self.version = ""
+        self._settings, self._tag = settings, tag
+        self._on_pod = on_pod
+        watch_s = settings.watch_ms / 1000
+        self.jobs = Reflector(
+            client,
+            "/apis/batch/v1/jobs",
+            JobView.of,
+            lambda _, view, there: on_job(view, there),
+            watch_s,
+            labelSelector=f"{SITE}={tag}",
+        )
+        self.pods = Reflector(client, "/api/v1/pods", self._pod, self._pod_changed, watch_s)
+        self.nodes: Reflector[NodeView] = Reflector(client, "/api/v1/nodes", NodeView.of, lambda *_: None, watch_s)
+        self._gate = asyncio.Semaphore(REQUESTS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- open and close ---------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Raises InvalidInput for credentials that cannot be used; the server need not answer yet."""
+        self.client.open()
+        self.opened = True
+        for watch in (self.jobs, self.pods, self.nodes):
+            self.background(watch.run())
+        self.background(self._greet())
+
+    async def _greet(self) -> None:
+        while True:
+            try:
+                await self.learn()
+                return
+            except (Unavailable, Refusal) as error:
+                log.warning("the cluster does not say what it can do: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    async def learn(self) -> None:
+        """Version and add-ons. Raises Unavailable or Refusal."""
+        if not self.version:
+            self.measured = await self.client.has_group(METRICS)
+            self.kueue = bool(self._settings.cluster_queue) and await self.client.has_group(KUEUE)
+            if self._settings.cluster_queue and not self.kueue:
+                log.warning("Kueue is not installed here: cluster_queue is not used")
+            self.version = await self.client.version()
+
+    async def synced(self, limit_s: float) -> bool:
+        """Whether all three lists are here, waiting a little for them."""
+        try:
+            async with asyncio.timeout(limit_s):
+                for watch in (self.jobs, self.pods, self.nodes):
+                    await watch.synced.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def trouble_text(self) -> str:
+        """Why one of the watches does not come up."""
+        return next((watch.trouble for watch in (self.jobs, self.pods, self.nodes) if watch.trouble), "")
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.client.close()
+
+    def background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the Kubernetes driver failed", exc_info=task.exception())
+
+    # --- what is seen -----------------------------------------------------------------------------------------------
+
+    def _pod(self, item: Object) -> PodView | Claim | None:
+        ours = (item["metadata"].get("labels") or {}).get(SITE) == self._tag
+        return PodView.of(item) if ours else Claim.of(item)
+
+    def _pod_changed(self, _: str, view: PodView | Claim, there: bool) -> None:
+        if isinstance(view, PodView):
+            self._on_pod(view, there)
+
+    def fresh(self, now: float) -> bool:
+        """Whether the watches of jobs and pods have been heard within `stale_ms`."""
+        limit = self._settings.stale_ms / 1000
+        return now - self.jobs.heard <= limit and now - self.pods.heard <= limit
+
+    @property
+    def silent_nodes(self) -> frozenset[str]:
+        return frozenset(node.name for node in self.nodes.items.values() if node.silent)
+
+    @property
+    def claims(self) -> list[Claim]:
+        return [view for view in self.pods.items.values() if isinstance(view, Claim)]
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def path(held: Held) -> str:
+        return f"/apis/batch/v1/namespaces/{held.intent.namespace}/jobs/{held.intent.name}"
+
+    async def place(self, held: Held) -> None:
+        """Everything the lease consists of, its Job last. Raises Refusal or Unavailable; again does no harm."""
+        assert held.objects is not None
+        async with self._gate:
+            for path, body in held.objects.before:
+                await self.client.create(path, body)
+            await self.client.create(f"/apis/batch/v1/namespaces/{held.intent.namespace}/jobs", held.objects.job)
+
+    async def look(self, held: Held) -> bool:
+        """Whether its Job is there, by its name. Raises Unavailable or Refusal."""
+        try:
+            async with self._gate:
+                await self.client.get(self.path(held))
+        except Refusal as refusal:
+            if refusal.status == 404:
+                return False
+            raise
+        return True
+
+    async def remove_job(self, held: Held) -> bool:
+        """Its pods first. False: it was not there. Raises Unavailable or Refusal."""
+        async with self._gate:
+            return await self.client.delete(self.path(held))
+
+    async def remove_rest(self, held: Held) -> None:
+        """What was made before the Job. Raises Unavailable or Refusal."""
+        intent = held.intent
+        base, network = f"/api/v1/namespaces/{intent.namespace}", "/apis/networking.k8s.io/v1"
+        paths = [f"{base}/secrets/{intent.name}"] if intent.secret else []
+        paths += [f"{base}/secrets/{intent.name}-s"] if intent.secrets else []
+        if intent.slots > 1:
+            paths += [f"{base}/services/{intent.name}"]
+            paths += [f"{network}/namespaces/{intent.namespace}/networkpolicies/{intent.name}"]
+        for path in paths:
+            async with self._gate:
+                await self.client.delete(path)
+
+    async def remove_secrets(self, held: Held) -> None:
+        """The running containers have them; the cluster's store need not keep them any longer."""
+        async with self._gate:
+            await self.client.delete(f"/api/v1/namespaces/{held.intent.namespace}/secrets/{held.intent.name}-s")
+
+    async def move_deadline(self, held: Held, seconds: int) -> None:
+        async with self._gate:
+            await self.client.patch(self.path(held), {"spec": {"activeDeadlineSeconds": seconds}})
+
+    async def trouble(self, held: Held) -> str:
+        """The newest warning about the lease's Job or one of its pods."""
+        try:
+            async with self._gate:
+                answer = await self.client.get(
+                    f"/api/v1/namespaces/{held.intent.namespace}/events", fieldSelector="type=Warning", limit="500"
+                )
+        except (Unavailable, Refusal) as error:
+            log.info("%s: no events: %s", held.key, error)
+            return ""
+        mine: list[Object] = [
+            event
+            for event in answer.get("items") or ()
+            if str((event.get("involvedObject") or {}).get("name", "")).startswith(held.intent.name)
+        ]
+        newest: Object = max(mine, key=lambda event: str(event.get("lastTimestamp") or ""), default={})
+        return ": ".join(str(newest[name]) for name in ("reason", "message") if newest.get(name))[:300]
+
+    async def measure(self) -> None:
+        """The metrics API, again and again. Until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.metrics_ms / 1000)
+            if self.measured:
+                try:
+                    await self.metrics.take()
+                except (Unavailable, Refusal) as error:
+                    log.info("no metrics: %s", error)
