@@ -4,7 +4,8 @@ it can be started without the rest of Yunhe and goes on when that is replaced or
     supervisor LEASE_DIR                 supervise the job of that directory
     supervisor --launcher LOCK [CGROUP...]
                                          read lease directories, one per line, from standard input; a forked
-                                         supervisor with its seat waits for each (see `seat`)
+                                         supervisor with its seat waits for each (see `seat`). Behind a NUL a line
+                                         has the job's secrets (see `given`): they are in no file below
 
 It outlives the agent: an agent that comes back reads these files, each written whole and then renamed:
 

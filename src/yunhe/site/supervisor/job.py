@@ -6,10 +6,11 @@ import resource
 import signal
 import time
 
+from yunhe.site.supervisor import given
 from yunhe.site.supervisor.kernel import PAGE, TICKS, counter, send, tree
 from yunhe.site.supervisor.log import Log
 from yunhe.site.supervisor.records import Cgroup, Spec, Totals, complain, monotonic_ms, read_text
-from yunhe.site.supervisor.seat import NAME, Seat
+from yunhe.site.supervisor.seat import NAME, Seat, SpawnFailed
 
 DRAIN_LIMIT_MS = 30_000  # how long to wait for killed processes to be gone
 
@@ -25,8 +26,9 @@ def named(cgroup: Cgroup | None, name: str) -> Cgroup | None:
 class Job:
     """The job's processes, and what the kernel says about them."""
 
-    def __init__(self, spec: Spec, seat: Seat) -> None:
+    def __init__(self, spec: Spec, seat: Seat, values: given.Values | None = None) -> None:
         self.spec = spec
+        self.values = values or {}
         self.seat = seat
         self.cgroup = named(spec["cgroup"], seat.name)
         self.pid = 0
@@ -40,6 +42,7 @@ class Job:
         self.report: dict[str, object] = {}
         self.reaped: set[int] = set()  # their numbers may belong to others by now
         self.last_sample = 0
+        self.folder = ""  # of its secrets, to be removed
 
     # --- start ------------------------------------------------------------------------------------------------
 
@@ -48,9 +51,21 @@ class Job:
         self.log = Log(self.seat.log, self.spec["log_cap_bytes"])
         self.start_ms = monotonic_ms()
         self.pid = self.seat.pid
-        self.seat.take(self.spec)
+        # In a sandbox the secrets are in the sandbox's own memory file system: nobody has to remove them.
+        self.folder = "" if self.spec["sandbox"] else self.spec.get("secrets", "")
+        if self.folder:
+            try:
+                given.place(self.folder, self.values, self.spec["uid"])
+            except OSError as error:
+                raise SpawnFailed(f"secrets: {error.strerror}") from error
+        self.seat.take(self.spec, self.values)
+        self.values = {}
 
     # --- end --------------------------------------------------------------------------------------------------
+
+    def forget_secrets(self) -> None:
+        if self.folder:
+            given.remove(self.folder)
 
     def reap(self) -> None:
         """Collect ended children; the job's own first process sets `status`."""
@@ -92,6 +107,10 @@ class Job:
     def terminate(self) -> None:
         for pid in self.members():
             send(pid, signal.SIGTERM)
+
+    def warn(self, number: int) -> None:
+        for pid in self.members():
+            send(pid, number)
 
     def kill(self) -> None:
         """SIGKILL to everything the job started."""

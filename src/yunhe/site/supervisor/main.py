@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 
+from yunhe.site.supervisor.kernel import keep_memory_private
 from yunhe.site.supervisor.records import Spec, claim
 from yunhe.site.supervisor.seat import Seat
 from yunhe.site.supervisor.watch import Supervisor
@@ -18,18 +19,19 @@ QUIET_MS = 50
 LEAVE_S = 3.0
 
 
-def supervise(lease_dir: str, seat: Seat) -> None:
+def supervise(lease_dir: str, seat: Seat, secrets: str = "") -> None:
+    """`secrets`: a JSON object; empty when none came."""
     os.chdir(lease_dir)
     errors = os.open("supervisor.err", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDWR)
     for fd, target in ((null, 0), (null, 1), (errors, 2)):
         os.dup2(fd, target)
-    if not claim(seat.name):
-        seat.leave()
-        return
     with open("spec.json", encoding="utf-8") as file:
         spec: Spec = json.load(file)
-    Supervisor(spec, seat).run()
+    if ("secrets" in spec and not secrets) or not claim(seat.name):
+        seat.leave()
+        return
+    Supervisor(spec, seat, json.loads(secrets) if secrets else {}).run()
 
 
 def waiting_supervisor(dirs: list[str]) -> tuple[int, int]:
@@ -46,9 +48,9 @@ def waiting_supervisor(dirs: list[str]) -> tuple[int, int]:
         os.setsid()
         seat = Seat(dirs)
         with open(read, encoding="utf-8") as pipe:
-            lease_dir = pipe.read()
+            lease_dir, _, secrets = pipe.read().partition("\0")
         if lease_dir:
-            supervise(lease_dir, seat)
+            supervise(lease_dir, seat, secrets)
         else:
             seat.leave()
         code = 0
@@ -60,7 +62,11 @@ def waiting_supervisor(dirs: list[str]) -> tuple[int, int]:
 
 
 def launcher(lock: str, dirs: list[str]) -> None:
-    """A supervisor for each line. Ends with its standard input; supervisors that have a lease live on."""
+    """A supervisor for each line. Ends with its standard input; supervisors that have a lease live on.
+
+    A line is a lease directory, and behind a NUL the lease's secrets.
+    """
+    keep_memory_private()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 RECORD_BYTES = 4096  # of the exit record, reserved at the start so that a full disk cannot swallow it
 
@@ -44,6 +44,11 @@ class Spec(TypedDict):
     sample_ms: int
     usage_write_ms: int
     notify: str  # abstract socket of the agent; a hint only
+    # Folder of the job's secrets as the job sees it. Their values come over a pipe and are in no file of a disk;
+    # without them the job is not started.
+    secrets: NotRequired[str]
+    # What a job is told when the site needs its units, and how long after it is ended, ms.
+    notice: NotRequired[tuple[int, int]]
 
 
 class Totals(TypedDict):

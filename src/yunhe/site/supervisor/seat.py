@@ -4,7 +4,6 @@ Joining a control group waits for the kernel's other processors (6 to 14 ms when
 that finds its seat ready starts that much sooner.
 """
 
-import ctypes
 import fcntl
 import json
 import os
@@ -14,13 +13,14 @@ import sys
 import time
 from typing import NoReturn
 
+from yunhe.site.supervisor import given
+from yunhe.site.supervisor.kernel import libc as libc
 from yunhe.site.supervisor.records import Spec, complain
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 NAME = "@"  # stands for the seat's name in the paths of control groups
 EMPTY_TRIES = 60
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SpawnFailed(Exception):
@@ -57,15 +57,15 @@ class Seat:
             os.close(fd)
         os.set_blocking(self.status, False)
 
-    def take(self, spec: Spec) -> None:
-        """Set the limits and let the waiting process become the job. Raises SpawnFailed."""
+    def take(self, spec: Spec, values: given.Values) -> None:
+        """Set the limits and let the waiting process become the job, with its secrets. Raises SpawnFailed."""
         if self.problem:
             raise SpawnFailed(self.problem)
         try:
             for path, value in spec["cgroup"]["limits"] if spec["cgroup"] else ():
                 with open(path.replace(NAME, self.name), "w", encoding="ascii") as file:
                     file.write(value)
-            data = memoryview(json.dumps(spec).encode())
+            data = memoryview(f"{json.dumps(spec)}\n{json.dumps(dict(values))}".encode())
             while data:
                 data = data[os.write(self.go, data) :]
         except OSError as error:
@@ -116,14 +116,16 @@ def wait_for_job(go: int, log_write: int, status_write: int, dirs: list[str], pa
             data = pipe.read()
         if not data:
             os._exit(0)
-        spec: Spec = json.loads(data)
+        spec_text, _, values = data.partition(b"\n")
+        spec: Spec = json.loads(spec_text)
         step = "limits"
         prepare(spec, log_write, parent)
         if not spec["sandbox"]:
             become_command(spec)
         step = "sandbox"
         os.set_inheritable(status_write, True)
-        argv = [*spec["sandbox"], "--json-status-fd", str(status_write), "--", *spec["argv"]]
+        files = given.words(spec["secrets"], json.loads(values)) if "secrets" in spec else []
+        argv = [*spec["sandbox"], *files, "--json-status-fd", str(status_write), "--", *spec["argv"]]
         os.execve(argv[0], argv, spec["env"])
     except BaseException as error:  # noqa: BLE001 - a forked process must not return
         os.write(status_write, json.dumps({"spawn-error": f"{step}: {error}"}).encode())

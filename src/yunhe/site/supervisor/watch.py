@@ -8,7 +8,9 @@ import signal
 import socket
 import time
 
+from yunhe.site.supervisor import given
 from yunhe.site.supervisor.job import Job
+from yunhe.site.supervisor.leftovers import remove_of
 from yunhe.site.supervisor.records import (
     RECORD_BYTES,
     Spec,
@@ -27,10 +29,10 @@ TICK_MS = 1_000  # the longest sleep: cancel links are also noticed without a si
 class Supervisor:
     """The life of one job: start, watch, stop, record."""
 
-    def __init__(self, spec: Spec, seat: Seat) -> None:
+    def __init__(self, spec: Spec, seat: Seat, values: given.Values | None = None) -> None:
         self.spec = spec
         self.seat = seat
-        self.job = Job(spec, seat)
+        self.job = Job(spec, seat, values)
         self.reason = ""  # why it was stopped; empty: not stopped
         self.detail = ""
         self.kill_at = 0
@@ -123,7 +125,9 @@ class Supervisor:
         # Dead when the limit is reached, not only asked to end: the hub may start another copy then.
         early = min(grace, self.spec["disconnect_limit_ms"] // 5)
         cancel = cancel_reason()
-        if cancel:
+        if cancel == "preempted" and self.job.status is None:
+            self.give_notice(*self.spec.get("notice", (signal.SIGTERM, grace)))
+        elif cancel and cancel != "preempted":
             self.stop(cancel, "", grace)
         elif (left := self.disconnected_in_ms() - early) <= 0:
             self.stop("disconnected", "no word of the hub for the disconnect limit", max(0, early + left))
@@ -149,6 +153,16 @@ class Supervisor:
         if grace_ms and self.job.pid:
             self.job.terminate()
 
+    def give_notice(self, number: int, grace_ms: int) -> None:
+        """The site's own users need the units: the job may save its work first, but not beyond its disconnect limit."""
+        grace_ms = max(0, min(grace_ms, self.disconnected_in_ms()))
+        if number == signal.SIGTERM or not self.job.pid:
+            self.stop("preempted", "", grace_ms)
+            return
+        self.stop("preempted", "", 0)
+        self.kill_at += grace_ms
+        self.job.warn(number)
+
     def write_usage(self) -> None:
         now = monotonic_ms()
         if now >= self.next_usage:
@@ -166,6 +180,9 @@ class Supervisor:
             cleared = self.job.clear()
             self.judge(cleared)
             exit_record.update(self.job.totals(), wall_ms=exit_record["wall_ms"], exit_code=self.job.status)
+        self.job.forget_secrets()
+        if started and self.spec["uid"] is not None:
+            remove_of(self.spec["uid"])
         exit_record.update(reason=self.reason, detail=self.detail[:400])
         data = json.dumps(exit_record).encode()
         os.pwrite(record, data.ljust(RECORD_BYTES), 0)

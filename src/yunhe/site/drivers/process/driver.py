@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from yunhe.core.lifecycle import EndReason
@@ -19,6 +20,10 @@ from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase,
 from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
 from yunhe.site.drivers.process import cgroups, sandbox
 from yunhe.site.drivers.process.isolation import FIRST_UID, Hold, probe
+from yunhe.site.drivers.process.local_use import LocalUse
+from yunhe.site.drivers.process.secrets import INSIDE as SECRETS
+from yunhe.site.drivers.process.secrets import JobSecrets, give_up_unbegun
+from yunhe.site.drivers.saved import Saved
 from yunhe.site.settings import DriverSettings
 from yunhe.site.supervisor.records import Cgroup, Spec
 from yunhe.site.supervisor.seat import NAME
@@ -36,6 +41,8 @@ TRY_PAUSE_S = 0.05
 class ProcessDriver:
     """`data_dir` holds `leases/`, `contact` (written by the agent), and nothing that a job may read."""
 
+    delivers_secrets = True
+
     def __init__(
         self, settings: DriverSettings, site_id: str, data_dir: Path, crash_point: CrashPoint = no_crash
     ) -> None:
@@ -46,9 +53,11 @@ class ProcessDriver:
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:16]
         self._group = f"yunhe-{site_id}-{tag[:6]}"
         self._notify = f"yunhe/{tag}"
+        self._secrets = JobSecrets(tag)
         self._expose = sandbox.prefixes(settings.expose)
         self._hold = Hold(None, None, drop_uid=False, python=None)
         self._share = discover.Share(0, 0)
+        self._local_use = LocalUse(settings, self._data_dir)
         self._launcher: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._news: set[LeaseKey] = set()
@@ -68,12 +77,20 @@ class ProcessDriver:
 
     def _open(self) -> None:
         self._share = discover.share(self._settings)
+        self._local_use.open(self._share)
         self._leases.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._hold = probe(self._group, self._data_dir, self._settings.isolation, self._expose)
         if self._hold.layout:
             self._hold.layout.sweep()
             cgroups.share_limits(self._hold.layout, self._share.memory_bytes, self._share.milli)
-        self._launch(())
+        for key in self._folders():
+            give_up_unbegun(self._dir(key))
+        self._secrets.sweep(self._running)
+        self._launch(b"")
+
+    def _running(self, key: LeaseKey) -> bool:
+        folder = self._dir(key)
+        return folder.claimed and folder.supervisor_alive()
 
     async def close(self) -> None:
         """Supervisors and their jobs go on."""
@@ -104,7 +121,7 @@ class ProcessDriver:
         return (await asyncio.to_thread(discover.cpu_pool, self._settings, self._share),)
 
     async def foreign(self) -> tuple[PoolDigest, ...]:
-        return tuple(PoolDigest(name=pool.name) for pool in await self.discover())
+        return (await asyncio.to_thread(self._local_use.look),)
 
     async def certify(self) -> tuple[PoolReport, ...]:
         """The benchmark runs as a job of its own: same sandbox, same limits."""
@@ -124,22 +141,23 @@ class ProcessDriver:
         if not folder.prepared:
             spec, env = self._spec(job)
             try:
-                folder.prepare(spec, sandbox.env_file(env), job.files, self._uid(job.key))
+                saved = Saved(plan.folder, job.checkpoint) if (plan := job.lease.checkpoint) else None
+                folder.prepare(spec, sandbox.env_file(env), job.files, self._uid(job.key), job.data, saved=saved)
             except OSError as error:
                 raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
         self._crash_point("driver.prepared")
         if not folder.claimed:
             self._asked[job.key] = time.monotonic()
-            self._launch([folder.path])
+            self._secrets.hold(job.key, job.secrets)
+            self._launch(self._secrets.line(folder, job.key))
         self._crash_point("driver.launched")
 
     def _uid(self, key: LeaseKey) -> int | None:
         """A user of its own for each lease where the agent may give one: jobs cannot touch each other's files."""
         return FIRST_UID + (zlib.crc32(str(key).encode()) & 0x0FFFFFFF) if self._hold.drop_uid else None
 
-    def _launch(self, folders: Iterable[Path]) -> None:
+    def _launch(self, lines: bytes) -> None:
         """Ask the launcher for supervisors; a launcher that died is replaced."""
-        lines = "".join(f"{folder}\n" for folder in folders).encode()
         for _ in range(2):
             if self._launcher is None or self._launcher.poll() is not None:
                 with open(self._data_dir / "launcher.err", "ab") as errors:
@@ -185,8 +203,9 @@ class ProcessDriver:
         argv = sandbox.gang(lease.command, lease.slots, hold.python or "")
         words: list[str] = []
         if hold.bwrap:
-            words = sandbox.argv(hold.bwrap, folder, self._expose, memory, self._data_dir)
-            argv = sandbox.inside(argv, uid, settings.pids_limit)
+            wants = sandbox.Wants(memory, lease.network, bool(job.secrets))
+            words = sandbox.argv(hold.bwrap, folder, self._expose, self._data_dir, wants)
+            argv = sandbox.inside(argv, uid, settings.pids_limit, SECRETS if job.secrets else "")
         limits = [("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", settings.file_limit_bytes)]
         if uid is not None and not hold.layout:
             limits.append(("RLIMIT_NPROC", settings.pids_limit))
@@ -211,6 +230,10 @@ class ProcessDriver:
             usage_write_ms=settings.usage_write_ms,
             notify=self._notify,
         )
+        if job.secrets:
+            spec["secrets"] = env["YUNHE_SECRETS"]
+        if lease.checkpoint:
+            spec["notice"] = (signal.Signals[lease.checkpoint.signal], job.notice_ms)
         return spec, env
 
     def _cgroup(self, memory: int, milli: int) -> Cgroup | None:
@@ -223,10 +246,11 @@ class ProcessDriver:
 
     def _env(self, job: Job, folder: Path) -> dict[str, str]:
         sandboxed = self._hold.bwrap is not None
+        home = sandbox.JOB_INSIDE if sandboxed else str(folder / "job")
         threads = str(max(1, job.lease.slot_milli // 1000))
         return {
             "PATH": f"{sys.prefix}/bin:{PATH}" if self._hold.python == sys.executable else PATH,
-            "HOME": sandbox.JOB_INSIDE if sandboxed else str(folder / "job"),
+            "HOME": home,
             "TMPDIR": "/tmp" if sandboxed else str(folder / "tmp"),
             "USER": "job",
             "LANG": "C.UTF-8",
@@ -235,6 +259,8 @@ class ProcessDriver:
             "YUNHE_LEASE": str(job.key),
             "YUNHE_RANK": "0",
             "YUNHE_SIZE": str(job.lease.slots),
+            **({"YUNHE_CHECKPOINT": f"{home}/{plan.folder}"} if (plan := job.lease.checkpoint) else {}),
+            **({"YUNHE_SECRETS": self._secrets.folder(job.key, sandboxed)} if job.secrets else {}),
         }
 
     # --- what became of them ----------------------------------------------------------------------------------------
@@ -255,6 +281,8 @@ class ProcessDriver:
             return self._ended[key]
         folder = self._dir(key)
         claimed = folder.claimed
+        if claimed:
+            self._secrets.drop(key)
         alive = claimed and folder.supervisor_alive()
         status = folder.status()  # after the look at the lock: an end written meanwhile is seen
         if status.phase is Phase.ENDED:
@@ -267,12 +295,13 @@ class ProcessDriver:
             asked = self._asked.get(key, 0.0)
             if time.monotonic() - asked > self._settings.claim_wait_ms / 1000:
                 self._asked[key] = time.monotonic()
-                self._launch([folder.path])
+                self._launch(self._secrets.line(folder, key))
         return status
 
     def _kill_leftovers(self, key: LeaseKey, folder: LeaseDir) -> None:
         """The job dies with its supervisor; this is for what got away, before the lease is told as ended."""
         self._remove_group(folder)
+        self._secrets.remove(key)
         mark = f"YUNHE_LEASE={key}".encode()
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             try:
@@ -316,12 +345,20 @@ class ProcessDriver:
     async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
         return await asyncio.to_thread(self._dir(key).outputs, wanted, cap_bytes)
 
+    async def kept_ms(self, key: LeaseKey, folder: str) -> int:
+        return await asyncio.to_thread(self._dir(key).kept_ms, folder)
+
     async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
         return await asyncio.to_thread(self._dir(key).read_output, path, offset, limit)
 
+    async def open_output(self, key: LeaseKey, path: str) -> int:
+        return await asyncio.to_thread(self._dir(key).open_output, path)
+
     async def known(self) -> frozenset[LeaseKey]:
-        names = await asyncio.to_thread(os.listdir, self._leases)
-        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
+        return frozenset(await asyncio.to_thread(self._folders))
+
+    def _folders(self) -> list[LeaseKey]:
+        return [key for key in map(LeaseKey.parse, os.listdir(self._leases)) if key is not None]
 
     async def forget(self, key: LeaseKey) -> None:
         self._asked.pop(key, None)
@@ -331,5 +368,6 @@ class ProcessDriver:
     def _forget(self, key: LeaseKey) -> None:
         folder = self._dir(key)
         self._remove_group(folder)
+        self._secrets.remove(key)
         if folder.path.exists():
             remove_tree(folder.path)

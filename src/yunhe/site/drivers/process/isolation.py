@@ -82,7 +82,11 @@ def _try_sandbox(data_dir: Path, expose: Sequence[Path], uid: int | None) -> tup
         (lease / "job").mkdir()
         (lease / "env").write_text("")
         (lease / "env").chmod(0o444)
-        words = [*sandbox.argv(path, lease, expose, PROBE_BYTES, data_dir), "--", *sandbox.inside(["true"], uid, 64)]
+        words = [
+            *sandbox.argv(path, lease, expose, data_dir, sandbox.Wants(PROBE_BYTES)),
+            "--",
+            *sandbox.inside(["true"], uid, 64),
+        ]
         try:
             done = subprocess.run(words, capture_output=True, timeout=PROBE_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:

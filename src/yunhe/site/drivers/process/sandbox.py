@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ENV_INSIDE = "/run/yunhe/env"
@@ -12,6 +13,21 @@ GANG = Path(__file__).parents[2] / "supervisor" / "gang.py"
 # Without these programs of Debian and others do not find their libraries or the time zone, and Debian's Python meets
 # links without an end: a part of its library lies in /etc/python3.N.
 ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", *map(str, sorted(Path("/etc").glob("python3*"))))
+
+# What names and certificates need, for jobs that may open connections.
+ETC_NETWORK = (
+    *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols"),
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/pki/tls/certs", "/etc/pki/ca-trust"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a job needs of its sandbox."""
+
+    tmp_bytes: int
+    network: bool = False
+    secrets: bool = False
 
 
 def prefixes(extra: Sequence[Path] = ()) -> tuple[Path, ...]:
@@ -24,12 +40,14 @@ def prefixes(extra: Sequence[Path] = ()) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def argv(bwrap: str, lease_dir: Path, expose: Sequence[Path], tmp_bytes: int, hide: Path) -> list[str]:
+def argv(bwrap: str, lease_dir: Path, expose: Sequence[Path], hide: Path, wants: Wants) -> list[str]:
     """Everything up to bubblewrap's `--`. `hide` (the agent's own folder) is covered where `expose` would show it."""
-    words = [bwrap, "--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    words = [bwrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    words += [] if wants.network else ["--unshare-net"]
     words += ["--hostname", "job", "--cap-drop", "ALL"]
     if os.geteuid() == 0:  # `inside` gives these up together with the user id
         words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
+        words += ["--cap-add", "CAP_CHOWN"] if wants.secrets else []
     else:
         words += ["--unshare-user", "--uid", "1000", "--gid", "1000"]
     words += ["--ro-bind", "/usr", "/usr"]
@@ -38,11 +56,12 @@ def argv(bwrap: str, lease_dir: Path, expose: Sequence[Path], tmp_bytes: int, hi
             words += ["--symlink", os.readlink(name), name]
         elif os.path.isdir(name):
             words += ["--ro-bind", name, name]
-    words += _parents([Path(name) for name in ETC])
-    for name in ETC:
+    shown = (*ETC, *(ETC_NETWORK if wants.network else ()))
+    words += _parents([Path(name) for name in shown])
+    for name in shown:
         words += ["--ro-bind-try", name, name]
     # Before the folders that jobs may read: one of them may lie under /tmp.
-    words += ["--perms", "1777", "--size", str(tmp_bytes), "--tmpfs", "/tmp"]
+    words += ["--perms", "1777", "--size", str(wants.tmp_bytes), "--tmpfs", "/tmp"]
     words += _parents([*expose, Path(ENV_INSIDE)])
     for path in expose:
         words += ["--ro-bind", str(path), str(path)]
@@ -59,14 +78,17 @@ def _parents(paths: Sequence[Path]) -> list[str]:
     return [word for path in sorted(wanted) for word in ("--perms", "0755", "--dir", str(path))]
 
 
-def inside(command: Sequence[str], uid: int | None, pids_limit: int) -> list[str]:
+def inside(command: Sequence[str], uid: int | None, pids_limit: int, secrets: str = "") -> list[str]:
     """The job's command with what goes before it in the sandbox: real user id dropped, environment read.
 
     The environment comes from a file: in the arguments every user of the host could read it, and in
-    bubblewrap's own environment an LD_PRELOAD of the job would run with the agent's rights.
+    bubblewrap's own environment an LD_PRELOAD of the job would run with the agent's rights. `secrets`: a folder that
+    bubblewrap has filled as its own user, to be the job's.
     """
     if uid is not None:
+        own = ["/bin/sh", "-ec", 'chown -R "$1" "$2"; shift 2; exec "$@"', "sh", f"{uid}:{uid}", secrets]
         words = [
+            *(own if secrets else ()),
             "setpriv",
             f"--reuid={uid}",
             f"--regid={uid}",
