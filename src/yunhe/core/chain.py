@@ -24,6 +24,8 @@ OPENED = 64  # columns
 DIGEST_BYTES = 16
 TRIALS = 4  # columns of the secret matrix of the check: p^-4 is below 1e-9
 MODULI = {"fp64": 4_194_301, "fp32": 181}  # primes p with N p^2 < 2^53 and 2^24
+# What reducing and rolling add to the time of the products, as measured with OpenBLAS on one core: 5 % and 28 to 38 %.
+BESIDE_PERCENT = {"fp64": 105, "fp32": 130}
 VALUE_BYTES = {"fp64": 4, "fp32": 1}
 N = 512
 WIDTH = 512

@@ -12,7 +12,7 @@ from yunhe.core.errors import Conflict, InvalidInput, Unauthenticated, YunheErro
 from yunhe.core.supply import SiteState
 from yunhe.facts.sites import SiteFacts, cluster_facts, located_facts
 from yunhe.hub.accounts import service as accounts
-from yunhe.hub.catalogue import store
+from yunhe.hub.catalogue import store, texts
 from yunhe.hub.catalogue.records import SiteRecord
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire import signing
@@ -182,7 +182,7 @@ def terms_changes(site: SiteRecord, terms: SiteTerms) -> dict[str, object]:
         if figure in assumed:
             assumed.remove(figure)
     if changes:
-        changes["assumed"] = store.names_text(assumed)
+        changes["assumed"] = texts.names_text(assumed)
     if terms.accept_asking is not None:
         changes["accept_asking"] = terms.accept_asking
     return changes

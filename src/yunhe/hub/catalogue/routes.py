@@ -115,6 +115,11 @@ def _changes(platform: Platform, accounts: Accounts) -> APIRouter:
     async def resume(site_id: str, principal: Provider) -> SiteView:
         return await change(SiteChange(principal, site_id, "resume"))
 
+    @routes.post("/certify")
+    async def certify(site_id: str, principal: Operator) -> SiteView:
+        """Have the site measured again when its turn comes and it has room."""
+        return await change(SiteChange(principal, site_id, "certify"))
+
     @routes.post("/leave")
     async def leave(site_id: str, principal: Provider) -> SiteView:
         return await change(SiteChange(principal, site_id, "leave"))

@@ -15,7 +15,7 @@ from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
 from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts.service import Principal
-from yunhe.hub.catalogue import store
+from yunhe.hub.catalogue import store, texts
 from yunhe.hub.catalogue.enrolment import create_token, enrol, terms_changes
 from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
 from yunhe.hub.platform.writer import Tx
@@ -133,8 +133,9 @@ def _supply_pool(core_hour: int, card_hour: int, *columns: Any) -> Pool:
     pool_id, site_id, kind_name, *sizes, rates, watts, trust_milli, operators = columns
     kind = PoolKind(kind_name)
     price = core_hour if kind is PoolKind.CPU else card_hour
-    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, store.parse_rates(rates), price, watts, trust_milli)
-    return Pool(*values, operators=store.names_set(operators))
+    rated = texts.parse_rates(rates), price, watts, trust_milli, texts.names_set(operators)
+    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, *rated)
+    return Pool(*values)
 
 
 def unit_price(at: SiteRecord, pool: PoolRecord) -> int:
@@ -212,7 +213,7 @@ def _changed(tx: Tx, at: SiteRecord, changes: Mapping[str, object]) -> SiteRecor
 
 @dataclass(frozen=True, slots=True)
 class SiteChange:
-    """What a caller wants of a site: `action` is approve, terms, pause, resume or leave."""
+    """What a caller wants of a site: `action` is approve, terms, pause, resume, certify or leave."""
 
     principal: Principal
     site_id: str
@@ -221,7 +222,7 @@ class SiteChange:
 
 
 def change_sites(tx: Tx, wanted: Sequence[SiteChange]) -> list[SiteRecord | YunheError]:
-    """Write handler of the five changes. NotFound for another provider's site. A refusal writes nothing."""
+    """Write handler of the six changes. NotFound for another provider's site. A refusal writes nothing."""
     results: list[SiteRecord | YunheError] = []
     for item in wanted:
         try:
@@ -242,6 +243,8 @@ def _apply(tx: Tx, item: SiteChange) -> SiteRecord:
             return pause(tx, item.site_id)
         case "resume":
             return resume(tx, item.site_id)
+        case "certify":
+            return _changed(tx, _locked(tx, item.site_id), {"retest_ms": tx.now_ms})
         case "leave":
             return leave(tx, item.site_id)
     raise InvalidInput(f"a site cannot {item.action}", field="action")
@@ -273,7 +276,7 @@ def certify(tx: Tx, site_id: str, certificate: Certificate) -> None:
             "isolation": certificate.isolation,
             "software": certificate.software,
             "certified_ms": tx.now_ms,
-            "network": store.results_text(certificate.network),
+            "network": texts.results_text(certificate.network),
             "state": state.value,
         },
     )

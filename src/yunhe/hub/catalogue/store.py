@@ -3,10 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -29,12 +27,12 @@ from sqlalchemy import (
     update,
 )
 
-from yunhe.core.demand import Precision
-from yunhe.core.supply import Pool, PoolKind, Rate, Site, SiteState
+from yunhe.core.supply import Pool, PoolKind, Site, SiteState
 from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.catalogue.texts import names, names_text, parse_rates, results, results_text, stack_check, stack_text
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.db import insert_ignore, metadata
-from yunhe.wire.link import BenchmarkResult, PoolDigest, StackReport
+from yunhe.wire.link import PoolDigest
 
 enrolment_token = Table(
     "enrolment_token",
@@ -114,8 +112,6 @@ pool = Table(
     Index("ix_pool_site_id", "site_id"),
 )
 _STATES = select(site.c.id, site.c.state).where(bulk.any_of(site.c.id))
-_STACK_CHECK: TypeAdapter[StackReport | None] = TypeAdapter(StackReport | None)
-_RESULTS: TypeAdapter[tuple[BenchmarkResult, ...]] = TypeAdapter(tuple[BenchmarkResult, ...])
 FRESH_GUARD = {"used_milli": 0, "used_memory": 0, "foreign_milli": 0, "foreign_memory": 0}
 
 
@@ -198,36 +194,11 @@ def touch_sites(conn: Connection, now_ms: int, accepting: Mapping[str, bool]) ->
     return bulk.update(conn, site, ("id", "accepting"), rows) == len(rows)
 
 
-def names_text(names: Sequence[str]) -> str:
-    """How the list of assumed figures is stored."""
-    return json.dumps(list(names))
-
-
-@lru_cache(maxsize=4096)
-def names_set(text: str) -> frozenset[str]:
-    return frozenset(json.loads(text))
-
-
-def results_text(results: Sequence[BenchmarkResult]) -> str:
-    """How measured figures are stored."""
-    return _RESULTS.dump_json(tuple(results)).decode()
-
-
-@lru_cache(maxsize=4096)
-def _results(text: str) -> tuple[BenchmarkResult, ...]:
-    return _RESULTS.validate_json(text)
-
-
-@lru_cache(maxsize=4096)
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text))
-
-
 def _site(row: Row[Any]) -> SiteRecord:
     values = dict(row._mapping)
-    values["assumed"] = _names(values["assumed"])
+    values["assumed"] = names(values["assumed"])
     values["state"] = SiteState(values["state"])
-    values["network"] = _results(values["network"])
+    values["network"] = results(values["network"])
     return SiteRecord(**values)
 
 
@@ -255,7 +226,7 @@ def put_pool(conn: Connection, record: PoolRecord) -> None:
         "asking_microcny": record.asking_microcny,
         "tested_ms": record.tested_ms,
         "operators": names_text(record.stack_check.operators if record.stack_check else ()),
-        "stack_check": _STACK_CHECK.dump_json(record.stack_check).decode(),
+        "stack_check": stack_text(record.stack_check),
         "retired": False,
     }
     insert_ignore(pool).execute(conn, [{"id": record.id, "version": 0, **FRESH_GUARD, **certified}])
@@ -315,30 +286,25 @@ _SUPPLY_POOLS = (
 
 
 def supply_sites(conn: Connection) -> Sequence[tuple[Any, ...]]:
-    """(last contact ms, accepting, accept asking, core hour price, card hour price, *fields of core.supply.Site but `connected`)."""
+    """(last contact ms, accepting, accept asking, core hour price, card hour price, *fields of core.supply.Site but
+    `connected`)."""
     rows: Sequence[Any] = conn.execute(_SUPPLY_SITES).all()
     return rows
 
 
 def supply_pools(conn: Connection) -> Sequence[tuple[Any, ...]]:
-    """(taken 1/1000 units, taken bytes, asking price, *fields of core.supply.Pool but its price), of certified pools."""
+    """(taken 1/1000 units, taken bytes, asking price, *fields of core.supply.Pool but its price)."""
     rows: Sequence[Any] = conn.execute(_SUPPLY_POOLS).all()
     return rows
-
-
-@lru_cache(maxsize=16_384)
-def parse_rates(text: str) -> tuple[Rate, ...]:
-    """Remembered by their text: a round reads the same rates again and again."""
-    return tuple(Rate(Precision(name), nominal, measured) for name, nominal, measured in json.loads(text))
 
 
 def _pool(row: Row[Any]) -> PoolRecord:
     values = dict(row._mapping)
     values["kind"] = PoolKind(values["kind"])
     values["rates"] = parse_rates(values["rates"])
-    values["hubs"] = _names(values["hubs"])
-    values["benchmarks"] = _results(values["benchmarks"])
-    values["stack_check"] = _STACK_CHECK.validate_json(values["stack_check"])
+    values["hubs"] = names(values["hubs"])
+    values["benchmarks"] = results(values["benchmarks"])
+    values["stack_check"] = stack_check(values["stack_check"])
     del values["operators"]
     return PoolRecord(**values)
 

@@ -6,7 +6,8 @@ from yunhe.core import lines
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
 from yunhe.hub.catalogue.service import unit_price
-from yunhe.wire.api import BenchmarkView, PoolView, RateView, SiteView
+from yunhe.wire.api import BenchmarkView, PoolView, RateView, SiteView, StackView
+from yunhe.wire.link import BenchmarkResult, StackReport
 
 
 def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
@@ -31,10 +32,7 @@ def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
             RateView(precision=r.precision.value, nominal_flops=r.nominal_flops, measured_flops=r.measured_flops)
             for r in pool.rates
         ),
-        benchmarks=tuple(
-            BenchmarkView(name=b.name, value=b.value, unit=b.unit, repeats=b.repeats, spread_percent=b.spread_percent)
-            for b in pool.benchmarks
-        ),
+        benchmarks=_benchmark_views(pool.benchmarks),
         price_microcny_per_unit_hour=unit_price(site, pool),
         watts_per_unit=pool.watts_per_unit,
         watts_source=pool.watts_source,
@@ -43,6 +41,23 @@ def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
         hubs=pool.hubs,
         asking_microcny_per_unit_hour=pool.asking_microcny,
         tested_utc_ms=pool.tested_ms or site.certified_ms or 0,
+        trust_milli=pool.trust_milli,
+        trust_note=pool.trust_note,
+        stack_check=_stack_view(pool.stack_check),
+    )
+
+
+def _stack_view(found: StackReport | None) -> StackView | None:
+    if found is None:
+        return None
+    missing = {item.operator: item.reason for item in found.missing}
+    return StackView(versions=found.versions, operators=found.operators, missing=missing)
+
+
+def _benchmark_views(results: Sequence[BenchmarkResult]) -> tuple[BenchmarkView, ...]:
+    return tuple(
+        BenchmarkView(name=b.name, value=b.value, unit=b.unit, repeats=b.repeats, spread_percent=b.spread_percent)
+        for b in results
     )
 
 
@@ -68,6 +83,9 @@ def site_view(site: SiteRecord, pools: Sequence[PoolRecord], connected: bool, ro
         isolation=site.isolation,
         last_contact_utc_ms=site.last_contact_ms,
         certified_utc_ms=site.certified_ms,
+        retest_utc_ms=site.retest_ms,
+        software=site.software,
+        network=_benchmark_views(site.network),
         pools=tuple(pool_view(pool, site) for pool in pools),
         latency_us={
             place: lines.one_way_us(site.lat, site.lon, lat, lon, route_factor_percent)

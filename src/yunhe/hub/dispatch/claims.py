@@ -146,9 +146,10 @@ def judged(claim: Claim, verdict: Verdict, settings: HubSettings, now_ms: int) -
     return replace(claim, state=ClaimState.SLOWER, note=f"claims {said}, the hub saw {saw}")
 
 
-def seen_flops(flop: int, elapsed_ms: int, settings: HubSettings) -> int:
+def seen_flops(challenge: chain.Challenge, elapsed_ms: int, settings: HubSettings) -> int:
     """A bound of the rate from below, by the hub's own clock: what was done in the time less the allowance."""
-    return flop * 1000 // max(1, elapsed_ms - settings.certify_allowance_ms)
+    done = challenge.flop * chain.BESIDE_PERCENT[challenge.precision] // 100
+    return done * 1000 // max(1, elapsed_ms - settings.certify_allowance_ms)
 
 
 # --- the rows -----------------------------------------------------------------------------------------------------

@@ -64,12 +64,17 @@ def candidates(conn: sa.Connection, sites: Sequence[SiteRecord], now_ms: int, se
 
 
 def give(tx: Tx, waiting: Waiting, settings: HubSettings) -> None:
-    """Hand the turn to the next one, unless somebody has it."""
+    """Hand the turn to the next one, unless somebody has it. Nobody waits for a first certificate because another site
+    owes an answer: that one is asked anew later."""
     turn = tx.conn.execute(sa.select(store.certify_turn)).first()
     if turn is not None:
-        if tx.now_ms - turn.since_ms < settings.certify_turn_ms:
+        running = tx.now_ms - turn.since_ms < settings.certify_turn_ms
+        if running and not (turn.challenge and waiting.first):
             return
-        _ran_out(tx, turn, settings)
+        tx.conn.execute(sa.delete(store.certify_turn))
+        if turn.challenge and not running:
+            verdict = Verdict(f"{turn.site_id}:{turn.pool}", turn.precision, failed="no answer in time")
+            claims.settle(tx, verdict, settings)
     last = turn.site_id if turn is not None else ""
     first = [site_id for site_id in waiting.first if _has_link(tx, site_id)]
     first = [site_id for site_id in first if site_id > last] or first
@@ -84,13 +89,6 @@ def give(tx: Tx, waiting: Waiting, settings: HubSettings) -> None:
             catalogue.retest_at(tx, site_id, tx.now_ms + settings.certify_retry_ms)  # where no certificate comes
             _measure(tx, site_id)
             return
-
-
-def _ran_out(tx: Tx, turn: sa.Row[Any], settings: HubSettings) -> None:
-    tx.conn.execute(sa.delete(store.certify_turn))
-    if turn.challenge:
-        verdict = Verdict(f"{turn.site_id}:{turn.pool}", turn.precision, failed="no answer in time")
-        claims.settle(tx, verdict, settings)
 
 
 def _measure(tx: Tx, site_id: str) -> None:
@@ -186,7 +184,7 @@ def check(row: sa.Row[Any], settings: HubSettings) -> Verdict:
     except binascii.Error:
         return Verdict(*about, wrong="an answer that is not base64")
     wrong = chain.check(challenge, answer, secrets.token_bytes(32))
-    seen = 0 if wrong else claims.seen_flops(challenge.flop, row.elapsed_ms, settings)
+    seen = 0 if wrong else claims.seen_flops(challenge, row.elapsed_ms, settings)
     return Verdict(*about, seen_flops=seen, wrong=wrong)
 
 

@@ -32,10 +32,11 @@ class HubSettings(BaseModel):
     # Tests of what sites claim. A rate is shown by work that takes so long at the claimed rate (0: nothing is asked,
     # claims are believed): long against the time that a job takes to start, short against the site's own work.
     certify_prove_ms: int = Field(default=3_000, ge=0, le=20_000)
-    certify_allowance_ms: int = Field(default=1_500, ge=0)  # for the way there and back and the start of the job
+    certify_allowance_ms: int = Field(default=1_000, ge=0)  # for the way there and back and the start of the job
     certify_tries: int = Field(default=3, ge=1, le=4)  # each twice as long as the one before
-    # A claim up to this percentage of what the hub saw passes: the chain's reductions, and other load, take their part.
-    certify_slack_percent: int = Field(default=160, ge=100)
+    # A claim up to this percentage of what the hub saw passes: other load takes its part. Below 200 less the share of
+    # the allowance in the time, or who claims twice the rate would pass.
+    certify_slack_percent: int = Field(default=150, ge=100)
     certify_unproven_milli: int = Field(default=600, ge=0, le=1000)  # what a claim counts before: as a nominal rate
     certify_silent_milli: int = Field(default=300, ge=0, le=1000)  # and when no answer came to any try
     certify_drop_percent: int = Field(default=80, ge=0, le=100)  # below this share of the last test a rate has dropped

@@ -25,6 +25,7 @@ from yunhe.wire.api.catalogue import (
     SiteList,
     SiteTerms,
     SiteView,
+    StackView,
 )
 from yunhe.wire.api.hub import (
     HubStats,
@@ -72,6 +73,7 @@ from yunhe.wire.api.orders import (
     RequirementSpec,
     RunSpec,
     SiteReasonsView,
+    StagingView,
     TaskView,
     WhyView,
 )
@@ -134,6 +136,8 @@ __all__ = [
     "SiteReasonsView",
     "SiteTerms",
     "SiteView",
+    "StagingView",
+    "StackView",
     "TaskView",
     "TrialBalance",
     "TrialBalanceRow",

@@ -21,6 +21,14 @@ class RateView(Answer):
     measured_flops: int | None
 
 
+class StackView(Answer):
+    """What of the pool's software stack was tried, as its certificate says."""
+
+    versions: dict[str, str]
+    operators: tuple[str, ...]  # that an order can ask for
+    missing: dict[str, str]  # operator -> what it said
+
+
 class PoolView(Answer):
     id: str
     site_id: str
@@ -47,6 +55,9 @@ class PoolView(Answer):
     hubs: tuple[str, ...] = ()  # of a pool behind another hub: those in between, nearest first
     asking_microcny_per_unit_hour: int | None = None  # by the site's own wish, see SiteTerms.accept_asking
     tested_utc_ms: int = 0
+    trust_milli: int = 1000  # how far placement believes its rates
+    trust_note: str = ""  # what speaks against them
+    stack_check: StackView | None = None
 
 
 class PoolList(Answer):
@@ -72,6 +83,9 @@ class SiteView(Answer):
     isolation: str
     last_contact_utc_ms: int | None
     certified_utc_ms: int | None
+    retest_utc_ms: int | None = None  # when it is measured again
+    software: str = ""  # that it was measured with
+    network: tuple[BenchmarkView, ...] = ()  # of the site: round trips and rates
     pools: tuple[PoolView, ...] = ()
     latency_us: dict[str, int] = Field(default_factory=dict)  # one-way to places
     accept_asking: bool = False
