@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
 
 from yunhe.core import units
 from yunhe.core.errors import InvalidInput
@@ -17,13 +18,23 @@ def check_data(run: RunSpec, array: int) -> None:
         size_of(item, f"run.inputs[{index}].size")
         if item.secret is not None and item.secret not in run.secrets:
             raise InvalidInput(f"run.secrets has no {item.secret!r}", field=f"run.inputs[{index}].secret")
+    sent = {posixpath.normpath(output.path) for output in run.outputs if isinstance(output, OutputSpec)}
+    paths = [posixpath.normpath(path) for path in output_paths(run)]
     for index, output in enumerate(run.outputs):
-        if isinstance(output, OutputSpec) and array > 1 and TASK not in output.url:
+        if not isinstance(output, OutputSpec):
+            continue
+        if any(_covers(paths[index], path) for path in sent - {paths[index]}) or paths.count(paths[index]) > 1:
+            raise InvalidInput(f"{paths[index]!r} is named twice", field=f"run.outputs[{index}].path")
+        if array > 1 and TASK not in output.url:
             raise InvalidInput(
                 f"the {array} tasks would overwrite each other's file",
                 field=f"run.outputs[{index}].url",
                 hint=f"put {TASK} into it",
             )
+
+
+def _covers(folder: str, path: str) -> bool:
+    return folder == "." or path.startswith(folder + "/")
 
 
 def _input_places(run: RunSpec) -> Iterable[tuple[str, str]]:
@@ -78,6 +89,23 @@ def deliveries_of(run: RunSpec, task: int) -> tuple[Delivery, ...]:
         for output in run.outputs
         if isinstance(output, OutputSpec)
     )
+
+
+def target_of(delivery: Delivery, path: str) -> str:
+    """The URL of one file: a folder's files go below the folder's URL."""
+    if path == delivery.path:
+        return delivery.url
+    inner = path.removeprefix(delivery.path.rstrip("/") + "/")
+    web = urlsplit(delivery.url).scheme in ("http", "https")
+    return f"{delivery.url.rstrip('/')}/{quote(inner) if web else inner}"
+
+
+def url_of(run: RunSpec, task: int, path: str) -> str:
+    """Where the order wants this output of a task; empty: nowhere."""
+    for delivery in deliveries_of(run, task):
+        if path == delivery.path or _covers(delivery.path.rstrip("/"), path):
+            return target_of(delivery, path)
+    return ""
 
 
 def output_paths(run: RunSpec) -> tuple[str, ...]:

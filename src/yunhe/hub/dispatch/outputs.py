@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from yunhe.core.errors import InvalidInput, NotFound, TooLarge
 from yunhe.hub.dispatch import store
 from yunhe.hub.dispatch.blobs import Blobs
+from yunhe.hub.orders import views
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import OutputView
-from yunhe.wire.link import CHECKPOINT_PATH, LeaseEnded
+from yunhe.wire.data import url_of
+from yunhe.wire.link import CHECKPOINT_PATH, LeaseEnded, LeaseMoved
 
 MAX_OUTPUTS = 1_000  # files of one task
 
@@ -90,16 +93,47 @@ def saved(conn: sa.Connection, ends: Sequence[LeaseEnded]) -> set[tuple[str, int
     return found
 
 
+def delivered(tx: Tx, reports: Sequence[LeaseMoved]) -> None:
+    """What became of outputs with a URL; a later epoch's word replaces an earlier one's."""
+    delivery = store.delivery
+    for report in reports:
+        if report.phase == "in":
+            continue
+        of_lease = delivery.c.lease_id == report.lease_id
+        tx.conn.execute(sa.delete(delivery).where(of_lease, delivery.c.epoch <= report.epoch))
+        if report.files and tx.conn.execute(sa.select(delivery.c.epoch).where(of_lease)).first() is None:
+            about = {"lease_id": report.lease_id, "epoch": report.epoch}
+            rows = {file.path: {**about, **file.model_dump()} for file in report.files}
+            tx.conn.execute(delivery.insert(), list(rows.values()))
+
+
 def of_order(conn: sa.Connection, order_id: str) -> tuple[OutputView, ...]:
-    output = store.output
-    rows = conn.execute(
-        sa.select(output)
-        .where(output.c.lease_id >= order_id + ".", output.c.lease_id < order_id + "/")
-        .order_by(output.c.lease_id, output.c.path)
-    )
-    return tuple(
-        OutputView(lease_id=row.lease_id, path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows
-    )
+    """Files that the hub has, and files that a site sent, or should have sent, to a URL."""
+    found = {
+        (row.lease_id, row.path): OutputView(
+            lease_id=row.lease_id, path=row.path, size_bytes=row.size_bytes, sha256=row.sha256
+        )
+        for row in _rows(conn, store.output, order_id)
+    }
+    sent = _rows(conn, store.delivery, order_id)
+    run = views.run_of(conn, order_id) if sent else None
+    for row in sent:
+        stored = found.get((row.lease_id, row.path))
+        found[row.lease_id, row.path] = OutputView(
+            lease_id=row.lease_id,
+            path=row.path,
+            size_bytes=row.size_bytes,
+            sha256=row.sha256,
+            stored=stored is not None and stored.sha256 == row.sha256,
+            url=url_of(run, int(row.lease_id.rpartition(".")[2]), row.path) if run else "",
+            problem=row.problem,
+        )
+    return tuple(found[key] for key in sorted(found))
+
+
+def _rows(conn: sa.Connection, table: sa.Table, order_id: str) -> Sequence[sa.Row[Any]]:
+    of_order = (table.c.lease_id >= order_id + ".", table.c.lease_id < order_id + "/")
+    return conn.execute(sa.select(table).where(*of_order)).all()
 
 
 def epoch_of(conn: sa.Connection, order_id: str, lease_id: str, path: str) -> int:
@@ -107,5 +141,5 @@ def epoch_of(conn: sa.Connection, order_id: str, lease_id: str, path: str) -> in
     output = store.output
     epoch = conn.scalar(sa.select(output.c.epoch).where(output.c.lease_id == lease_id, output.c.path == path))
     if epoch is None or not lease_id.startswith(order_id + "."):
-        raise NotFound(f"order {order_id} has no output {path!r}", hint="`yunhe outputs list` shows what there is")
+        raise NotFound(f"the hub has no output {path!r} of {lease_id}", hint="`yunhe outputs list` shows where it is")
     return int(epoch)

@@ -41,6 +41,18 @@ output = sa.Table(
     sa.Column("sha256", sa.Text, nullable=False),
 )
 
+# What became of the outputs that a site was to send to a URL.
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("lease_id", sa.Text, primary_key=True),
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("problem", sa.Text, nullable=False),  # why it is not there; empty: it is
+)
+
 # Which site measures now, or shows a rate (then with its challenge); one row. One at a time, so that sites on one
 # machine do not disturb each other.
 certify_turn = sa.Table(

@@ -18,7 +18,7 @@ from yunhe.core.lifecycle import Ended, EndReason, Started
 from yunhe.core.supply import SiteState
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.dispatch import outputs, store, turns
-from yunhe.hub.orders import events, outbox, views
+from yunhe.hub.orders import events, outbox, transfers, views
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.events import LeaseEvent
 from yunhe.hub.orders.model import Placement
@@ -32,6 +32,8 @@ from yunhe.wire.link import (
     Certificate,
     Hello,
     LeaseEnded,
+    LeaseMoved,
+    LeaseStaging,
     LeaseStarted,
     Proof,
     Report,
@@ -194,12 +196,21 @@ class SyncHandler:
                     turns.measured(tx, sync.site_id, self._settings)
                 elif isinstance(report, Proof):
                     turns.answered(tx, sync.site_id, report)
+            moving = [r for sync, r in reports if isinstance(r, LeaseStaging | LeaseMoved) and _placed(sync, r, placed)]
+            transfers.note(tx, moving, {report.lease_id for report in about})
+            outputs.delivered(tx, [report for report in moving if isinstance(report, LeaseMoved)])
             saved = outputs.saved(tx.conn, [report for _, report in reports if isinstance(report, LeaseEnded)])
             said = [event for sync, report in reports for event in _events(sync.site_id, report, placed, saved)]
             events.apply(tx, said)
         for item in taken:
             if item.poll.sync.leases is not None:
                 _compare_snapshot(tx, item.poll.sync)
+
+
+def _placed(sync: Sync, report: LeaseStaging | LeaseMoved, placed: Mapping[tuple[str, int], Placement]) -> bool:
+    """Whether the site was given the lease that it speaks of."""
+    place = placed.get((report.lease_id, report.epoch))
+    return place is not None and place.site_id == sync.site_id
 
 
 def _note(tx: Tx, taken: Sequence[_Taken]) -> None:

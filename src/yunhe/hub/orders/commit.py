@@ -31,6 +31,7 @@ from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api.orders import CheckpointSpec
 from yunhe.wire.convert import command_for
+from yunhe.wire.data import deliveries_of, inputs_of, output_paths
 from yunhe.wire.link import Checkpoint, CheckpointPlan, StartLease
 
 # A task that goes on from a checkpoint has what is left of its run limit, and at least this: to start again and to
@@ -114,6 +115,8 @@ class Committer:
             "milli": p.milli,
             "memory_bytes": p.memory_bytes,
             "detail": "",
+            "staging": "",
+            "delivery": "",
             "placed_ms": tx.now_ms,
             "started_ms": None,
             "ended_ms": None,
@@ -180,7 +183,9 @@ class Committer:
                 "YUNHE_LEASE_ID": task.lease_id,
             },
             bundle_sha256=p.open.loaded.bundle,
-            outputs=spec.run.outputs,
+            inputs=inputs_of(spec.run, p.row.idx),
+            outputs=output_paths(spec.run),
+            deliveries=deliveries_of(spec.run, p.row.idx),
             log_cap_bytes=self._settings.log_cap_bytes,
             output_cap_bytes=self._settings.output_cap_bytes,
             checkpoint=self._checkpoint(spec.run.checkpoint),

@@ -82,6 +82,8 @@ task = sa.Table(
     sa.Column("overdue_ms", sa.BigInteger),  # placed: when it should have started; started: when it should have ended
     sa.Column("kept_ms", sa.BigInteger, nullable=False, server_default="0"),  # of all preempted attempts
     sa.Column("checkpoint", sa.Text),  # JSON of the newest wire.link.Checkpoint
+    sa.Column("staging", sa.Text, nullable=False, server_default=""),  # JSON of wire.api.StagingView, of this epoch
+    sa.Column("delivery", sa.Text, nullable=False, server_default=""),  # of this epoch's outputs with a URL
 )
 sa.Index(
     "ix_task_site_active",

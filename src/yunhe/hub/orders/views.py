@@ -14,8 +14,9 @@ from yunhe.hub.orders import store
 from yunhe.hub.orders.model import Lease, LeaseTerms, OrderKey, Placement
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.tasks import chunks
+from yunhe.hub.orders.transfers import UNDELIVERED
 from yunhe.hub.platform import bulk
-from yunhe.wire.api import FactView, OrderDetail, OrderPage, OrderSpec, OrderView, TaskView
+from yunhe.wire.api import FactView, OrderDetail, OrderPage, OrderSpec, OrderView, RunSpec, StagingView, TaskView
 from yunhe.wire.link import Checkpoint
 from yunhe.wire.origin import Origin
 
@@ -23,6 +24,11 @@ MAX_TASKS_SHOWN = 1_000
 MAX_FACTS_SHOWN = 5_000
 
 _lease, _order = store.lease.c, store.order.c
+# A task is staging from the first word about its inputs to its start.
+_SHOWN_STATE = sa.case(
+    (sa.and_(store.task.c.state == TaskState.LEASED.value, store.task.c.staging != ""), "staging"),
+    else_=store.task.c.state,
+)
 _PLACEMENTS = sa.select(_lease.lease_id, _lease.epoch, _lease.site_id, _lease.end_reason).where(
     bulk.any_of(_lease.lease_id)
 )
@@ -76,7 +82,8 @@ def order_views(conn: sa.Connection, order_ids: Sequence[str]) -> list[OrderView
     for ids in chunks(order_ids):
         rows.update((row.id, row) for row in conn.execute(sa.select(store.order).where(store.order.c.id.in_(ids))))
     counts = _task_counts(conn, list(rows))
-    return [_view(rows[i], counts[i]) for i in order_ids if i in rows]
+    failed = _undelivered(conn, list(rows))
+    return [_view(rows[i], counts[i], failed.get(i, 0)) for i in order_ids if i in rows]
 
 
 def page(conn: sa.Connection, org: str | None, states: Sequence[str], limit: int, cursor: str | None) -> OrderPage:
@@ -106,7 +113,7 @@ def page(conn: sa.Connection, org: str | None, states: Sequence[str], limit: int
 
 def detail(conn: sa.Connection, order_id: str) -> OrderDetail:
     row = conn.execute(sa.select(store.order).where(store.order.c.id == order_id)).one()
-    view = _view(row, _task_counts(conn, [order_id])[order_id])
+    view = _view(row, _task_counts(conn, [order_id])[order_id], _undelivered(conn, [order_id]).get(order_id, 0))
     task_rows = conn.execute(
         sa.select(store.task).where(store.task.c.order_id == order_id).order_by(store.task.c.idx).limit(MAX_TASKS_SHOWN)
     )
@@ -135,7 +142,7 @@ def bundle(conn: sa.Connection, sha256: str) -> str:
     return str(text)
 
 
-def _view(row: sa.Row[Any], counts: dict[str, int]) -> OrderView:
+def _view(row: sa.Row[Any], counts: dict[str, int], undelivered: int) -> OrderView:
     return OrderView(
         id=row.id,
         name=row.name,
@@ -145,6 +152,7 @@ def _view(row: sa.Row[Any], counts: dict[str, int]) -> OrderView:
         ended_utc_ms=row.ended_ms,
         array=row.array,
         tasks=counts,
+        undelivered=undelivered,
         hold_microcny=row.hold_microcny,
         charged_microcny=row.charged_microcny,
         settled=row.settled,
@@ -155,13 +163,26 @@ def _task_counts(conn: sa.Connection, order_ids: Sequence[str]) -> dict[str, dic
     counts: dict[str, dict[str, int]] = defaultdict(dict)
     for ids in chunks(order_ids):
         rows = conn.execute(
-            sa.select(store.task.c.order_id, store.task.c.state, sa.func.count().label("n"))
+            sa.select(store.task.c.order_id, _SHOWN_STATE.label("state"), sa.func.count().label("n"))
             .where(store.task.c.order_id.in_(ids))
-            .group_by(store.task.c.order_id, store.task.c.state)
+            .group_by(store.task.c.order_id, sa.text("2"))
         )
         for row in rows:
             counts[row.order_id][row.state] = row.n
     return counts
+
+
+def _undelivered(conn: sa.Connection, order_ids: Sequence[str]) -> dict[str, int]:
+    """Tasks whose outputs did not all get to their URLs, by order; orders without any are absent."""
+    found: dict[str, int] = {}
+    for ids in chunks(order_ids):
+        rows = conn.execute(
+            sa.select(store.task.c.order_id, sa.func.count().label("n"))
+            .where(store.task.c.order_id.in_(ids), store.task.c.delivery == UNDELIVERED)
+            .group_by(store.task.c.order_id)
+        )
+        found.update((row.order_id, row.n) for row in rows)
+    return found
 
 
 def task_views(conn: sa.Connection, lease_ids: Sequence[str]) -> list[TaskView]:
@@ -184,10 +205,25 @@ def _task_view(row: sa.Row[Any]) -> TaskView:
         reason=row.reason,
         detail=row.detail,
         kept_ms=row.kept_ms,
+        staging=_staging(row),
+        delivery=row.delivery,
         placed_utc_ms=row.placed_ms,
         started_utc_ms=row.started_ms,
         ended_utc_ms=row.ended_ms,
     )
+
+
+def _staging(row: sa.Row[Any]) -> StagingView | None:
+    """The last word about data while it moves: not the fetching of a job that runs, nothing of one that is over."""
+    staging = StagingView.model_validate_json(row.staging) if row.staging else None
+    if staging is None or row.state not in PLACED or (staging.phase == "in" and row.started):
+        return None
+    return staging
+
+
+def run_of(conn: sa.Connection, order_id: str) -> RunSpec:
+    """What the order runs, without its files."""
+    return _spec(conn, str(conn.scalar(sa.select(store.order.c.spec_hash).where(store.order.c.id == order_id)))).run
 
 
 def _facts(conn: sa.Connection, order: sa.Row[Any]) -> tuple[FactView, ...]:

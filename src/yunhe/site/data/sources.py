@@ -117,7 +117,7 @@ class HttpSource:
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise TransferFailed(Blame.ORDER, "the server sends it compressed only")
             begin, size = _extent(response, offset)
-            yield Opened(begin, size, _validator(response), response.iter_raw(READ_BYTES))
+            yield Opened(begin, size, _validator(response), response.iter_raw())
 
 
 def _conditions(offset: int, validator: str, known: str) -> dict[str, str]:

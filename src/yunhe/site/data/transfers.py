@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from yunhe.core.lifecycle import EndReason
@@ -23,7 +22,8 @@ from yunhe.site.drivers.contract import DataDriver, Driver, LeaseKey, Output, Sp
 from yunhe.site.drivers.lease_dir import remove_tree
 from yunhe.site.link import Backoff
 from yunhe.site.settings import SiteSettings
-from yunhe.wire.link import MAX_MOVED_FILES, DataInput, Delivery, MovedFile, StartLease
+from yunhe.wire.data import target_of
+from yunhe.wire.link import MAX_MOVED_FILES, DataInput, MovedFile, StartLease
 
 Result = TypeVar("Result")
 
@@ -205,7 +205,7 @@ class Transfers:
         for delivery in start.deliveries:
             for output in await self._driver.outputs(key, (delivery.path,), room):
                 room -= output.size_bytes
-                found.append((output, _target(delivery, output.path)))
+                found.append((output, target_of(delivery, output.path)))
         return found[:MAX_MOVED_FILES]
 
     async def _push(
@@ -300,14 +300,6 @@ def _options(text: bytes, blame: Blame) -> dict[str, Any]:
 def _below(url: str, prefix: str) -> bool:
     """`https://host` covers `https://host/a` and not `https://host.example`."""
     return url.startswith(prefix) and (prefix.endswith("/") or url[len(prefix) :][:1] in ("", "/"))
-
-
-def _target(delivery: Delivery, path: str) -> str:
-    if path == delivery.path:
-        return delivery.url
-    inner = path.removeprefix(delivery.path.rstrip("/") + "/")
-    web = urlsplit(delivery.url).scheme in ("http", "https")
-    return f"{delivery.url.rstrip('/')}/{quote(inner) if web else inner}"
 
 
 def _moved(output: Output, problem: str) -> MovedFile:

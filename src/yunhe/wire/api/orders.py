@@ -210,6 +210,15 @@ class WhyView(Answer):
 # --- orders that exist ---------------------------------------------------------------------------------------------
 
 
+class StagingView(Answer):
+    """How far a task's data is: "in" before its job starts, "out" after it has ended."""
+
+    phase: str
+    done_bytes: int
+    total_bytes: int | None = None  # None: not known
+    problem: str = ""  # why it is tried again
+
+
 class TaskView(Answer):
     lease_id: str
     index: int
@@ -221,6 +230,8 @@ class TaskView(Answer):
     reason: str | None
     detail: str = ""
     kept_ms: int = 0  # saved by attempts that were preempted; the next one goes on from there
+    staging: StagingView | None = None  # while data moves
+    delivery: str = ""  # of outputs with a URL, when the job has ended: "delivered" or "undelivered"
     placed_utc_ms: int | None = None
     started_utc_ms: int | None = None
     ended_utc_ms: int | None = None
@@ -234,7 +245,8 @@ class OrderView(Answer):
     submitted_utc_ms: int
     ended_utc_ms: int | None
     array: int
-    tasks: dict[str, int]  # count by task state
+    tasks: dict[str, int]  # count by task state, and "staging" for leased tasks whose data is being fetched
+    undelivered: int = 0  # tasks with an output that did not get to its URL
     hold_microcny: int
     charged_microcny: int
     settled: bool
@@ -295,6 +307,9 @@ class OutputView(Answer):
     path: str
     size_bytes: int
     sha256: str
+    stored: bool = True  # the hub has it too; otherwise it is at its URL alone
+    url: str = ""  # where the site sent it
+    problem: str = ""  # why it did not get there
 
 
 class OutputList(Answer):

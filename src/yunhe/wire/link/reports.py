@@ -84,7 +84,10 @@ class MovedFile(Message):
 
 
 class LeaseMoved(Message):
-    """What was fetched for the lease ("in"), or what became of its outputs with a URL ("out"). Once per phase."""
+    """What was fetched for the lease ("in"), or what became of its outputs with a URL ("out").
+
+    The last one of an epoch and phase counts.
+    """
 
     kind: Literal["moved"] = "moved"
     seq: Count

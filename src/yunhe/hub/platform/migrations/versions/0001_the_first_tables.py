@@ -114,6 +114,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_enrolment_token")),
     )
     op.create_table(
+        "delivery",
+        sa.Column("lease_id", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("lease_id", "path", name=op.f("pk_delivery")),
+    )
+    op.create_table(
         "evidence",
         sa.Column("site_id", sa.Text(), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
@@ -350,6 +360,8 @@ def upgrade() -> None:
         sa.Column("overdue_ms", sa.BigInteger(), nullable=True),
         sa.Column("kept_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("checkpoint", sa.Text(), nullable=True),
+        sa.Column("staging", sa.Text(), server_default="", nullable=False),
+        sa.Column("delivery", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("lease_id", name=op.f("pk_task")),
     )
     with op.batch_alter_table("task", schema=None) as batch_op:

@@ -1,0 +1,88 @@
+"""Data on its way in and out, as sites tell it: shown beside a task's state, which it does not change."""
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from yunhe.core.lifecycle import PLACED
+from yunhe.core.units import format_bytes
+from yunhe.hub.orders import store, tasks
+from yunhe.hub.orders.model import order_of
+from yunhe.hub.platform import bulk
+from yunhe.hub.platform.writer import Tx
+from yunhe.wire.api import StagingView
+from yunhe.wire.link import LeaseMoved, LeaseStaging
+
+# A site that moves data says so about once a minute; until then the attempt is not overdue.
+PATIENCE_MS = 15 * 60_000
+MAX_PROBLEMS = 3  # in one fact
+
+DELIVERED, UNDELIVERED = "delivered", "undelivered"
+
+
+def note(tx: Tx, reports: Sequence[LeaseStaging | LeaseMoved], touched: Iterable[str]) -> None:
+    """Keep what sites say of leases that they hold. `touched`: leases of other reports of this transaction, whose
+    orders are locked here too, all in one order. An older epoch changes nothing; a repeat changes nothing."""
+    if not reports:
+        return
+    tasks.lock_orders(tx, (order_of(lease_id) for lease_id in {*touched, *(r.lease_id for r in reports)}))
+    rows = tasks.load(tx, (report.lease_id for report in reports))
+    problems = {lease_id: _problem(row.staging) for lease_id, row in rows.items()}
+    facts: list[dict[str, object]] = []
+    for report in reports:
+        row = rows.get(report.lease_id)
+        if row is None or row.epoch != report.epoch or row.state not in PLACED:
+            continue
+        if isinstance(report, LeaseStaging):
+            if report.problem and report.problem != problems[report.lease_id]:
+                facts.append(_fact(tx, report, "transfer_problem", report.problem))
+            problems[report.lease_id] = report.problem
+            _update(tx, report, staging=_view(report).model_dump_json(), overdue_ms=_later(tx.now_ms + PATIENCE_MS))
+        elif report.phase == "in":
+            facts.append(_fact(tx, report, "fetched", _list(report)))
+        else:
+            state = UNDELIVERED if any(file.problem for file in report.files) else DELIVERED
+            facts.append(_fact(tx, report, state, _problems(report) or _list(report)))
+            _update(tx, report, delivery=state)
+        tx.notify(f"order:{row.order_id}")
+    bulk.write(tx.conn, bulk.Insert(store.fact, facts))
+
+
+def _update(tx: Tx, report: LeaseStaging | LeaseMoved, **values: object) -> None:
+    tx.conn.execute(sa.update(store.task).where(store.task.c.lease_id == report.lease_id).values(**values))
+
+
+def _later(at_ms: int) -> sa.ColumnElement[int]:
+    column = store.task.c.overdue_ms
+    return sa.case((column < at_ms, at_ms), else_=column)
+
+
+def _view(report: LeaseStaging) -> StagingView:
+    return StagingView(
+        phase=report.phase, done_bytes=report.done_bytes, total_bytes=report.total_bytes, problem=report.problem
+    )
+
+
+def _problem(staging: str) -> str:
+    return StagingView.model_validate_json(staging).problem if staging else ""
+
+
+def _list(report: LeaseMoved) -> str:
+    return "; ".join(f"{file.path} {format_bytes(file.size_bytes, 1)} sha256 {file.sha256}" for file in report.files)
+
+
+def _problems(report: LeaseMoved) -> str:
+    found = [file.problem for file in report.files if file.problem]
+    more = [f"and {len(found) - MAX_PROBLEMS} more"] if len(found) > MAX_PROBLEMS else []
+    return "; ".join([*found[:MAX_PROBLEMS], *more])
+
+
+def _fact(tx: Tx, report: LeaseStaging | LeaseMoved, kind: str, detail: str) -> dict[str, object]:
+    return {
+        "order_id": order_of(report.lease_id),
+        "lease_id": report.lease_id,
+        "epoch": report.epoch,
+        "at_ms": tx.now_ms,
+        "kind": kind,
+        "detail": detail,
+    }
