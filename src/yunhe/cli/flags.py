@@ -18,7 +18,7 @@ from yunhe.cli.completion import complete_site
 from yunhe.core.demand import Preference
 from yunhe.core.errors import InvalidInput
 from yunhe.sdk.checked import checked
-from yunhe.sdk.orderfile import read_files
+from yunhe.sdk.orderfile import read_files, secret_of_file, secret_of_variable
 from yunhe.wire.api import OrderSpec
 
 _SIZE = "Size of one task (give one of cores, cards, compute, work)"
@@ -69,6 +69,9 @@ class OrderFlags:
     priority: Annotated[Text, typer.Option(help="0 to 9, higher first.", rich_help_panel=_ORDER)] = None
     retries: Annotated[Text, typer.Option(help="Run again after an exit other than 0.", rich_help_panel=_ORDER)] = None
     env: Annotated[Texts, typer.Option(help="NAME=VALUE for the job.", rich_help_panel=_JOB)] = None
+    secret: Annotated[Texts, typer.Option(help="NAME=@FILE, or NAME from the environment.", rich_help_panel=_JOB)] = (
+        None
+    )
     file: Annotated[Texts, typer.Option(help="A small text file to send along.", rich_help_panel=_JOB)] = None
     output: Annotated[Texts, typer.Option(help="A file to keep from the job.", rich_help_panel=_JOB)] = None
     attach: Annotated[
@@ -146,6 +149,7 @@ def build_order(flags: OrderFlags, command: Sequence[str], folder: Path) -> Orde
     run: dict[str, object] = {
         "command": list(command),
         "env": dict(_assignment(entry) for entry in flags.env or ()),
+        "secrets": dict(_secret(entry, folder) for entry in flags.secret or ()),
         "files": _files(flags, command, folder),
         "outputs": flags.output,
     }
@@ -207,6 +211,17 @@ def _assignment(entry: str) -> tuple[str, str]:
     if not equals:
         raise InvalidInput(f"{entry!r} has no value", field="--env", hint="for example --env SEED=7")
     return name, value
+
+
+def _secret(entry: str, folder: Path) -> tuple[str, str]:
+    """Never the secret itself: every user of this machine can read a command line."""
+    name, equals, where = entry.partition("=")
+    if not equals:
+        return name, secret_of_variable(name, "--secret")
+    if not where.startswith("@"):
+        hint = f"--secret {name}=@FILE, or export {name} and say --secret {name}"
+        raise InvalidInput(f"{name[:64]} is not given as text on the command line", field="--secret", hint=hint)
+    return name, secret_of_file(folder / where[1:], "--secret")
 
 
 def _set_only(values: dict[str, object]) -> dict[str, object]:

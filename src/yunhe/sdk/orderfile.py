@@ -1,17 +1,20 @@
 """Orders as YAML files.
 
 Beside what the API takes, `run.files` may be a list of paths relative to the YAML file: their text is read in. The
-job finds a file under the same path, or under its name alone where the path leads out of the YAML file's folder.
+job finds a file under the same path, or under its name alone where the path leads out of the YAML file's folder. Of a
+secret in `run.secrets` the YAML file says where it lies, `{file: PATH}` or `{env: VARIABLE}`, never its text.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
 
 from yunhe.core.errors import InvalidInput, TooLarge, YunheError
 from yunhe.wire.api import MAX_FILES_BYTES, OrderSpec
+from yunhe.wire.api.orders import MAX_SECRET_BYTES
+from yunhe.wire.invalid import field_path
 from yunhe.wire.order_yaml import MAX_YAML_BYTES, load_order_yaml
 
 _TOO_BIG_HINT = "files sent with an order are programs and parameters; let the job fetch its data where it runs"
@@ -34,7 +37,9 @@ def load_order(path: Path) -> OrderSpec:
 
 def parse_order(text: str, folder: Path) -> OrderSpec:
     """An order from YAML text; paths in `run.files` are relative to `folder`. Raises as `load_order`."""
-    return load_order_yaml(text, lambda paths: read_files(paths, folder, outside=True))
+    return load_order_yaml(
+        text, lambda paths: read_files(paths, folder, outside=True), lambda named: _read_secrets(named, folder)
+    )
 
 
 def dump_order(order: OrderSpec) -> str:
@@ -70,6 +75,43 @@ def read_files(paths: Iterable[str], folder: Path, *, outside: bool = False) -> 
             raise InvalidInput(f"{path} cannot be read: {error.strerror}", field="run.files") from error
         files[name] = _text(raw, path)
     return files
+
+
+def secret_of_file(path: Path, field: str) -> str:
+    """The text of a small file, line ends included. Raises InvalidInput, TooLarge."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}", field=field) from error
+    if len(raw) > MAX_SECRET_BYTES:
+        raise TooLarge(f"{path} is more than {MAX_SECRET_BYTES // 1024} KiB", field=field)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        hint = "encode what is binary, for example by base64"
+        raise InvalidInput(f"{path} is not text (UTF-8)", field=field, hint=hint) from None  # the cause would show it
+
+
+def secret_of_variable(name: str, field: str) -> str:
+    """What an environment variable holds. Raises InvalidInput when it is not set, or empty."""
+    value = os.environ.get(name)
+    if not value:
+        raise InvalidInput(f"the environment variable {name[:80]} is not set", field=field, hint="export it first")
+    return value
+
+
+def _read_secrets(named: Mapping[str, object], folder: Path) -> dict[str, str]:
+    return {str(name): _secret(where, folder, field_path("run.secrets", str(name))) for name, where in named.items()}
+
+
+def _secret(where: object, folder: Path, field: str) -> str:
+    match where:
+        case {"file": str(path), **rest} if not rest:
+            return secret_of_file(folder / path, field)
+        case {"env": str(variable), **rest} if not rest:
+            return secret_of_variable(variable, field)
+    raise InvalidInput("does not say where the secret lies", field=field, hint="{file: PATH} or {env: VARIABLE}")
 
 
 def _name_in_job(path: str, folder: Path, outside: bool) -> str:

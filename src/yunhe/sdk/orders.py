@@ -89,6 +89,8 @@ class OrderCalls:
         if isinstance(wanted, RequirementSpec):
             job = RunSpec(command=("true",))
             wanted = checked(OrderSpec, {"run": job, "requirement": wanted, "duration": duration})
+        # A price needs no secret.
+        wanted = wanted.model_copy(update={"run": wanted.run.model_copy(update={"secrets": {}})})
         return self._transport.post(QuoteView, "/v1/quotes", wanted, again=True)
 
     def submit(self, order: OrderSpec, idempotency_key: str | None = None) -> OrderView:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from yunhe.core import errors
 from yunhe.sdk.config import DEFAULT_URL, Profile
 from yunhe.wire.api import OrderPage, PostingPage, Problem
+from yunhe.wire.api.orders import REVEAL
 from yunhe.wire.problem import CONTENT_TYPE, to_error
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -112,7 +113,7 @@ class Transport:
         content = b""
         if body is not None:
             headers["Content-Type"] = "application/json"
-            content = body.model_dump_json(exclude_none=True).encode()
+            content = body.model_dump_json(exclude_none=True, context=REVEAL).encode()
         request = self._http.build_request(method, path, content=content, headers=headers)
         return self._send(request, again=again or key is not None)
 

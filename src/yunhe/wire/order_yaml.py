@@ -4,7 +4,7 @@ Scalars follow YAML 1.2: `true` and `false` are the only truth values, `010` and
 """
 
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -20,6 +20,7 @@ MAX_YAML_NODES = 20_000
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ReadFiles = Callable[[list[str]], dict[str, str]]
+ReadSecrets = Callable[[Mapping[str, object]], dict[str, str]]
 
 _EXAMPLE = "for example:\nrun:\n  command: [python3, job.py]"
 
@@ -49,10 +50,13 @@ for _tag, _pattern, _first in (
     _PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$", re.ASCII), _first)
 
 
-def load_order_yaml(text: str, read_files: ReadFiles | None = None) -> OrderSpec:
+def load_order_yaml(
+    text: str, read_files: ReadFiles | None = None, read_secrets: ReadSecrets | None = None
+) -> OrderSpec:
     """Read an order. Raises TooLarge, or InvalidInput / UnknownField naming the field and its line.
 
     `read_files` lets `run.files` be a list of paths: it gives their text (a client has the files, a hub has not).
+    `read_secrets` gives the values for `run.secrets`, which then says only where they lie.
     """
     try:
         size = len(text.encode())
@@ -77,6 +81,9 @@ def load_order_yaml(text: str, read_files: ReadFiles | None = None) -> OrderSpec
     run = value.get("run")
     if read_files is not None and isinstance(run, dict) and isinstance(run.get("files"), list):
         value = {**value, "run": {**run, "files": read_files([str(path) for path in run["files"]])}}
+        run = value["run"]
+    if read_secrets is not None and isinstance(run, dict) and isinstance(run.get("secrets"), dict):
+        value = {**value, "run": {**run, "secrets": read_secrets(run["secrets"])}}
     try:
         return OrderSpec.model_validate(value)
     except ValidationError as error:

@@ -9,6 +9,7 @@ from yunhe.site.supervisor.kernel import libc
 from yunhe.site.supervisor.records import complain, read_text
 
 OPEN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # where everybody may leave files
+FIRST_UID = 0x70000000  # the process driver's, one per lease: above what distributions and container tools hand out
 IPC_RMID = 0
 REMOVERS: dict[str, Callable[[int], object]] = {
     "shm": lambda number: libc.shmctl(number, IPC_RMID, None),
@@ -18,7 +19,9 @@ REMOVERS: dict[str, Callable[[int], object]] = {
 
 
 def remove_of(uid: int) -> None:
-    """Files and folders, shared memory, semaphores and queues of `uid`."""
+    """Files and folders, shared memory, semaphores and queues of `uid`, if it is one that a single job has."""
+    if uid < FIRST_UID:
+        return
     for folder in OPEN_FOLDERS:
         try:
             entries = list(os.scandir(folder))

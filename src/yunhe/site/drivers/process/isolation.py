@@ -11,10 +11,10 @@ from pathlib import Path
 
 from yunhe.site.drivers.contract import Isolation
 from yunhe.site.drivers.process import cgroups, sandbox
+from yunhe.site.supervisor.leftovers import FIRST_UID as FIRST_UID
 
 PROBE_BYTES = 64 * 1024 * 1024
 PROBE_SECONDS = 20
-FIRST_UID = 0x70000000  # job user ids, one per lease: above what distributions and container tools hand out
 
 
 @dataclass(frozen=True, slots=True)
