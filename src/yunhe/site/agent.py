@@ -22,17 +22,19 @@ from yunhe.core.errors import StaleMessage, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.bundles import Bundles
 from yunhe.site.certifier import Certifier
+from yunhe.site.checkpoints import CheckpointStore
 from yunhe.site.contact import Contact, Home, boot_id
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.data.transfers import Transfers
 from yunhe.site.drivers.contract import Driver
 from yunhe.site.greeting import Greeting
 from yunhe.site.intake import Standing, decide
+from yunhe.site.lender import Lender
 from yunhe.site.link import Backoff, Link
 from yunhe.site.recorder import Recorder
 from yunhe.site.runner import Parts, Runner
 from yunhe.site.secrets import Secrets
-from yunhe.site.settings import SiteSettings
+from yunhe.site.settings import LendSettings, SiteSettings
 from yunhe.site.spool import Applied, HeldLease, LeaseState, Spool
 from yunhe.site.supervisor.records import boottime_ms
 from yunhe.site.uploads import Uploads
@@ -40,7 +42,6 @@ from yunhe.wire.link import (
     MAX_REPORTS_PER_SYNC,
     LeaseDigest,
     LeaseEnded,
-    PoolDigest,
     Report,
     Sync,
     SyncAnswer,
@@ -90,12 +91,15 @@ class Agent:
             self._bundles,
             secrets,
             self._transfers,
+            CheckpointStore(driver, self._link, settings.data_dir),
+            settings.lend,
             self._contact,
             crash_point,
         )
+        self._parts = parts
         self._runner = Runner(parts)
+        self._lender = Lender(parts, self._runner)
         self._certifier = Certifier(driver, self._recorder)
-        self._pools: tuple[PoolDigest, ...] = ()
         self._stop = asyncio.Event()
         self._taking = asyncio.Lock()  # answers are taken one after the other
         self._held: asyncio.Task[int] | None = None  # a poll that a newer one has overtaken
@@ -112,6 +116,10 @@ class Agent:
         """Stop polling and return from `run`. Jobs go on, unless the settings say otherwise."""
         self._stop.set()
 
+    def lend(self, policy: LendSettings) -> None:
+        """From now on. What it takes away is given back at the next look at what others use."""
+        self._parts.lend = policy
+
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -120,7 +128,8 @@ class Agent:
             self._contact.open()
             held = await self._recorder.open()
             isolation = self._certifier.isolation = await self._driver.open()
-            self._pools = tuple(PoolDigest(name=pool.name) for pool in await self._driver.discover())
+            self._parts.checkpoints.open()
+            await self._lender.open()
             log.info("site %s: %s", self._settings.site_id, isolation.text)
             self._to_recover = held
             if self._home.unchanged():
@@ -152,7 +161,7 @@ class Agent:
             self._runner.watch,
             self._runner.stream_logs,
             self._look,
-            self._look_abroad,
+            self._lender.run,
             self._certifier.run,
             self._wait_stop,
         ]
@@ -261,7 +270,7 @@ class Agent:
             wait_ms=0 if reports or leases is not None else self._wait_ms(),
             accepting=not self._refusing,
             reports=tuple(reports),
-            pools=self._pools,
+            pools=self._lender.pools,
             leases=leases,
         )
 
@@ -296,6 +305,7 @@ class Agent:
             now_ms=boottime_ms(),
             refusing=self._refusing,
             programs=self._settings.allow_programs,
+            longest_ms=self._parts.lend.longest_ms,
         )
         try:
             await self._carry_out(decide(answer.instructions, standing))
@@ -350,19 +360,6 @@ class Agent:
                 self._refusing = refusing
                 self._recorder.news.set()
             await asyncio.sleep(LOOK_S)
-
-    async def _look_abroad(self) -> None:
-        """What others than the hub's leases use here; what the engine cannot say stays as it was last known."""
-        while True:
-            try:
-                pools = await self._driver.foreign()
-            except (YunheError, OSError) as error:
-                log.info("the engine does not say what others use: %s", error)
-            else:
-                if pools != self._pools:
-                    self._pools = pools
-                    self._recorder.news.set()
-            await asyncio.sleep(self._settings.foreign_interval_ms / 1000)
 
 
 def _overtaken(task: asyncio.Task[int]) -> None:

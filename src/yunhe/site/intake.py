@@ -21,6 +21,7 @@ class Standing:
     now_ms: int
     refusing: str = ""  # why the site takes nothing new; empty: it does
     programs: Sequence[str] = ()
+    longest_ms: int | None = None  # run limit that the site takes
 
 
 @dataclass(slots=True)
@@ -68,6 +69,9 @@ def _start(batch: _Batch, start: StartLease, standing: Standing) -> None:
         batch.ended[key] = Ended(key, EndReason.SITE_REFUSED, detail=standing.refusing)
     elif standing.programs and not any(fnmatchcase(start.command[0], pattern) for pattern in standing.programs):
         refusal = f"this site does not run {start.command[0]!r}"
+        batch.ended[key] = Ended(key, EndReason.SITE_REFUSED, detail=refusal)
+    elif standing.longest_ms is not None and start.run_limit_ms > standing.longest_ms:
+        refusal = f"this site takes no runs of more than {standing.longest_ms} ms now"
         batch.ended[key] = Ended(key, EndReason.SITE_REFUSED, detail=refusal)
     else:
         batch.accepted[key] = HeldLease(start, LeaseState.ACCEPTED, standing.sent_ms, standing.boot)

@@ -89,6 +89,12 @@ class Link:
         target = f"/v1/agent/secrets/{quote(lease_id, safe='')}/{epoch}"
         return parsed(SealedSecrets, await self._send("POST", target, wanted.model_dump_json().encode(), JSON))
 
+    async def checkpoint(self, lease_id: str, epoch: int, offset: int) -> bytes:
+        """A part of what attempt `epoch` saved; empty at its end. The caller checks the hash of the whole."""
+        await self.greeted.wait()
+        target = f"/v1/agent/checkpoints/{quote(lease_id, safe='')}/{epoch}?offset={offset}"
+        return (await self._send("GET", target)).content
+
     async def bundle(self, sha256: str) -> bytes:
         """A JSON object, path -> text; the caller checks the hash."""
         return (await self._send("GET", f"/v1/agent/bundles/{sha256}")).content

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from yunhe.core.errors import InvalidInput, NotFound, Refused, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.bundles import Bundles
+from yunhe.site.checkpoints import CheckpointStore
 from yunhe.site.contact import Contact
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.data.failure import TransferFailed
@@ -19,7 +20,7 @@ from yunhe.site.drivers.contract import Driver, Job, LeaseKey, Phase, SpawnFaile
 from yunhe.site.link import Backoff
 from yunhe.site.recorder import Recorder
 from yunhe.site.secrets import Secrets
-from yunhe.site.settings import SiteSettings
+from yunhe.site.settings import LendSettings, SiteSettings
 from yunhe.site.spool import Ended, Event, HeldLease, LeaseState, Moved, Staged, Started, Used
 from yunhe.site.uploads import LogSent, Uploads
 from yunhe.wire.link import MovedFile, UsageTotals
@@ -61,6 +62,8 @@ class Parts:
     bundles: Bundles
     secrets: Secrets
     transfers: Transfers
+    checkpoints: CheckpointStore
+    lend: LendSettings
     contact: Contact
     crash_point: CrashPoint = no_crash
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
@@ -169,13 +172,18 @@ class Runner:
             files = await self._files(lease)
             data = await self._data(lease)
             secrets = await self._fetched(lease, "secrets", lambda: self._parts.secrets.get(lease.held.start)) or {}
+            saved = await self._fetched(lease, "checkpoint", lambda: self._parts.checkpoints.fetch(lease.held.start))
             async with self._submits:
                 late = self._parts.contact.silent_ms(lease.held.contact_ms) >= lease.held.start.disconnect_limit_ms
                 if lease.cancel is None and late:
                     lease.cancel = EndReason.DISCONNECTED
                 if lease.cancel is None:
-                    await self._driver.submit(Job(lease.held.start, lease.held.contact_ms, files, secrets, data))
+                    start, notice_ms = lease.held.start, self._parts.lend.notice_ms
+                    await self._driver.submit(
+                        Job(start, lease.held.contact_ms, files, secrets, data, checkpoint=saved, notice_ms=notice_ms)
+                    )
                     lease.submitted = True
+                    self._parts.checkpoints.forget(lease.key)
         except (SpawnFailed, YunheError) as error:
             await self._end(lease, [Ended(lease.key, EndReason.SPAWN_FAILED, detail=str(error))])
             return
@@ -304,14 +312,32 @@ class Runner:
         """Everything the job left goes to the hub before the report of its end."""
         assert status.reason is not None
         start = lease.held.start
+        if status.reason is EndReason.PREEMPTED:
+            await self._finish_preempted(lease, status)
+            return
         moved = await self._deliver(lease) if status.started and start.deliveries else ()
-        notes = await self._parts.uploads.finish(start, lease.log, status.started)
+        notes = await self._parts.uploads.finish(start, lease.log, start.outputs if status.started else ())
         events: list[Event] = [Moved(lease.key, "out", moved)] if moved else []
-        if status.started:
-            totals = status.totals or UsageTotals(wall_ms=0, cpu_ms=0, peak_memory_bytes=0, sampled=True)
-            events += [Started(lease.key, status.started_utc_ms), Used(lease.key, totals, final=True)]
         detail = "; ".join(part for part in (status.detail, *notes) if part)
-        await self._end(lease, [*events, Ended(lease.key, status.reason, status.exit_code, detail)])
+        ended = Ended(lease.key, status.reason, status.exit_code, detail)
+        await self._end(lease, [*events, *_usage(lease.key, status), ended])
+
+    async def _finish_preempted(self, lease: Lease, status: Status) -> None:
+        """It goes on elsewhere: what it saved goes to the hub, and its outputs are not ready."""
+        start, archive, notes = lease.held.start, None, []
+        try:
+            if status.started and status.totals:
+                archive = await self._parts.checkpoints.pack(start, status.totals.wall_ms)
+        except (YunheError, OSError) as error:
+            notes.append(f"its checkpoint cannot be kept: {error}")
+        self._parts.crash_point("runner.packed")
+        notes += await self._parts.uploads.finish(start, lease.log, (), archive)
+        self._parts.crash_point("runner.saved")
+        kept = archive.told(start.epoch) if archive is not None and archive.delivered else None
+        detail = "; ".join(part for part in (status.detail, *notes) if part)
+        ended = Ended(lease.key, EndReason.PREEMPTED, status.exit_code, detail, kept)
+        await self._end(lease, [*_usage(lease.key, status), ended])
+        self._parts.checkpoints.forget(lease.key)
 
     async def _deliver(self, lease: Lease) -> tuple[MovedFile, ...]:
         """Send the outputs that have a URL; what does not get there is told, and changes nothing about the end."""
@@ -341,3 +367,11 @@ class Runner:
             await asyncio.sleep(self._settings.log_interval_ms / 1000)
             running = [lease for lease in self.leases.values() if lease.state is LeaseState.STARTED]
             await asyncio.gather(*(push(lease) for lease in running if not lease.finishing))
+
+
+def _usage(key: LeaseKey, status: Status) -> list[Event]:
+    """The last word on what an ended job used; nothing when it never ran."""
+    if not status.started:
+        return []
+    totals = status.totals or UsageTotals(wall_ms=0, cpu_ms=0, peak_memory_bytes=0, sampled=True)
+    return [Started(key, status.started_utc_ms), Used(key, totals, final=True)]

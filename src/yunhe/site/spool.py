@@ -23,6 +23,7 @@ from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.wire.link import (
     Certificate,
+    Checkpoint,
     LeaseEnded,
     LeaseMoved,
     LeaseStaging,
@@ -105,6 +106,7 @@ class Ended:
     reason: EndReason
     exit_code: int | None = None
     detail: str = ""
+    checkpoint: Checkpoint | None = None  # of a preempted one, when the hub has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +365,7 @@ def _report(db: sqlite3.Connection, event: Event, seq: int) -> Report | None:
             )
         case Moved(_, phase, files):
             return LeaseMoved(seq=seq, lease_id=lease_id, epoch=epoch, phase=phase, files=files)
-        case Ended(_, reason, exit_code, detail):
+        case Ended(_, reason, exit_code, detail, checkpoint):
             done = db.execute(
                 "UPDATE lease SET state = 'ended', end_seq = ? WHERE lease_id = ? AND epoch = ? AND state <> 'ended'",
                 (seq, lease_id, epoch),
@@ -372,5 +374,11 @@ def _report(db: sqlite3.Connection, event: Event, seq: int) -> Report | None:
             if known and not done:
                 return None
             return LeaseEnded(
-                seq=seq, lease_id=lease_id, epoch=epoch, reason=reason, exit_code=exit_code, detail=detail[:500]
+                seq=seq,
+                lease_id=lease_id,
+                epoch=epoch,
+                reason=reason,
+                exit_code=exit_code,
+                detail=detail[:500],
+                checkpoint=checkpoint,
             )

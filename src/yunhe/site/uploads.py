@@ -2,14 +2,19 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from yunhe.core.errors import Conflict, InvalidInput, StaleMessage, TooLarge, Unavailable, YunheError
+from yunhe.site.checkpoints import Archive
 from yunhe.site.contact import Contact
 from yunhe.site.drivers.contract import Driver, LeaseKey, Output
 from yunhe.site.link import Backoff, Link
 from yunhe.site.settings import SiteSettings
-from yunhe.wire.link import MAX_CHUNK_BYTES, StartLease
+from yunhe.wire.link import CHECKPOINT_PATH, MAX_CHUNK_BYTES, StartLease
+
+Read = Callable[[str, int, int], Awaitable[bytes]]  # path, offset, limit
 
 
 @dataclass(slots=True)
@@ -48,8 +53,11 @@ class Uploads:
                 except (TooLarge, InvalidInput) as error:
                     sent.refused = error.message
 
-    async def finish(self, start: StartLease, sent: LogSent, ran: bool) -> list[str]:
-        """Everything that is still here of an ended lease; notes on what did not get through.
+    async def finish(
+        self, start: StartLease, sent: LogSent, wanted: Sequence[str], archive: Archive | None = None
+    ) -> list[str]:
+        """What is still here of an ended lease: its log, the `wanted` outputs, the archive of what it saved (which is
+        marked when it was delivered). Notes on what did not get through.
 
         The time without any progress is bounded, but only while the hub answers polls: without a link the end cannot
         be told either.
@@ -66,13 +74,14 @@ class Uploads:
                 async with asyncio.timeout(limit_s):
                     await self.push_log(key, sent)
                     if outputs is None:
-                        wanted = start.outputs if ran else ()
                         outputs = (
                             list(await self._driver.outputs(key, wanted, start.output_cap_bytes)) if wanted else []
                         )
                     while outputs:
-                        notes += await self._push_output(key, outputs[0], sent)
+                        notes += await self._push_output(key, outputs[0], sent, partial(self._driver.read_output, key))
                         outputs.pop(0)
+                    if archive is not None:
+                        notes += await self._push_archive(key, archive, sent)
                 break
             except (Unavailable, StaleMessage, TimeoutError) as error:
                 await backoff.wait()
@@ -92,12 +101,18 @@ class Uploads:
                 break
         return [f"log refused: {sent.refused}", *notes] if sent.refused else notes
 
-    async def _push_output(self, key: LeaseKey, output: Output, sent: LogSent) -> list[str]:
+    async def _push_archive(self, key: LeaseKey, archive: Archive, sent: LogSent) -> list[str]:
+        whole = Output(CHECKPOINT_PATH, archive.size_bytes, archive.sha256)
+        notes = await self._push_output(key, whole, sent, archive.part)
+        archive.delivered = not notes
+        return notes
+
+    async def _push_output(self, key: LeaseKey, output: Output, sent: LogSent, read: Read) -> list[str]:
         if output.missing:
             return [f"output {output.path}: {output.missing}"]
         offset = 0
         while True:
-            chunk = await self._driver.read_output(key, output.path, offset, MAX_CHUNK_BYTES)
+            chunk = await read(output.path, offset, MAX_CHUNK_BYTES)
             fields: dict[str, str | int] = {
                 "path": output.path,
                 "offset": offset,

@@ -63,6 +63,8 @@ class Job:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     # Path in the job's directory -> a file of the site's cache, which the job must not be able to change.
     data: Mapping[str, Path] = field(default_factory=dict)
+    checkpoint: Path | None = None  # archive of what the job goes on from; only for a `Checkpoints`
+    notice_ms: int = 0  # from the signal of a preemption to the end of the job
 
     @property
     def key(self) -> LeaseKey:
@@ -161,4 +163,18 @@ class DataDriver(Protocol):
 
     async def open_output(self, key: LeaseKey, path: str) -> int:
         """A descriptor of a plain file that an ended lease left, without following links. Raises OSError."""
+        ...
+
+
+@runtime_checkable
+class Checkpoints(Protocol):
+    """A driver that keeps what its jobs save: it makes the folder of `StartLease.checkpoint`, names it to the job in
+    YUNHE_CHECKPOINT, fills it from `Job.checkpoint`, and before it stops a job as PREEMPTED it sends the signal of the
+    plan and waits `Job.notice_ms`.
+
+    Leases that go on from a checkpoint are given to no other driver.
+    """
+
+    async def kept_ms(self, key: LeaseKey, folder: str) -> int:
+        """Wall time from the job's start to the newest finished file of the folder; 0: nothing was saved since."""
         ...

@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Output, Phase, Status
+from yunhe.site.drivers.saved import Saved, newest_ns
+from yunhe.site.drivers.saved import place as place_saved
 from yunhe.site.supervisor.records import Spec, write_record
 from yunhe.wire.link import UsageTotals
 
@@ -40,6 +42,7 @@ class LeaseDir:
         files: Mapping[str, str],
         uid: int | None,
         data: Mapping[str, Path] = NO_DATA,
+        saved: Saved | None = None,
     ) -> None:
         """Fill the folder; `spec.json` last, so that a folder without it was never handed to a supervisor."""
         if self.path.exists():
@@ -51,6 +54,8 @@ class LeaseDir:
             target = job / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
+        if saved is not None:
+            place_saved(saved, job)
         for name in data:
             (job / name).parent.mkdir(parents=True, exist_ok=True)
         if uid is not None:
@@ -208,6 +213,18 @@ class LeaseDir:
         fd = self._open(path, REGULAR)
         try:
             return os.pread(fd, limit, offset)
+        finally:
+            os.close(fd)
+
+    def kept_ms(self, folder: str) -> int:
+        """From the job's start to the newest finished file of its checkpoint folder, by one clock: the disk's."""
+        try:
+            started_ns = os.stat(self.path / "started.json").st_ctime_ns
+            fd = os.open(self.path / "job", DIRECTORY)
+        except FileNotFoundError:
+            return 0
+        try:
+            return max(0, newest_ns(fd, folder) - started_ns) // 1_000_000
         finally:
             os.close(fd)
 

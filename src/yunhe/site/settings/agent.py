@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from yunhe.site.settings.data import DataSettings
 from yunhe.site.settings.hub import LowerHubSettings
+from yunhe.site.settings.kubernetes import KubernetesSettings
+from yunhe.site.settings.lending import LendSettings
 from yunhe.site.settings.process import MIB, DriverSettings
 from yunhe.site.settings.ray import RaySettings
 from yunhe.site.settings.slurm import SlurmSettings
@@ -25,11 +27,13 @@ class SiteSettings(BaseModel):
     ca_file: Path | None = None
     driver: DriverSettings = DriverSettings()
     data: DataSettings = DataSettings()
+    lend: LendSettings = LendSettings()
     hub: LowerHubSettings = LowerHubSettings()
     slurm: SlurmSettings = SlurmSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     ray: RaySettings = RaySettings()
     # "fake" ends leases after `fake_run_ms` without starting anything: throughput benchmarks.
-    engine: Literal["process", "slurm", "ray", "hub", "fake"] = "process"
+    engine: Literal["process", "slurm", "kubernetes", "ray", "hub", "fake"] = "process"
     fake_run_ms: int = Field(default=0, ge=0)
     # Longest poll that this site asks for; proxies between often cut at 60 s.
     poll_wait_ms: int = Field(default=50_000, ge=0, le=60_000)

@@ -17,6 +17,9 @@ class DriverSettings(BaseModel):
     # The site's share of this machine; several sites can divide one machine. None: all that this process may use.
     cores_milli: int | None = Field(default=None, gt=0)
     memory_bytes: int | None = Field(default=None, gt=0)
+    # What the host's own users take: "stated" by the file `reserve` of the data directory alone, or also "measured", as
+    # the CPU time of all that is not the site's. Sites that divide one machine would take each other for local users.
+    local_use: Literal["stated", "measured"] = "stated"
     # None: by the chip's data sheet where it is known, else assumed.
     watts_per_core: int | None = Field(default=None, ge=0, le=100_000)
     # Never more than the host really gives; "processes" leaves the sandbox out where it would work (tests).

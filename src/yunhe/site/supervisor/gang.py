@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 
+TOLD = (signal.SIGTERM, signal.SIGUSR1)
+
 
 def spawn(rank: int, command: list[str]) -> int:
     pid = os.fork()
     if pid:
         return pid
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in TOLD:
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(command[0], command, {**os.environ, "YUNHE_RANK": str(rank)})
     except OSError as error:
@@ -27,7 +30,8 @@ def spawn(rank: int, command: list[str]) -> int:
 def main() -> int:
     size, command = int(sys.argv[1]), sys.argv[3:]
     # Whoever stops the job signals every process of it; this one stays to collect the others.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    for number in TOLD:
+        signal.signal(number, lambda *_: None)
     left = {spawn(rank, command) for rank in range(size)}
     result = 0
     while left:

@@ -83,7 +83,7 @@ class LocalUse:
         return milli, parse_bytes(words[1], RESERVE_FILE, zero_ok=True) if len(words) == 2 else 0
 
     def _rates(self) -> tuple[int | None, int | None]:
-        """Milli-cores at work on the host, and the site's own of them over the last ten seconds; None: not known yet."""
+        """Milli-cores at work on the host, and the site's own of them, over the last ten seconds; None at first."""
         now_ms, host_ms = time.monotonic_ns() // 1_000_000, _host_ms()
         if self._settings.local_use == "measured":
             self._count_own()

@@ -1,0 +1,114 @@
+"""What the site lends now, and which leases go when its own users need the units. Pure.
+
+    room of a pool = certified - what is not lent (share, hours) or what others hold, whichever is more
+
+The hub is told the same by `PoolDigest`, so it places nothing beyond it; what was placed before and does not fit any
+more is given back, the least work lost first.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from yunhe.site.drivers.contract import LeaseKey
+from yunhe.site.settings.lending import LendSettings
+from yunhe.wire.link import PoolDigest, PoolReport
+
+CARD_MILLI = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """A lease that runs here or is about to. `at_risk_ms`: what it ran since its start or its newest checkpoint."""
+
+    key: LeaseKey
+    pool: str
+    milli: int
+    memory_bytes: int
+    at_risk_ms: int = 0
+
+    @property
+    def waste(self) -> int:
+        """Work that is done once more when it is given back, milli-unit ms."""
+        return self.milli * self.at_risk_ms
+
+
+def digests(
+    policy: LendSettings, certified: Mapping[str, PoolReport], foreign: Iterable[PoolDigest], now_ms: int
+) -> tuple[PoolDigest, ...]:
+    """What the hub may not use of each pool. `now_ms`: UTC."""
+    is_open = policy.open_at(now_ms)
+    return tuple(_digest(policy, certified[pool.name], pool, is_open) for pool in foreign if pool.name in certified)
+
+
+def _digest(policy: LendSettings, certified: PoolReport, foreign: PoolDigest, is_open: bool) -> PoolDigest:
+    percent = policy.share_of(foreign.name) if is_open else 0
+    lent = certified.capacity_milli * percent // 100
+    if certified.kind_of_unit == "card":
+        lent -= lent % CARD_MILLI  # a part of a card is lent to nobody
+    memory = certified.memory_bytes * percent // 100
+    return foreign.model_copy(
+        update={
+            "foreign_milli": max(foreign.foreign_milli, certified.capacity_milli - lent),
+            "foreign_memory_bytes": max(foreign.foreign_memory_bytes, certified.memory_bytes - memory),
+            "longest_ms": _least(policy.longest_ms, foreign.longest_ms),
+        }
+    )
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    known = [value for value in (one, other) if value is not None]
+    return min(known, default=None)
+
+
+def to_give_back(
+    certified: Mapping[str, PoolReport], not_lent: Iterable[PoolDigest], leases: Sequence[Lent]
+) -> tuple[Lent, ...]:
+    """The leases that have to go so that the others fit into their pools; sorted by key.
+
+    Never more than others hold or is not lent: a pool that was certified smaller drives nobody out.
+    """
+    gone: list[Lent] = []
+    for digest in not_lent:
+        pool = certified[digest.name]
+        mine = [lease for lease in leases if lease.pool == digest.name]
+        units = sum(lease.milli for lease in mine) - max(0, pool.capacity_milli - digest.foreign_milli)
+        memory = sum(lease.memory_bytes for lease in mine) - max(0, pool.memory_bytes - digest.foreign_memory_bytes)
+        gone += choose(mine, min(units, digest.foreign_milli), min(memory, digest.foreign_memory_bytes))
+    return tuple(sorted(gone, key=lambda lease: lease.key))
+
+
+def choose(leases: Sequence[Lent], units: int, memory: int) -> tuple[Lent, ...]:
+    """Leases that free `units` (1/1000) and `memory` (bytes) together, with little work lost and few units moved; all
+    of them when that is not enough.
+
+    Covering a sum at the least cost is a knapsack problem. Taken by the work lost per unit (which is `at_risk_ms`) and
+    then without what turned out to be needless, or the one lease that is enough alone if less is lost by it.
+    """
+    by_loss = sorted(leases, key=lambda lease: (lease.at_risk_ms, lease.milli, lease.memory_bytes, lease.key))
+    taken: list[Lent] = []
+    for lease in by_loss:
+        if _enough(taken, units, memory):
+            break
+        if (lease.milli and units > 0) or (lease.memory_bytes and memory > 0):
+            taken.append(lease)
+    for lease in sorted(taken, key=lambda lease: (-lease.waste, -lease.milli, lease.key)):
+        others = [other for other in taken if other is not lease]
+        if _enough(others, units, memory):
+            taken = others
+    alone = [lease for lease in by_loss if _enough([lease], units, memory)]
+    single = min(alone, key=_cost_of_one, default=None)
+    if taken and single is not None and _cost_of_one(single)[:2] < _cost(taken):
+        return (single,)
+    return tuple(taken)
+
+
+def _enough(taken: Sequence[Lent], units: int, memory: int) -> bool:
+    return sum(lease.milli for lease in taken) >= units and sum(lease.memory_bytes for lease in taken) >= memory
+
+
+def _cost(taken: Sequence[Lent]) -> tuple[int, int]:
+    return sum(lease.waste for lease in taken), sum(lease.milli for lease in taken)
+
+
+def _cost_of_one(lease: Lent) -> tuple[int, int, LeaseKey]:
+    return lease.waste, lease.milli, lease.key
