@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from yunhe.apps import site as application
-from yunhe.cli import engine_ray, engines
+from yunhe.cli import engine_hub, engine_ray, engines
 from yunhe.cli.completion import complete_site
 from yunhe.cli.connection import connect, session_of
+from yunhe.cli.engine_hub import HubOptions
 from yunhe.cli.engine_ray import RayOptions
 from yunhe.cli.engines import Engine, SlurmOptions
 from yunhe.cli.failure import remark
@@ -72,20 +73,39 @@ def join(
     ray_token: engine_ray.Token = None,
     ray_resource: engine_ray.Lent = None,
     runtime_env: engine_ray.RuntimeEnv = None,
+    lower_url: engine_hub.Url = None,
+    lower_key_file: engine_hub.KeyFile = None,
+    lower_site: engine_hub.Sites = None,
+    lower_pool: engine_hub.Pools = None,
+    lower_region: engine_hub.Regions = None,
+    share: engine_hub.Share = None,
+    margin: engine_hub.Margin = None,
+    aggregate: engine_hub.Aggregate = False,
+    anonymous: engine_hub.Anonymous = False,
+    max_run: engine_hub.MaxRun = None,
     data_dir: DataDir = DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
     """Enrol this machine as a site, with a one-time token.
 
-    With --engine slurm or ray it is the cluster that this machine submits to.
+    With --engine slurm or ray it is the cluster that this machine submits to, with --engine hub another hub.
     The operator approves it (`yunhe site approve`); then `yunhe site serve` runs it.
     """
     if not name or not token:
         missing = "--name" if not name else "--token"
         raise InvalidInput("is required", field=missing, hint=f"the token may also be in {TOKEN_VARIABLE}")
-    share = _Share(cores, memory)
+    part = _Share(cores, memory)
     cluster_of = SlurmOptions(partition, account, qos, chip, shared_dir, slurm_conf, python)
     ray = RayOptions(address, ray_token, ray_resource, runtime_env, chip, shared_dir, python)
+    below = HubOptions(
+        lower_url,
+        lower_key_file,
+        (lower_site, lower_pool, lower_region),
+        share,
+        margin,
+        (aggregate, anonymous),
+        max_run,
+    )
     enrolled = application.join(
         application.JoinRequest(
             hub_url=hub or resolve(session_of(ctx).url).url,
@@ -97,9 +117,11 @@ def join(
             lat=lat,
             lon=lon,
             ca_file=ca_file,
-            driver=share.driver() if engine is Engine.PROCESS else share.nothing(),
+            driver=part.driver() if engine is Engine.PROCESS else part.nothing(),
             engine=engine,
-            engine_settings=cluster_of.settings(engine) or ray.settings(engine, data_dir),
+            engine_settings=cluster_of.settings(engine)
+            or ray.settings(engine, data_dir)
+            or below.settings(engine, cluster, region),
             private_files=ray.private_files(engine),
             extra={"allow_programs": tuple(allow)} if allow else {},
         )

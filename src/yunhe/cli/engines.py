@@ -19,6 +19,7 @@ class Engine(StrEnum):
     PROCESS = "process"
     SLURM = "slurm"
     RAY = "ray"
+    HUB = "hub"
 
 
 Partitions = Annotated[

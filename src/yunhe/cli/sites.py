@@ -44,6 +44,10 @@ def approve(
     price_per_core_hour: Annotated[str | None, typer.Option(help="As 0.12CNY.")] = None,
     price_per_card_hour: Annotated[str | None, typer.Option(help="As 9.50CNY.")] = None,
     power_price_per_kwh: Annotated[str | None, typer.Option(help="As 0.45CNY.")] = None,
+    accept_asking: Annotated[
+        bool | None,
+        typer.Option("--accept-asking/--own-prices", help="Sell its pools at what the site asks, where it does."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a joined site take part, at prices (operators).
@@ -54,6 +58,7 @@ def approve(
         "price_per_core_hour": price_per_core_hour,
         "price_per_card_hour": price_per_card_hour,
         "power_price_per_kwh": power_price_per_kwh,
+        "accept_asking": accept_asking,
     }
     terms = checked(SiteTerms, prices)
     with connect(ctx) as hub:
