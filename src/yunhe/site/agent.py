@@ -99,7 +99,7 @@ class Agent:
         self._parts = parts
         self._runner = Runner(parts)
         self._lender = Lender(parts, self._runner)
-        self._certifier = Certifier(driver, self._recorder)
+        self._certifier = Certifier(settings, driver, self._recorder, self._link)
         self._stop = asyncio.Event()
         self._taking = asyncio.Lock()  # answers are taken one after the other
         self._held: asyncio.Task[int] | None = None  # a poll that a newer one has overtaken
@@ -334,6 +334,8 @@ class Agent:
                 await self._runner.cancel(key, reason)
         if applied.certify_seq:
             self._certifier.wanted.set()
+        if applied.prove is not None:
+            self._certifier.prove(applied.prove)
 
     def _aside(self, coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

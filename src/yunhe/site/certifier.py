@@ -1,41 +1,77 @@
-"""Measures the site when the hub says so, and sends the certificate."""
+"""Measures the site when the hub says so, and sends the certificate; shows a rate when it is asked to."""
 
 import asyncio
 import logging
+import os
 import platform
 import time
 from importlib.metadata import version
 
 from yunhe.core.errors import StorageFull, YunheError
+from yunhe.site.certify import network, prove
+from yunhe.site.certify.results import result
 from yunhe.site.drivers.contract import Driver, Isolation
+from yunhe.site.link import Link
 from yunhe.site.recorder import Recorder
-from yunhe.wire.link import Certificate
+from yunhe.site.settings import SiteSettings
+from yunhe.wire.link import BenchmarkResult, Certificate, ProveNow
 
 log = logging.getLogger(__name__)
 VERSION = version("yunhe")
 RETRY_S = 1.0
+PROBE_BYTES = 1024 * 1024
+PROBES = 5
 
 
 class Certifier:
     """`wanted` is set by each certify instruction; capacity is offered by certificate only, never before."""
 
-    def __init__(self, driver: Driver, recorder: Recorder) -> None:
+    def __init__(self, settings: SiteSettings, driver: Driver, recorder: Recorder, link: Link) -> None:
+        self._settings = settings
         self._driver = driver
         self._recorder = recorder
+        self._link = link
         self.isolation = Isolation(0, "")
         self.wanted = asyncio.Event()
+        self._asked: ProveNow | None = None
+        self._bell = asyncio.Event()
 
     def take_up(self) -> None:
         """After a restart: an instruction that was taken and not answered."""
         if self._recorder.marks.certify_seq > self._recorder.marks.certified_seq:
             self.wanted.set()
 
+    def prove(self, asked: ProveNow) -> None:
+        """Answer this challenge next, instead of one that was not begun."""
+        self._asked = asked
+        self._bell.set()
+
     async def run(self) -> None:
         """Until cancelled."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._certify_always())
+            loops.create_task(self._prove_always())
+
+    async def _certify_always(self) -> None:
         while True:
             await self.wanted.wait()
             self.wanted.clear()
             await self._certify(self._recorder.marks.certify_seq)
+
+    async def _prove_always(self) -> None:
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            asked, self._asked = self._asked, None
+            if asked is None:
+                continue
+            proof = await prove(self._driver, self._settings.site_id, asked)
+            if proof.error:
+                log.warning("the hub's challenge is not answered: %s", proof.error)
+            try:
+                await self._recorder.proof(proof)
+            except StorageFull as error:  # the hub asks again
+                log.error("the answer to the hub's challenge is lost: %s", error)
 
     async def _certify(self, seq: int) -> None:
         try:
@@ -48,8 +84,9 @@ class Certifier:
             tested_utc_ms=time.time_ns() // 1_000_000,
             tier=self.isolation.tier,
             isolation=self.isolation.text,
-            software=f"yunhe {VERSION}, Python {platform.python_version()}, {platform.platform()}"[:500],
+            software=software(),
             pools=pools,
+            network=await self._network(),
         )
         try:
             await self._recorder.certificate(certificate, seq)
@@ -57,3 +94,22 @@ class Certifier:
             log.error("the certificate waits: %s", error)
             self.wanted.set()
             await asyncio.sleep(RETRY_S)
+
+    async def _network(self) -> tuple[BenchmarkResult, ...]:
+        found = list(await network.round_trips(self._settings.hub_url, self._settings.peers))
+        chunk, rates = os.urandom(PROBE_BYTES), []
+        try:
+            for _ in range(PROBES):
+                start = time.perf_counter()
+                await self._link.probe(chunk)
+                rates.append(len(chunk) / (time.perf_counter() - start))
+        except YunheError as error:  # a certificate is worth having without it
+            log.info("the rate to the hub is not measured: %s", error)
+        else:
+            found.append(result("rate_hub", rates, "B/s"))
+        return tuple(found)
+
+
+def software() -> str:
+    """What measured."""
+    return f"yunhe {VERSION}, Python {platform.python_version()}, {platform.platform()}"[:500]

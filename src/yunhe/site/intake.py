@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.spool import Applied, Ended, HeldLease, LeaseState
-from yunhe.wire.link import CancelLease, CertifyNow, SiteInstruction, StartLease
+from yunhe.wire.link import CancelLease, CertifyNow, ProveNow, SiteInstruction, StartLease
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class _Batch:
     cancelled: dict[LeaseKey, EndReason] = field(default_factory=dict)
     ended: dict[LeaseKey, Ended] = field(default_factory=dict)
     certify_seq: int = 0
+    prove: ProveNow | None = None
 
 
 def decide(instructions: Sequence[SiteInstruction], standing: Standing) -> Applied | None:
@@ -49,11 +50,14 @@ def decide(instructions: Sequence[SiteInstruction], standing: Standing) -> Appli
                 _cancel(batch, instruction, standing)
             case CertifyNow():
                 batch.certify_seq = instruction.seq
+            case ProveNow():
+                batch.prove = instruction
     return Applied(
         seq=fresh[-1].seq,
         accepted=tuple(batch.accepted.values()),
         cancelled=tuple(batch.cancelled.items()),
         certify_seq=batch.certify_seq,
+        prove=batch.prove,
         ended=tuple(batch.ended.values()),
     )
 

@@ -83,6 +83,11 @@ class Link:
         target = f"/v1/agent/outputs/{quote(lease_id, safe='')}/{epoch}?{urlencode(fields, quote_via=quote)}"
         return _size(await self._send("PUT", target, chunk, BYTES))
 
+    async def probe(self, chunk: bytes) -> int:
+        """Send bytes that nobody keeps; their number."""
+        await self.greeted.wait()
+        return _size(await self._send("PUT", "/v1/agent/probe", chunk, BYTES))
+
     async def secrets(self, lease_id: str, epoch: int, wanted: SecretsWanted) -> SealedSecrets:
         """Raises NotFound unless this site holds the lease and has not started it."""
         await self.greeted.wait()

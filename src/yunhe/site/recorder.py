@@ -10,7 +10,7 @@ from typing import TypeVar
 from yunhe.core.errors import StorageFull
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.spool import Applied, Event, HeldLease, Marks, Spool
-from yunhe.wire.link import Certificate, Report
+from yunhe.wire.link import Certificate, Proof, Report
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -98,6 +98,10 @@ class Recorder:
         async with self._order:
             self._add([await self._call(self._spool.record_certificate, certificate, certify_seq)])
             self.marks = await self._call(self._spool.marks)
+
+    async def proof(self, proof: Proof) -> None:
+        async with self._order:
+            self._add([await self._call(self._spool.record_proof, proof)])
 
     async def count_start(self) -> None:
         await self._call(self._spool.count_start)

@@ -29,6 +29,8 @@ from yunhe.wire.link import (
     LeaseStaging,
     LeaseStarted,
     MovedFile,
+    Proof,
+    ProveNow,
     Report,
     StartLease,
     UsageReport,
@@ -140,6 +142,7 @@ class Applied:
     accepted: tuple[HeldLease, ...] = ()
     cancelled: tuple[tuple[LeaseKey, EndReason], ...] = ()
     certify_seq: int = 0
+    prove: ProveNow | None = None  # not kept: the hub asks anew with another challenge
     # Leases that end without ever having been held: refused, too late, or cancelled in the same batch.
     ended: tuple[Ended, ...] = ()
 
@@ -281,6 +284,15 @@ class Spool:
             db.execute("INSERT INTO report VALUES (?, ?)", (seq, report.model_dump_json()))
             _set_mark(db, "report_seq", seq)
             _set_mark(db, "certified_seq", certify_seq)
+        return report
+
+    def record_proof(self, proof: Proof) -> Report:
+        """The answer to a challenge."""
+        with self._transaction() as db:
+            seq = _mark(db, "report_seq") + 1
+            report = proof.model_copy(update={"seq": seq})
+            db.execute("INSERT INTO report VALUES (?, ?)", (seq, report.model_dump_json()))
+            _set_mark(db, "report_seq", seq)
         return report
 
     def _write(self, db: sqlite3.Connection, events: Iterable[Event]) -> list[Report]:

@@ -76,6 +76,11 @@ def agent_router(polling: Polling, gate: Gate, blobs: Blobs, disk: DiskGuard) ->
         text = await platform.read(lambda conn: views.bundle(conn, sha256))
         return Response(text, media_type="application/json")
 
+    @api.put("/v1/agent/probe")
+    async def probe(signed: Signed) -> Size:
+        """Bytes that nobody keeps: a site measures its way to the hub."""
+        return Size(size=len(signed.body))
+
     @api.get("/v1/agent/logs/{lease_id}/{epoch}")
     async def log_size(lease_id: LeaseId, epoch: Epoch, signed: Signed) -> Size:
         await _check_lease(platform, signed, lease_id, epoch)

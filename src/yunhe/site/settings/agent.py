@@ -1,7 +1,7 @@
 """The settings of one site agent; those of its engine are in a table named like the engine."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -56,5 +56,7 @@ class SiteSettings(BaseModel):
     min_free_bytes: int = Field(default=64 * MIB, ge=0)
     # Patterns of the first word of commands that this site runs; empty: any.
     allow_programs: tuple[str, ...] = ()
+    # Other sites to which the round trip is measured with every certificate, as "host:port" of anything that listens.
+    peers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\[\]-]+:[0-9]{1,5}$", max_length=120)], ...] = ()
     # The embedded network ends its jobs with itself; a real site's jobs outlive the agent.
     stop_jobs_on_exit: bool = False
