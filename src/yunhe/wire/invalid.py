@@ -22,7 +22,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     if isinstance(value, type) and issubclass(value, BaseModel)
 }
 _REQUEST_PARTS = frozenset({"body", "query", "path", "header", "cookie"})
-_SECRET = frozenset({"token", "key", "proof"})
+_SECRET = frozenset({"token", "key", "proof", "url"})  # a URL may hold a password or a signature
 _SECRETS = "secrets"  # a mapping whose values are never shown
 _SHOWN_CHARS = 40
 _HUGE = 10**30  # Python refuses to write integers of thousands of digits

@@ -3,7 +3,7 @@
     content/SHA256        a file, read-only; its time of change is when it was last used
     owners/ORG/SHA256     an organisation that has fetched this content itself: it may have it by its hash alone
     sources/KEY           what a URL gave last: {"validator", "sha256"}
-    partial/KEY/          downloads on their way (see `receive`)
+    partial/KEY/          downloads on their way (see `layout`)
     leases/LEASE          {path: {"sha256", "size"}} of a lease's inputs: such content is not dropped
 
 A hash is no secret, so knowing one opens nobody else's file: content goes to an organisation that fetched it before, or
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from yunhe.site.data.receive import BYTES
+from yunhe.site.data.layout import BYTES
 from yunhe.site.drivers.contract import LeaseKey
 
 

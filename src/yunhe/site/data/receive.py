@@ -1,9 +1,4 @@
-"""Download into a partial file that survives this process, and go on with it. Runs in the transfer's own process.
-
-FOLDER/lock    held while a process writes here
-FOLDER/bytes   the file's first bytes
-FOLDER/state   what `bytes` is of: the source's name of its content, and the size; written before the first byte
-"""
+"""Download into a partial file that survives this process, and go on with it. Runs in the transfer's own process."""
 
 import errno
 import fcntl
@@ -15,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yunhe.site.data.failure import Blame, TransferFailed
+from yunhe.site.data.layout import BYTES, LOCK, STATE
 from yunhe.site.data.sources import READ_BYTES, Opened, Source
 
 Tell = Callable[[int, int | None], None]  # bytes so far, of how many
-BYTES, STATE, LOCK = "bytes", "state", "lock"
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
