@@ -1,5 +1,6 @@
 """Every driver behind one harness: the contract suite asks for `harness` and runs on all of them."""
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from tests.drivers.hub_harness import HubHarness, on_hub, two_hubs  # noqa: F401
 from tests.drivers.ray_harness import RayHarness, head, on_ray  # noqa: F401 - fixtures
 from tests.engines import slurm
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Phase
+from yunhe.site.drivers.contract import LeaseKey, Phase
 from yunhe.site.drivers.fake import FakeDriver
 from yunhe.site.drivers.process.driver import ProcessDriver
 from yunhe.site.drivers.slurm.driver import SlurmDriver
+from yunhe.site.drivers.slurm.verdict import Memory
 from yunhe.site.settings import DriverSettings, SlurmSettings
 
 # The partition is called as the leases of the suite call their pool.
@@ -24,6 +26,7 @@ CLUSTER = slurm.Shape(nodes=3, cpus=8, partition="cpu", memory_mib=4000, gpu="h2
 QUICK_SLURM = SlurmSettings(
     command_limit_ms=3_000,
     news_ms=20,
+    listing_interval_ms=200,
     listing_valid_ms=2_500,
     vanished_ms=300,
     start_ms=15_000,
@@ -50,6 +53,22 @@ class SlurmHarness(Harness):
         data_dir = tmp_path / "site"
         data_dir.mkdir(mode=0o700, exist_ok=True)
         super().__init__(lambda: SlurmDriver(QUICK, settings, "test", data_dir), scripted=False, data_dir=data_dir)
+
+    def submit(self, lease_id: str, command: tuple[str, ...], **changes: Any) -> LeaseKey:
+        """Returns when sbatch is over: nothing goes on between the calls of a test."""
+        key = super().submit(lease_id, command, **changes)
+        self.run(self._placed(key))
+        return key
+
+    async def _placed(self, key: LeaseKey) -> None:
+        memory: dict[LeaseKey, Memory] = self.driver._memory  # type: ignore[attr-defined]
+        while key in memory and memory[key].placing:
+            await asyncio.sleep(0.005)
+
+    def job_name(self, key: LeaseKey) -> str:
+        """As Slurm knows the newest batch of the lease."""
+        names: tuple[str, ...] = self.driver._batches.names(key)  # type: ignore[attr-defined]
+        return f"yunhe:{names[-1]}" if names else "yunhe:none"
 
     def close(self) -> None:
         for key in self.keys:

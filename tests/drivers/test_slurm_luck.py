@@ -12,7 +12,6 @@ import pytest
 from tests.drivers.conftest import SlurmHarness
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey, Phase
-from yunhe.site.drivers.slurm.client import name_of
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def test_a_hanging_sbatch_is_looked_up_by_name(
 def test_a_job_cancelled_behind_the_agents_back(on_slurm: SlurmHarness) -> None:
     key = on_slurm.submit("a", ("sleep", "30"))
     on_slurm.until(key, Phase.STARTED)
-    on_slurm.cluster.call("scancel", f"--name={name_of(key)}")
+    on_slurm.cluster.call("scancel", f"--name={on_slurm.job_name(key)}")
     status = on_slurm.ended(key)
     assert status.reason is EndReason.SUPERVISOR_LOST and status.started
     assert "CANCELLED" in status.detail
@@ -157,7 +156,7 @@ def test_a_waiting_job_cancelled_behind_the_agents_back(on_slurm: SlurmHarness) 
     on_slurm.cluster.call("scontrol", "update", "PartitionName=cpu", "State=DOWN")
     try:
         key = on_slurm.submit("a", ("sleep", "30"))
-        on_slurm.cluster.call("scancel", f"--name={name_of(key)}")
+        on_slurm.cluster.call("scancel", f"--name={on_slurm.job_name(key)}")
         status = on_slurm.ended(key)
     finally:
         on_slurm.cluster.call("scontrol", "update", "PartitionName=cpu", "State=UP")
@@ -169,7 +168,7 @@ def test_a_suspended_job_is_still_there(on_slurm: SlurmHarness) -> None:
     key = on_slurm.submit("a", ("sleep", "2"))
     on_slurm.until(key, Phase.STARTED)
     time.sleep(1.1)  # a list of Slurm's jobs that is newer than the submit
-    number = on_slurm.cluster.call("squeue", "-h", "-t", "R", f"--name={name_of(key)}", "-o", "%A")
+    number = on_slurm.cluster.call("squeue", "-h", "-t", "R", f"--name={on_slurm.job_name(key)}", "-o", "%A")
     on_slurm.cluster.call("scontrol", "suspend", number)
     assert phases(on_slurm, key, 2.5) == {Phase.STARTED}
     on_slurm.cluster.call("scontrol", "resume", number)

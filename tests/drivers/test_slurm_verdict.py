@@ -5,11 +5,11 @@ import pytest
 from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey, Phase
-from yunhe.site.drivers.slurm.client import JobLine, key_of, name_of, parse_listing
+from yunhe.site.drivers.slurm.client import JobLine, parse_listing
 from yunhe.site.drivers.slurm.folder import Evidence
 from yunhe.site.drivers.slurm.states import Stage, stage
 from yunhe.site.drivers.slurm.step import clock_offset_ms
-from yunhe.site.drivers.slurm.supply import Node, offered, parse_nodes, pools
+from yunhe.site.drivers.slurm.supply import Held, Node, SlurmPool, foreign, parse_nodes, pools
 from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, judge
 from yunhe.site.settings import DriverSettings, SlurmSettings
 
@@ -47,9 +47,13 @@ WAITS = Evidence(prepared=True)
 RUNS = Evidence(prepared=True, claimed=True, started=True, pulse=(1,))
 
 
+def line(state: str) -> JobLine:
+    return JobLine("ord_1.0.3", 7, "", state)
+
+
 @pytest.mark.parametrize(("names", "expected"), STATES.items(), ids=[names[0] for names in STATES])
 def test_every_state_of_slurm(names: tuple[str, str], expected: Stage) -> None:
-    job = JobLine(7, names[1])
+    job = line(names[1])
     assert job.stage is expected
     unclaimed = judge(WAITS, Memory(), [job], 100.0, RULES)
     silent = judge(RUNS, Memory(pulse=(1,), missed_since=10.0), [job], 100.0, RULES)
@@ -64,7 +68,7 @@ def test_every_state_of_slurm(names: tuple[str, str], expected: Stage) -> None:
 
 
 def test_a_state_that_nobody_knows_is_unknown() -> None:
-    job = JobLine(7, "TELEPORTED")
+    job = line("TELEPORTED")
     assert stage(job.state) is Stage.UNCLEAR
     assert judge(WAITS, Memory(), [job], 100.0, RULES).phase is Phase.UNKNOWN
     assert judge(WAITS, Memory(), [job], 100.0, RULES).act is Act.NOTHING
@@ -80,11 +84,11 @@ def test_a_slurm_that_cannot_be_asked_proves_nothing() -> None:
 
 def test_a_job_that_runs_in_slurm_alone_is_given_up() -> None:
     memory = Memory()
-    assert judge(WAITS, memory, [JobLine(1, "RUNNING")], 100.0, RULES).act is Act.NOTHING
-    assert judge(WAITS, memory, [JobLine(1, "PENDING")], 390.0, RULES).act is Act.NOTHING  # requeued: anew
-    assert judge(WAITS, memory, [JobLine(1, "RUNNING")], 399.0, RULES).act is Act.NOTHING
-    assert judge(WAITS, memory, [JobLine(1, "RUNNING")], 699.0, RULES).act is Act.NOTHING
-    given_up = judge(WAITS, memory, [JobLine(1, "RUNNING")], 700.0, RULES)
+    assert judge(WAITS, memory, [line("RUNNING")], 100.0, RULES).act is Act.NOTHING
+    assert judge(WAITS, memory, [line("PENDING")], 390.0, RULES).act is Act.NOTHING  # requeued: anew
+    assert judge(WAITS, memory, [line("RUNNING")], 399.0, RULES).act is Act.NOTHING
+    assert judge(WAITS, memory, [line("RUNNING")], 699.0, RULES).act is Act.NOTHING
+    given_up = judge(WAITS, memory, [line("RUNNING")], 700.0, RULES)
     assert (given_up.act, given_up.reason) == (Act.SEAL, EndReason.SPAWN_FAILED)
 
 
@@ -101,7 +105,7 @@ def test_a_job_that_slurm_lost_is_looked_for_then_submitted_again_then_given_up(
 def test_signs_of_life_count_more_than_slurms_list() -> None:
     memory = Memory(missed_since=0.0)
     memory.see(RUNS, 995.0)
-    assert judge(RUNS, memory, [], 1000.0, RULES) == judge(RUNS, memory, [JobLine(1, "COMPLETED")], 1000.0, RULES)
+    assert judge(RUNS, memory, [], 1000.0, RULES) == judge(RUNS, memory, [line("COMPLETED")], 1000.0, RULES)
     assert judge(RUNS, memory, [], 1000.0, RULES).phase is Phase.STARTED
     assert judge(RUNS, memory, [], 1020.0, RULES).act is Act.NOTHING
     lost = judge(RUNS, memory, [], 1060.0, RULES)
@@ -111,31 +115,38 @@ def test_signs_of_life_count_more_than_slurms_list() -> None:
 def test_a_lost_job_that_was_cancelled_ended_for_that() -> None:
     stopped = Evidence(prepared=True, claimed=True, started=True, cancel="withdrawn", pulse=(1,))
     memory = Memory(pulse=(1,), missed_since=0.0)
-    assert judge(stopped, memory, [JobLine(1, "CANCELLED")], 100.0, RULES).reason is EndReason.WITHDRAWN
+    assert judge(stopped, memory, [line("CANCELLED")], 100.0, RULES).reason is EndReason.WITHDRAWN
 
 
 def test_a_step_that_does_not_follow_a_cancel_is_stopped_by_slurm() -> None:
     memory = Memory(pulse=(1,), pulse_at=100.0, cancelled_since=90.0)
-    assert judge(RUNS, memory, [JobLine(1, "RUNNING")], 101.0, RULES).act is Act.NOTHING
-    assert judge(RUNS, memory, [JobLine(1, "RUNNING")], 103.0, RULES).act is Act.STOP
+    assert judge(RUNS, memory, [line("RUNNING")], 101.0, RULES).act is Act.NOTHING
+    assert judge(RUNS, memory, [line("RUNNING")], 103.0, RULES).act is Act.STOP
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_job_is_ours_by_name_and_mark() -> None:
-    assert key_of(name_of(KEY)) == KEY
-    text = "\n".join(
-        [
-            f"12|RUNNING|mine|{name_of(KEY)}",
-            f"9|COMPLETED|mine|{name_of(KEY)}",
-            f"13|RUNNING|another|{name_of(KEY)}",
-            "14|RUNNING|mine|yunhe:no-epoch",
-            "15|RUNNING|(null)|a|b|c",
-            "",
-        ]
-    )
-    assert parse_listing(text, "mine") == {KEY: (JobLine(9, "COMPLETED"), JobLine(12, "RUNNING"))}
+    other = LeaseKey("ord_1.1", 1)
+    members = {"one": (KEY,), "two": (KEY, other)}
+    text = """\
+12|1|RUNNING|mine|yunhe:two
+12|0|PENDING|mine|yunhe:two
+9|N/A|COMPLETED|mine|yunhe:one
+13|0|RUNNING|another|yunhe:two
+14|2|RUNNING|mine|yunhe:two
+15|N/A|RUNNING|mine|yunhe:three
+16|N/A|COMPLETED|mine|yunhe:four
+17|N/A|RUNNING|(null)|a|b|c
+"""
+    found = parse_listing(text, "mine", lambda name: members.get(name, ()))
+    assert found.jobs == {
+        KEY: (JobLine("one", 9, "", "COMPLETED"), JobLine("two", 12, "0", "PENDING")),
+        other: (JobLine("two", 12, "1", "RUNNING"),),
+    }
+    assert [job.id for job in found.of(KEY)] == ["9", "12_0"]
+    assert found.strays == {"two", "three"}  # of what is over, nothing is left to do
 
 
 # --- clocks of two hosts --------------------------------------------------------------------------------------------
@@ -154,43 +165,72 @@ def test_clocks_of_different_hosts_are_told_apart_by_the_disk() -> None:
 # --- supply ---------------------------------------------------------------------------------------------------------
 
 
-def supply(text: str, **settings: object) -> dict[str, object]:
+def supply(text: str, **settings: object) -> dict[str, SlurmPool]:
     found = pools(parse_nodes(text), SlurmSettings.model_validate(settings), DriverSettings())
     return {pool.report.name: pool for pool in found}
 
 
+def abroad(text: str, **ours: Held) -> dict[str, tuple[int, int]]:
+    """Pool -> (cores or cards, MiB) that others hold."""
+    found = foreign(tuple(supply(text).values()), parse_nodes(text), ours, SlurmSettings())
+    return {pool.name: (pool.foreign_milli // 1000, pool.foreign_memory_bytes >> 20) for pool in found}
+
+
 MIXED = """\
-batch*|c1|64|256000|idle|(null)|epyc-9654
-batch*|c2|64|256000|mixed|(null)|epyc-9654
-long|c1|64|256000|idle|(null)|epyc-9654
-long|g1|32|128000|idle|gpu:a100:4(S:0-1)|(null)
-GPU_Nodes_2|g2|32|128000|down*|gpu:h20:8,mps:100|(null)
+batch*|c1|64|0/64/0/64|256000|0|idle|(null)|(null)|epyc-9654|
+batch*|c2|64|16/48/0/64|256000|64000|mixed|(null)|(null)|epyc-9654|
+long|c1|64|0/64/0/64|256000|0|idle|(null)|(null)|epyc-9654|
+long|g1|32|0/32/0/32|128000|0|idle|gpu:a100:4(S:0-1)|gpu:a100:0(IDX:N/A)|(null)|
+GPU_Nodes_2|g2|32|0/0/32/32|128000|0|down*|gpu:h20:8,mps:100|gpu:h20:0(IDX:N/A)|(null)|
 """
 
 
 def test_a_node_of_two_partitions_counts_once() -> None:
-    reports = {pool.name: pool for pool in offered(parse_nodes(MIXED), SlurmSettings(), DriverSettings())}
-    assert {name: report.capacity_milli for name, report in reports.items()} == {
+    found = {name: pool.report.capacity_milli for name, pool in supply(MIXED).items()}
+    assert found == {
         "batch": 128_000,
         "long": 16_000,
         "long-a100": 4_000,
+        "gpu-nodes-2": 16_000,
+        "gpu-nodes-2-h20": 8_000,
     }
     first = supply(MIXED, partitions=("long", "batch"))
     assert list(first) == ["long", "long-a100", "batch"]
-    assert reports["batch"].chip == "epyc-9654"
-    assert {rate.precision for rate in reports["batch"].rates} >= {"fp64", "fp32"}
+    batch = supply(MIXED)["batch"].report
+    assert batch.chip == "epyc-9654"
+    assert {rate.precision for rate in batch.rates} >= {"fp64", "fp32"}
+
+
+def test_what_others_hold_and_what_is_away_cannot_be_had() -> None:
+    assert abroad(MIXED) == {
+        "batch": (16, 64_000),
+        "long": (0, 0),
+        "long-a100": (0, 0),
+        "gpu-nodes-2": (16, 64_000),
+        "gpu-nodes-2-h20": (8, 64_000),
+    }
+    # Of the 16 cores that are taken 12 are our own, and one of them is only rounded up.
+    assert abroad(MIXED, batch=Held(11_500, 30_000 << 20))["batch"] == (4, 34_000)
+
+
+def test_cards_cores_and_memory_of_a_node_hang_together() -> None:
+    node = "gpu*|g1|32|{}/{}/0/32|128000|{}|mixed|gpu:a100:4(S:0-1)|gpu:a100:{}(IDX:0,2)|(null)|\n"
+    assert abroad(node.format(8, 24, 32_000, 2)) == {"gpu": (0, 0), "gpu-a100": (2, 32_000)}
+    # All cards are free, and only two of them can be used: their cores are taken.
+    assert abroad(node.format(24, 8, 0, 0)) == {"gpu": (16, 0), "gpu-a100": (2, 32_000)}
+    # A job that took all the memory took the node.
+    assert abroad(node.format(1, 31, 128_000, 0)) == {"gpu": (16, 64_000), "gpu-a100": (4, 64_000)}
 
 
 def test_a_chip_is_named_exactly_or_not_at_all() -> None:
-    unknown = {pool.name: pool for pool in offered(parse_nodes(MIXED), SlurmSettings(), DriverSettings())}["long-a100"]
+    unknown = supply(MIXED)["long-a100"].report
     assert (unknown.chip, unknown.stack) == ("unknown", "unknown")
-    stated = SlurmSettings(chips=("a100=a100-sxm-80g",))
-    known = {pool.name: pool for pool in offered(parse_nodes(MIXED), stated, DriverSettings())}["long-a100"]
+    known = supply(MIXED, chips=("a100=a100-sxm-80g",))["long-a100"].report
     assert (known.chip, known.stack, known.watts_per_unit) == ("a100-sxm-80g", "cuda", 400)
 
 
 def test_names_of_pools_are_short_plain_and_apart() -> None:
-    long = "".join(f"{'very_' * 6}{i}|n{i}|4|1000|idle|(null)|(null)\n" for i in range(3))
+    long = "".join(f"{'very_' * 6}{i}|n{i}|4|0/4/0/4|1000|0|idle|(null)|(null)|(null)|\n" for i in range(3))
     names = list(supply(long))
     assert len(set(names)) == 3 and all(len(name) <= 24 for name in names)
     assert "gpu-nodes-2-h20" in supply(MIXED)
@@ -198,12 +238,14 @@ def test_names_of_pools_are_short_plain_and_apart() -> None:
 
 def test_what_sinfo_says_otherwise_is_refused() -> None:
     with pytest.raises(InvalidInput, match="sinfo said"):
-        parse_nodes("batch*|c1|many|x|idle|(null)|(null)")
+        parse_nodes("batch*|c1|many|0/4/0/4|x|0|idle|(null)|(null)|(null)|")
     with pytest.raises(InvalidInput, match="no partition 'night'"):
         supply(MIXED, partitions=("night",))
 
 
 @pytest.mark.parametrize("state", ["down", "down*", "idle*", "drained", "draining", "maint", "reboot^", "powered_down"])
-def test_a_node_that_takes_no_jobs_is_not_offered(state: str) -> None:
-    [node] = parse_nodes(f"p|n|4|1000|{state}|(null)|(null)")
+def test_a_node_that_takes_no_jobs_is_held_by_others(state: str) -> None:
+    text = f"p|n|4|0/4/0/4|1000|0|{state}|(null)|(null)|(null)|"
+    [node] = parse_nodes(text)
     assert isinstance(node, Node) and not node.up
+    assert abroad(text) == {"p": (4, 1000)}

@@ -79,7 +79,7 @@ def test_orders_run_on_slurm_and_are_settled(hub: RunningHub, site: SiteProcess,
     assert [(view["state"], view["settled"]) for view in views] == [("succeeded", True)] * 2, views
     assert witness.read_text() == "once\n"
     logs = [customer.get(f"/v1/orders/{order}/logs").text for order in orders]
-    assert logs[0] == f"yunhe:{orders[0]}.0:1\n"
+    assert logs[0] == f"yunhe:{orders[0]}.0.1\n"
     assert sorted(logs[1].splitlines()) == ["rank 0 of 2", "rank 1 of 2"]
     [charge] = customer.get(f"/v1/orders/{orders[0]}/usage").json()["charges"]
     assert 0 < charge["price"]["total_microcny"] == views[0]["charged_microcny"] <= views[0]["hold_microcny"]

@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from yunhe.core.errors import Unavailable
@@ -15,10 +16,11 @@ from yunhe.site.settings import SlurmSettings
 
 log = logging.getLogger(__name__)
 
+Members = Callable[[str], Sequence[LeaseKey]]  # of a batch, in the order of their indices
 PREFIX = "yunhe:"
 # The name last: those of other jobs of this user may hold anything.
-LISTED = "%A|%T|%k|%j"
-NODES = "%P|%N|%c|%m|%T|%G|%f"
+LISTED = "%F|%K|%T|%k|%j"
+NODES = "Partition:|,NodeList:|,CPUs:|,CPUsState:|,Memory:|,AllocMem:|,StateLong:|,Gres:|,GresUsed:|,Features:|"
 # Said by commands that may have reached the controller, or will another time. Anything else is a refusal.
 PASSING = (
     "unable to contact",
@@ -38,21 +40,18 @@ PASSING = (
 )
 
 
-def name_of(key: LeaseKey) -> str:
-    return f"{PREFIX}{key.lease_id}:{key.epoch}"
-
-
-def key_of(name: str) -> LeaseKey | None:
-    lease_id, _, epoch = name.removeprefix(PREFIX).rpartition(":")
-    return LeaseKey(lease_id, int(epoch)) if name.startswith(PREFIX) and lease_id and epoch.isdecimal() else None
-
-
 @dataclass(frozen=True, slots=True)
 class JobLine:
-    """One job as Slurm lists it."""
+    """One job, or one element of a job array, as Slurm lists it."""
 
+    batch: str
     number: int
+    element: str  # its index in the array; empty: not an array
     state: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.number}_{self.element}" if self.element else str(self.number)
 
     @property
     def stage(self) -> Stage:
@@ -61,10 +60,12 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All jobs of this site at one moment; `asked` is monotonic s when the question was put."""
+    """All jobs of this site at one moment; `asked` is monotonic s when the question was put. `strays`: batches of this
+    site that wait or run, and of which nothing is known here."""
 
     asked: float
     jobs: dict[LeaseKey, tuple[JobLine, ...]] = field(default_factory=dict)
+    strays: frozenset[str] = frozenset()
 
     def of(self, key: LeaseKey) -> tuple[JobLine, ...]:
         return self.jobs.get(key, ())
@@ -83,10 +84,14 @@ class SlurmClient:
 
     def __init__(self, settings: SlurmSettings, tag: str) -> None:
         self._limit_s = settings.command_limit_ms / 1000
+        self._interval_s = settings.listing_interval_ms / 1000
         self._tag = tag
+        self._turn = asyncio.Lock()
+        self._next_turn = 0.0
         wanted = ("PATH", "HOME", "USER", "LOGNAME", "SLURM_CONF")
         # Nothing else: sbatch would hand it on to the job, and a SLURM_ variable of the agent's own is an option to it.
-        self._environment = {name: os.environ[name] for name in wanted if name in os.environ} | {"LC_ALL": "C"}
+        self._environment = {name: os.environ[name] for name in wanted if name in os.environ}
+        self._environment |= {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # an array's indices are not to be cut short
         if settings.conf is not None:
             self._environment["SLURM_CONF"] = str(settings.conf)
 
@@ -96,21 +101,30 @@ class SlurmClient:
 
     async def nodes(self) -> str:
         """One line for each partition and node, in the order of `NODES`."""
-        return await self._answer("sinfo", "--noheader", "--Node", "--all", f"--format={NODES}")
+        async with self._in_turn():
+            return await self._answer("sinfo", "--noheader", "--Node", "--all", f"--Format={NODES}")
 
-    async def listing(self) -> Listing:
+    async def listing(self, members: Members) -> Listing:
         """Every job of this site that Slurm remembers, ended ones too, by one question."""
-        asked = time.monotonic()
-        user = str(os.geteuid())
-        text = await self._answer(
-            "squeue", "--noheader", "--all", "--states=all", f"--user={user}", f"--format={LISTED}"
-        )
-        return Listing(asked, parse_listing(text, self._tag))
+        options = ("--noheader", "--all", "--array", "--states=all", f"--user={os.geteuid()}", f"--format={LISTED}")
+        async with self._in_turn():
+            asked = time.monotonic()
+            text = await self._answer("squeue", *options)
+        return parse_listing(text, self._tag, members, asked)
 
-    async def submit(self, options: Sequence[str], script: str) -> Submitted:
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """The controller gets one question at a time, and a pause after the start of each."""
+        async with self._turn:
+            await asyncio.sleep(self._next_turn - time.monotonic())
+            self._next_turn = time.monotonic() + self._interval_s
+            yield
+
+    async def submit(self, batch: str, options: Sequence[str], script: str) -> Submitted:
         """sbatch; whoever gets no clear answer looks for the job by its name later."""
+        marks = (f"--job-name={PREFIX}{batch}", f"--comment={self._tag}")
         try:
-            code, out, said = await self._run(("sbatch", "--parsable", f"--comment={self._tag}", *options), script)
+            code, out, said = await self._run(("sbatch", "--parsable", *marks, *options), script)
         except Unavailable as error:
             log.warning("%s", error)
             return Submitted(None)
@@ -122,9 +136,18 @@ class SlurmClient:
             return Submitted(None)
         return Submitted(None, said or f"sbatch ended with status {code}")
 
-    async def cancel(self, key: LeaseKey, *options: str) -> None:
-        """By name, so that a number that Slurm has given to another job does no harm. Raises Unavailable."""
-        await self._answer("scancel", "--quiet", f"--user={os.geteuid()}", f"--name={name_of(key)}", *options)
+    async def cancel(self, batch: str) -> None:
+        """All of it. By name, so that a number that Slurm has given to another job does no harm. Raises Unavailable."""
+        await self._answer("scancel", "--quiet", f"--user={os.geteuid()}", f"--name={PREFIX}{batch}")
+
+    async def stop(self, job: JobLine) -> None:
+        """One that runs. Raises Unavailable.
+
+        Never one that waits: with a name beside an index, scancel of 22.05 cancels every element that waits.
+        """
+        state = job.state if job.state in ("RUNNING", "SUSPENDED") else "RUNNING"
+        name = f"--name={PREFIX}{job.batch}"
+        await self._answer("scancel", "--quiet", f"--user={os.geteuid()}", name, f"--state={state}", job.id)
 
     async def _answer(self, *words: str) -> str:
         code, out, said = await self._run(words)
@@ -160,11 +183,18 @@ class SlurmClient:
         return process.returncode, out.decode(errors="replace"), said
 
 
-def parse_listing(text: str, tag: str) -> dict[LeaseKey, tuple[JobLine, ...]]:
+def parse_listing(text: str, tag: str, members: Members, asked: float = 0.0) -> Listing:
     found: dict[LeaseKey, list[JobLine]] = {}
+    strays = set()
     for line in text.splitlines():
-        number, state, comment, name = (*line.split("|", 3), "", "", "")[:4]
-        key = key_of(name)
-        if key is not None and comment == tag and number.isdecimal():
-            found.setdefault(key, []).append(JobLine(int(number), state))
-    return {key: tuple(sorted(jobs, key=lambda job: job.number)) for key, jobs in found.items()}
+        number, element, state, comment, name = (*line.split("|", 4), "", "", "", "")[:5]
+        if comment != tag or not name.startswith(PREFIX) or not number.isdecimal():
+            continue
+        job = JobLine(name.removeprefix(PREFIX), int(number), element if element.isdecimal() else "", state)
+        keys, index = members(job.batch), int(job.element or 0)
+        if index < len(keys):
+            found.setdefault(keys[index], []).append(job)
+        elif job.stage is not Stage.OVER:
+            strays.add(job.batch)
+    jobs = {key: tuple(sorted(of_key, key=lambda job: job.number)) for key, of_key in found.items()}
+    return Listing(asked, jobs, frozenset(strays))

@@ -16,28 +16,28 @@ from yunhe.site import certify
 from yunhe.site.contact import boot_id
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
-from yunhe.site.drivers.lease_dir import remove_tree
-from yunhe.site.drivers.slurm.client import Listing, SlurmClient
+from yunhe.site.drivers.slurm.batches import Batches
+from yunhe.site.drivers.slurm.client import JobLine, Listing, SlurmClient
 from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder
+from yunhe.site.drivers.slurm.lookout import Lookout
 from yunhe.site.drivers.slurm.plan import Planner
 from yunhe.site.drivers.slurm.program import Program
+from yunhe.site.drivers.slurm.sender import Sender
 from yunhe.site.drivers.slurm.states import Stage
-from yunhe.site.drivers.slurm.supply import SlurmPool, offered, parse_nodes, pools
+from yunhe.site.drivers.slurm.supply import NOTHING, Held, Node, SlurmPool, foreign, parse_nodes, pools
 from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, judge, waits_for_word, word_on
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.site.supervisor.records import boottime_ms
 from yunhe.wire.link import PoolDigest, PoolReport
 
 log = logging.getLogger(__name__)
-COMMANDS = 4  # at a time: slurmctld takes them one after the other
-LISTING_WAIT_S = 2.0  # a look at leases does not wait longer for the controller
 BEACON_S = 1.0
 REAP_AFTER_S = 10.0  # a step that has written its end still has to leave
 
 
 class SlurmDriver:
-    """`data_dir` holds `contact` (written by the agent). Nodes see the shared folder alone: `leases/`, `news/`,
-    `programs/` and `beacon`."""
+    """`data_dir` holds `contact` (written by the agent). Nodes see the shared folder alone: `leases/`, `batches/`,
+    `news/`, `programs/` and `beacon`."""
 
     def __init__(
         self,
@@ -57,15 +57,16 @@ class SlurmDriver:
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:12]
         self._client = SlurmClient(self._slurm, f"yunhe-site:{site_id}:{tag}")
         self._planner = Planner(self._driver, self._slurm, Program(shared / "programs"), self._news_dir, self._beacon)
+        self._batches = Batches(shared / "batches")
+        self._sender = Sender(
+            self._client, self._batches, self._planner, self._still_wanted, self._refused, crash_point
+        )
         self._rules = Rules.of(self._slurm, self._driver)
         self._pools: dict[str, SlurmPool] = {}
         self._memory: dict[LeaseKey, Memory] = {}
         self._ended: dict[LeaseKey, Status] = {}
         self._forgotten: dict[LeaseKey, float] = {}  # when, while Slurm still lists it
-        self._listing: Listing | None = None
-        self._asked = float("-inf")
-        self._asking: asyncio.Task[None] | None = None
-        self._commands = asyncio.Semaphore(COMMANDS)
+        self._lookout = Lookout(self._client, self._slurm, self._batches.members, self._reap)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- open and close -------------------------------------------------------------------------------------------
@@ -75,6 +76,7 @@ class SlurmDriver:
         version = await self._client.version()
         await asyncio.to_thread(self._prepare_folders)
         self._background(self._keep_beacon())
+        self._background(self._sender.run())
         user = pwd.getpwuid(os.geteuid()).pw_name
         return Isolation(0, f"Slurm {version}: all jobs as user {user}, memory sampled, no sandbox")
 
@@ -82,6 +84,7 @@ class SlurmDriver:
         for folder in (self._leases, self._news_dir, self._leases.parent / "programs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._planner.program.install()
+        self._batches.load(self._known())
         self._write_beacon()
 
     def _write_beacon(self) -> None:
@@ -102,10 +105,12 @@ class SlurmDriver:
 
     async def close(self) -> None:
         """Jobs go on."""
-        tasks = [*self._tasks, *([self._asking] if self._asking else [])]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lookout.close()
+        await self._sender.close()
 
     def _background(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -130,13 +135,34 @@ class SlurmDriver:
             # Jobs need an agent that speaks for them, also while the controller is away.
             log.warning("the nodes of the last time are taken: %s", error)
             text = await asyncio.to_thread(kept.read_text)
-        nodes = parse_nodes(text)
-        self._pools = {pool.report.name: pool for pool in pools(nodes, self._slurm, self._driver)}
+        self._take_up(parse_nodes(text))
         await asyncio.to_thread(kept.write_text, text)
-        return offered(nodes, self._slurm, self._driver)
+        return tuple(pool.report for pool in self._pools.values())
+
+    def _take_up(self, nodes: Sequence[Node]) -> None:
+        self._pools = {pool.report.name: pool for pool in pools(nodes, self._slurm, self._driver)}
 
     async def foreign(self) -> tuple[PoolDigest, ...]:
-        return tuple(PoolDigest(name=pool.name) for pool in await self.discover())
+        """Raises Unavailable when the controller does not answer.
+
+        A lease counts as ours when it ran just before or just after the nodes were asked: one that begins meanwhile is
+        not taken for somebody else's.
+        """
+        before = self._lookout.running
+        nodes = parse_nodes(await self._client.nodes())
+        if not self._pools:
+            self._take_up(nodes)
+        await self._lookout.next()
+        ours: dict[str, Held] = {}
+        for key in before | self._lookout.running:
+            memory = self._memory.get(key)
+            if memory is None:  # forgotten: the hub does not count it any more
+                continue
+            if memory.slots == 0:
+                await asyncio.to_thread(self._read_plan, key, memory)
+            held = ours.get(memory.pool, NOTHING)
+            ours[memory.pool] = Held(held.milli + memory.held.milli, held.memory_bytes + memory.held.memory_bytes)
+        return foreign(tuple(self._pools.values()), nodes, ours, self._slurm)
 
     async def certify(self) -> tuple[PoolReport, ...]:
         """Pools of cores by a benchmark that runs as a job; cards keep their nominal rates."""
@@ -154,7 +180,7 @@ class SlurmDriver:
         return self._memory.setdefault(key, Memory())
 
     async def submit(self, job: Job) -> None:
-        """A lease whose folder is there was given to Slurm before, perhaps: `observe` finds out."""
+        """Goes to Slurm within moments; `observe` tells what Slurm says, and what became of an earlier submit."""
         folder = self._folder(job.key)
         if await asyncio.to_thread(lambda: folder.prepared):
             return
@@ -163,49 +189,35 @@ class SlurmDriver:
         pool = self._pools.get(job.lease.pool)
         if pool is None:
             raise SpawnFailed(f"this site has no pool {job.lease.pool!r}")
-        await asyncio.to_thread(self._prepare, job, pool, folder)
+        options = await asyncio.to_thread(self._prepare, job, pool, folder)
         self._crash_point("driver.prepared")
-        refusal = await self._place(job.key)
-        self._crash_point("driver.launched")
-        if refusal:
-            self._memory.pop(job.key, None)
-            # Without its folder nothing of it can start, whatever Slurm may still make of the request.
-            await asyncio.to_thread(remove_tree, folder.path)
-            raise SpawnFailed(f"Slurm refuses it: {refusal}")
+        self._sender.place(job.key, self._of(job.key), options)
 
-    def _prepare(self, job: Job, pool: SlurmPool, folder: LeaseFolder) -> None:
-        plan = self._planner.plan(job, pool, folder.path)
+    def _prepare(self, job: Job, pool: SlurmPool, folder: LeaseFolder) -> list[str]:
+        plan = self._planner.plan(job, pool)
         spec = self._planner.spec(job, pool, folder.path)
         try:
-            folder.fill(spec, plan, job.files)
+            folder.fill(spec, plan, job.files, job.data)
         except OSError as error:
             raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
+        return plan["options"]
 
-    async def _place(self, key: LeaseKey) -> str:
-        """sbatch; why it is refused, or nothing. Without a clear answer the job is looked for by its name."""
-        memory, folder = self._of(key), self._folder(key)
-        memory.placing = True
-        memory.tries += 1
-        try:
-            plan = await asyncio.to_thread(folder.plan)
-            async with self._commands:
-                submitted = await self._client.submit(plan["options"], plan["script"])
-            self._crash_point("driver.asked")
-            if submitted.number is not None:
-                await asyncio.to_thread(folder.keep_number, submitted.number)
-                memory.acknowledged = True
-        finally:
-            memory.placing = False
-            memory.placed = time.monotonic()
-            memory.missed_since = None
-        return submitted.refusal
+    def _still_wanted(self, keys: Sequence[LeaseKey]) -> list[LeaseKey]:
+        """What was cancelled or forgotten before it went to Slurm does not go."""
+        found = ((key, self._folder(key)) for key in keys)
+        return [key for key, folder in found if folder.prepared and not folder.claimed]
+
+    def _refused(self, key: LeaseKey, refusal: str) -> None:
+        folder = self._folder(key)
+        if folder.prepared and folder.seal(EndReason.SPAWN_FAILED, f"Slurm refuses it: {refusal}"):
+            folder.tell(key)
 
     # --- what became of them ----------------------------------------------------------------------------------------
 
     async def observe(self, keys: Sequence[LeaseKey]) -> dict[LeaseKey, Status]:
         """One question to the controller, at most every `listing_interval_ms`; the rest is read from the disk."""
         open_keys = [key for key in keys if key not in self._ended]
-        listing = await self._fresh_listing() if open_keys else None
+        listing = await self._lookout.fresh() if open_keys else None
         found = await asyncio.to_thread(self._look, open_keys, listing)
         for key, (status, verdict) in found.items():
             if status.phase is Phase.ENDED:
@@ -214,46 +226,30 @@ class SlurmDriver:
                 await self._act(key, verdict)
         return {key: self._ended.get(key) or found[key][0] for key in keys}
 
-    async def _fresh_listing(self) -> Listing | None:
-        """The newest list that there is within `LISTING_WAIT_S`; None when none is new enough to say anything."""
-        now = time.monotonic()
-        due = now - self._asked >= self._slurm.listing_interval_ms / 1000
-        if due and (self._asking is None or self._asking.done()):
-            self._asked = now
-            self._asking = asyncio.create_task(self._ask())
-        if self._asking is not None:
-            await asyncio.wait({self._asking}, timeout=LISTING_WAIT_S)
-        listing = self._listing
-        if listing is None or time.monotonic() - listing.asked > self._slurm.listing_valid_ms / 1000:
-            return None
-        return listing
-
-    async def _ask(self) -> None:
-        try:
-            self._listing = await self._client.listing()
-        except Unavailable as error:
-            if self._listing is not None:
-                log.warning("Slurm cannot be asked: %s", error)
-            self._listing = None
-            return
-        await self._reap(self._listing)
-
     async def _reap(self, listing: Listing) -> None:
-        """What Slurm still has of leases that are over, or of which nothing is known here."""
-        known = await self.known()
+        """What Slurm still has of leases that are over, or of which nothing is known here.
+
+        An element of an array that waits is left alone as long as another is wanted: it finds its lease sealed.
+        """
         for key in self._forgotten.keys() - listing.jobs.keys():
             del self._forgotten[key]
+        known = self._memory.keys() | self._ended.keys()
+        if listing.jobs.keys() - known:
+            known |= await self.known()
+        wanted: set[str] = set()
+        unwanted: set[str] = set(listing.strays)
         for key, jobs in listing.jobs.items():
-            waiting = [job for job in jobs if job.stage is Stage.WAITING]
-            running = [job for job in jobs if job.stage is Stage.RUNNING]
-            if key not in known or key in self._ended:
-                over = self._forgotten.get(key) or self._of_ended(key)
-                if waiting or (running and listing.asked - over > REAP_AFTER_S):
-                    self._background(self._scancel(key))
-            elif running or len(waiting) > 1:
-                # Submitted twice: the one that starts second would only find the claim taken.
-                for job in waiting if running else waiting[1:]:
-                    self._background(self._scancel(key, str(job.number)))
+            over = key not in known or key in self._ended
+            late = listing.asked - (self._forgotten.get(key) or self._of_ended(key)) > REAP_AFTER_S
+            for job in jobs:
+                if not over and job.stage is not Stage.OVER:
+                    wanted.add(job.batch)
+                elif over and job.stage is Stage.WAITING:
+                    unwanted.add(job.batch)
+                elif over and job.stage is Stage.RUNNING and late:
+                    self._sender.stop(job)
+        for batch in unwanted - wanted:
+            self._sender.cancel(batch)
 
     def _of_ended(self, key: LeaseKey) -> float:
         """When the end of the lease was seen, monotonic s; long ago for one that is not known."""
@@ -267,7 +263,7 @@ class SlurmDriver:
         folder, memory, now = self._folder(key), self._of(key), time.monotonic()
         evidence = folder.evidence()
         if memory.slots == 0 and evidence.prepared:
-            memory.slots = folder.plan()["slots"]
+            self._read_plan(key, memory)
         memory.see(evidence, now)
         current = listing is not None and (memory.placed is None or listing.asked > memory.placed)
         jobs = listing.of(key) if listing is not None and current else None
@@ -289,6 +285,14 @@ class SlurmDriver:
             return memory.status, verdict
         return Status(phase, started=evidence.started), verdict
 
+    def _read_plan(self, key: LeaseKey, memory: Memory) -> None:
+        try:
+            plan = self._folder(key).plan()
+        except FileNotFoundError:  # forgotten meanwhile
+            return
+        memory.slots, memory.pool = plan["slots"], plan["pool"]
+        memory.held = Held(plan["milli"], plan["memory_bytes"])
+
     def _ended_status(
         self, folder: LeaseFolder, memory: Memory, evidence: Evidence, listing: Listing | None, key: LeaseKey
     ) -> Status:
@@ -307,38 +311,28 @@ class SlurmDriver:
 
     async def _act(self, key: LeaseKey, verdict: Verdict) -> None:
         folder = self._folder(key)
-        if verdict.act is Act.PLACE:
-            self._background(self._place_again(key))
+        memory = self._of(key)
+        if verdict.act is Act.PLACE and not memory.placing:
+            log.warning("%s: Slurm has lost it, it is submitted again", key)
+            self._sender.place(key, memory, (await asyncio.to_thread(folder.plan))["options"])
         elif verdict.act is Act.SEAL:
             await asyncio.to_thread(self._seal, key, folder, verdict)
         elif verdict.act is Act.LOSE:
             await asyncio.to_thread(folder.lose, verdict.reason, verdict.detail)
             await asyncio.to_thread(folder.tell, key)
-        else:
-            self._of(key).cancelled_since = time.monotonic()
-            self._background(self._scancel(key))
+        elif verdict.act is Act.STOP:
+            memory.cancelled_since = time.monotonic()
+            for job in self._running_of(key):
+                self._sender.stop(job)
+
+    def _running_of(self, key: LeaseKey) -> list[JobLine]:
+        jobs = self._lookout.newest.of(key) if self._lookout.newest else ()
+        return [job for job in jobs if job.stage is Stage.RUNNING]
 
     def _seal(self, key: LeaseKey, folder: LeaseFolder, verdict: Verdict) -> None:
-        said = folder.said()
-        if folder.seal(verdict.reason, f"{verdict.detail}; {said}" if said else verdict.detail):
+        said = "; ".join(text for text in (verdict.detail, self._batches.said(key), folder.said()) if text)
+        if folder.seal(verdict.reason, said):
             folder.tell(key)
-
-    async def _place_again(self, key: LeaseKey) -> None:
-        memory = self._of(key)
-        if memory.placing:
-            return
-        log.warning("%s: Slurm has lost it, it is submitted again", key)
-        refusal = await self._place(key)
-        if refusal:
-            verdict = Verdict(Phase.UNKNOWN, Act.SEAL, EndReason.SPAWN_FAILED, f"Slurm refuses it: {refusal}")
-            await self._act(key, verdict)
-
-    async def _scancel(self, key: LeaseKey, *options: str) -> None:
-        try:
-            async with self._commands:
-                await self._client.cancel(key, *options)
-        except Unavailable as error:  # the step sees the link, and what is left over is reaped later
-            log.warning("%s: %s", key, error)
 
     async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
         until = time.monotonic() + timeout_ms / 1000
@@ -356,12 +350,14 @@ class SlurmDriver:
         return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
 
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
-        """A job that waits never starts; one that runs is told by a link, and by a signal that makes it look."""
+        """A job that waits never starts, whether Slurm cancels it or not; one that runs is told by a link."""
         folder = self._folder(key)
-        if await asyncio.to_thread(self._stop, key, folder, reason):
-            self._background(self._scancel(key))
-        elif key in self._memory:
-            self._background(self._scancel(key, "--batch", "--signal=URG"))
+        if not await asyncio.to_thread(self._stop, key, folder, reason):
+            return
+        self._ended[key] = await asyncio.to_thread(folder.status)
+        for batch in self._batches.names(key):
+            if all(other in self._ended for other in self._batches.members(batch)):
+                self._sender.cancel(batch)
 
     @staticmethod
     def _stop(key: LeaseKey, folder: LeaseFolder, reason: EndReason) -> bool:
@@ -383,15 +379,22 @@ class SlurmDriver:
     async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
         return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
 
+    async def open_output(self, key: LeaseKey, path: str) -> int:
+        return await asyncio.to_thread(self._folder(key).open_output, path)
+
     async def known(self) -> frozenset[LeaseKey]:
-        names = await asyncio.to_thread(os.listdir, self._leases)
-        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
+        return await asyncio.to_thread(self._known)
+
+    def _known(self) -> frozenset[LeaseKey]:
+        return frozenset(key for key in map(LeaseKey.parse, os.listdir(self._leases)) if key is not None)
 
     async def forget(self, key: LeaseKey) -> None:
         """Its folder goes first: without it no step starts, and one that runs after all stops."""
         self._ended.pop(key, None)
         self._memory.pop(key, None)
         self._forgotten[key] = time.monotonic()
-        path = self._folder(key).path
-        if await asyncio.to_thread(path.exists):
-            await asyncio.to_thread(remove_tree, path)
+        await asyncio.to_thread(self._remove, key)
+
+    def _remove(self, key: LeaseKey) -> None:
+        self._folder(key).remove()
+        self._batches.forget(key)

@@ -1,10 +1,8 @@
 """A lease's folder on the disk that the agent shares with the nodes. Besides what the supervisor keeps there:
 
     plan.json    in   the options of sbatch, and what the step needs beyond spec.json
-    job.json     in   the number that Slurm gave, for people
     ranks/N.json out  use of one slot of a gang, and how it ended
     ranks/stop   out  the step's word to the ranks that they shall end
-    slurm.out    out  what Slurm itself says when a step cannot be started
 
 The claim is a link, made once: by a step, or by the agent when no step shall ever run (`seal`). Locks do not reach from
 host to host everywhere; whether a step lives is told by its records, which change while it does.
@@ -12,6 +10,7 @@ host to host everywhere; whether a step lives is told by its records, which chan
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import TypedDict
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey
-from yunhe.site.drivers.lease_dir import LeaseDir
+from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
 from yunhe.site.supervisor.records import Spec, write_record
 
 SEAL = "sealed"
@@ -29,10 +28,12 @@ SEAL = "sealed"
 class Plan(TypedDict):
     """plan.json."""
 
-    options: list[str]  # of sbatch
-    script: str
+    options: list[str]  # of sbatch: leases that have the same ones may go as one array
     slots: int
     cores: int  # of one slot
+    pool: str
+    milli: int  # units and memory of the lease, as the hub counts them
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,9 @@ class LeaseFolder(LeaseDir):
         super().__init__(path)
         self._news = news
 
-    def fill(self, spec: Spec, plan: Plan, files: Mapping[str, str]) -> None:
+    def fill(self, spec: Spec, plan: Plan, files: Mapping[str, str], data: Mapping[str, Path]) -> None:
         """Everything that a step needs; plan.json last, so that a folder without it was never given to Slurm."""
-        self.prepare(spec, "", files, None)
+        self.prepare(spec, "", files, None, data)
         (self.path / "ranks").mkdir()
         (self.path / "ranks" / "stop").touch()  # a file that is there already is seen to change sooner than a new one
         write_record(str(self.path / "plan.json"), dict(plan), sync=False)
@@ -81,9 +82,6 @@ class LeaseFolder(LeaseDir):
     def plan(self) -> Plan:
         text: Plan = json.loads((self.path / "plan.json").read_text(encoding="utf-8"))
         return text
-
-    def keep_number(self, number: int) -> None:
-        write_record(str(self.path / "job.json"), {"number": number}, sync=False)
 
     def evidence(self) -> Evidence:
         """By one look at the folder: there are many leases, and the disk may be far."""
@@ -145,14 +143,11 @@ class LeaseFolder(LeaseDir):
         self._record_end({**totals, **end})
 
     def said(self) -> str:
-        """What Slurm or the step complained of."""
-        texts = []
-        for name in ("slurm.out", "supervisor.err"):
-            try:
-                texts.append((self.path / name).read_text(errors="replace").strip()[-200:])
-            except FileNotFoundError:
-                continue
-        return "; ".join(text for text in texts if text)
+        """What the step complained of."""
+        try:
+            return (self.path / "supervisor.err").read_text(errors="replace").strip()[-200:]
+        except FileNotFoundError:
+            return ""
 
     def _record_end(self, end: Mapping[str, object]) -> None:
         """A link, so that the first record of an end stays: the step's own or this one."""
@@ -171,3 +166,12 @@ class LeaseFolder(LeaseDir):
     def tell(self, key: LeaseKey) -> None:
         """Leave word for `changed`, as a step does."""
         (self._news / str(key)).touch()
+
+    def remove(self) -> None:
+        """Quickly where that goes; a job may have left what is harder to remove."""
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            return
+        except (OSError, RecursionError):
+            remove_tree(self.path)

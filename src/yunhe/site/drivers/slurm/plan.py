@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yunhe.site.drivers.contract import Job, SpawnFailed
-from yunhe.site.drivers.slurm.client import name_of
 from yunhe.site.drivers.slurm.folder import Plan
 from yunhe.site.drivers.slurm.program import Program
 from yunhe.site.drivers.slurm.supply import MIB, UNIT, SlurmPool
@@ -56,11 +55,10 @@ class Planner:
     def python(self) -> str:
         return self.slurm.python or sys.executable
 
-    def plan(self, job: Job, pool: SlurmPool, folder: Path) -> Plan:
-        size = size_of(job, pool)
-        minutes = -(-(job.lease.run_limit_ms + self.driver.term_grace_ms + self.slurm.time_slack_ms) // MINUTE_MS)
+    def plan(self, job: Job, pool: SlurmPool) -> Plan:
+        size, lease = size_of(job, pool), job.lease
+        minutes = -(-(lease.run_limit_ms + self.driver.term_grace_ms + self.slurm.time_slack_ms) // MINUTE_MS)
         options = [
-            f"--job-name={name_of(job.key)}",
             f"--partition={pool.partition}",
             f"--ntasks={size.slots}",
             f"--cpus-per-task={size.cores}",
@@ -68,17 +66,24 @@ class Planner:
             f"--mem-per-cpu={-(-size.memory_bytes // (size.cores * MIB))}M",
             f"--time={minutes}",
             "--no-requeue",
-            f"--chdir={folder}",
             "--input=/dev/null",
-            f"--output={folder}/slurm.out",
             "--open-mode=append",
         ]
         options += self._places(pool, size)
         for name, value in (("account", self.slurm.account), ("qos", self.slurm.qos)):
             if value:
                 options.append(f"--{name}={value}")
-        script = self.program.script(self.python, folder, self.news)
-        return {"options": options, "script": script, "slots": size.slots, "cores": size.cores}
+        return {
+            "options": options,
+            "slots": size.slots,
+            "cores": size.cores,
+            "pool": lease.pool,
+            "milli": lease.slots * lease.slot_milli,
+            "memory_bytes": lease.slots * lease.slot_memory_bytes,
+        }
+
+    def script(self, batch: Path) -> str:
+        return self.program.script(self.python, batch, self.news)
 
     @staticmethod
     def _places(pool: SlurmPool, size: Size) -> list[str]:

@@ -9,9 +9,8 @@ import os
 import resource
 import signal
 import sys
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[4]))
+sys.path.append(__file__.removesuffix("/yunhe/site/drivers/slurm/rank.py"))
 
 from yunhe.site.supervisor.kernel import PAGE, TICKS, send, tree
 from yunhe.site.supervisor.records import complain, monotonic_ms, read_text, write_record

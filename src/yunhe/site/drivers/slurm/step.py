@@ -1,4 +1,4 @@
-"""What Slurm starts on a node: `python -I -S step.py LEASE_DIR NEWS_DIR`. Supervises the job, once for ever.
+"""What Slurm runs on a node: `step.main` with BATCH_DIR and NEWS_DIR. Supervises one job, once for ever.
 
 A copy of this and of the supervisor lies on the shared disk (see `program`); nothing else of Yunhe is needed. A second
 start of the same lease, by whatever mistake of Slurm, finds the claim taken and ends at once.
@@ -9,9 +9,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[4]))
 
 from yunhe.site.supervisor.job import Job
 from yunhe.site.supervisor.kernel import counter
@@ -39,13 +36,14 @@ def clock_offset_ms(beacon: str, age_ms: int, boot: str, now_ms: int) -> int:
     return 0 if their_boot == boot else now_ms - (int(ms) + max(0, age_ms))
 
 
-def measured_offset_ms(beacon: Path, probe: Path) -> int:
+def measured_offset_ms(beacon: str, probe: str) -> int:
     """Both files have their times from the shared disk. Raises OSError or ValueError where there is no beacon."""
-    probe.write_text("x")
-    age = (probe.stat().st_mtime_ns - beacon.stat().st_mtime_ns) // 1_000_000
-    probe.unlink()
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return clock_offset_ms(beacon.read_text(), age, boot, boottime_ms())
+    os.close(os.open(probe, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
+    os.utime(probe)  # the time of the disk
+    age = (os.stat(probe).st_mtime_ns - os.stat(beacon).st_mtime_ns) // 1_000_000
+    os.unlink(probe)
+    boot = (read_text("/proc/sys/kernel/random/boot_id") or "").strip()
+    return clock_offset_ms(read_text(beacon) or "", age, boot, boottime_ms())
 
 
 def oom_counter() -> tuple[str, str] | None:
@@ -91,7 +89,8 @@ class NodeJob(Job):
     def terminate(self) -> None:
         """The ranks look into `ranks/stop` and ask their processes to end; SIGTERM would make srun kill them."""
         if self.ranks:
-            Path("ranks/stop").write_text("stop")
+            with open("ranks/stop", "w", encoding="ascii") as file:
+                file.write("stop")
         else:
             super().terminate()
 
@@ -122,7 +121,7 @@ class NodeJob(Job):
 class NodeSupervisor(Supervisor):
     """The supervisor of a batch job: far from the agent, and not the only one who may stop the job."""
 
-    def __init__(self, spec: Spec, seat: Seat, slots: int, offset_ms: int, news: Path) -> None:
+    def __init__(self, spec: Spec, seat: Seat, slots: int, offset_ms: int, news: str) -> None:
         spec["contact_ms"] += offset_ms
         super().__init__(spec, seat)
         self.job = NodeJob(spec, seat, slots)
@@ -163,14 +162,21 @@ class NodeSupervisor(Supervisor):
     def notify(self) -> None:
         """A file named after the lease in a folder that the agent looks at."""
         try:
-            (self.news / self.spec["key"]).touch()
+            os.close(os.open(f"{self.news}/{self.spec['key']}", os.O_CREAT | os.O_WRONLY, 0o600))
         except OSError as error:  # a hint only
             complain(f"news: {error}")
 
 
+def lease_dir(batch: str) -> str:
+    """The element's own lease; a batch of one is no array. Raises OSError for one that was given up."""
+    with open(f"{batch}/leases", encoding="utf-8") as file:
+        name = file.read().split()[int(os.environ.get("SLURM_ARRAY_TASK_ID") or 0)]
+    return f"{batch}/../../leases/{name}"
+
+
 def main() -> int:
-    lease_dir, news = sys.argv[1:3]
-    os.chdir(lease_dir)  # a lease that was given up has no folder: nothing is started
+    batch, news = sys.argv[1:3]
+    os.chdir(lease_dir(batch))  # a lease that was given up has no folder: nothing is started
     errors = os.open("supervisor.err", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDWR)
     place = {name: value for name, value in os.environ.items() if name.startswith(PLACE)}
@@ -182,18 +188,16 @@ def main() -> int:
         return 0
     for fd, target in ((null, 0), (null, 1), (errors, 2)):
         os.dup2(fd, target)
-    spec: Spec = json.loads(Path("spec.json").read_text(encoding="utf-8"))
-    slots = int(json.loads(Path("plan.json").read_text(encoding="utf-8"))["slots"])
+    with open("spec.json", encoding="utf-8") as file:
+        spec: Spec = json.load(file)
+    with open("plan.json", encoding="utf-8") as file:
+        slots = int(json.load(file)["slots"])
     spec["env"] = {**place, **spec["env"]}
     try:
-        offset = measured_offset_ms(Path(spec["contact_path"]), Path("probe"))
+        offset = measured_offset_ms(spec["contact_path"], "probe")
     except (OSError, ValueError) as error:
         complain(f"no beacon of the agent, its clock is taken for this host's: {error}")
         offset = 0
-    supervisor = NodeSupervisor(spec, seat, slots, offset, Path(news))
+    supervisor = NodeSupervisor(spec, seat, slots, offset, news)
     supervisor.run()
     return supervisor.job.status or 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

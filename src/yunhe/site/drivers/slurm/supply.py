@@ -1,33 +1,45 @@
-"""Partitions, nodes and GPUs of a cluster as pools, each node and each core of it counted once."""
+"""Partitions, nodes and GPUs of a cluster as pools, each node and each core of it counted once.
+
+A pool is all that Slurm has there, whatever state its nodes are in. What takes no jobs now (others run there, the node
+is down, drained or silent) is held by others: so a node that goes or returns is known within seconds, and not with the
+next certificate.
+"""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import InvalidInput
 from yunhe.facts.load import Chip, chips, defaults
 from yunhe.site.settings import DriverSettings, SlurmSettings
-from yunhe.wire.link import PoolReport, RateReport
+from yunhe.wire.link import PoolDigest, PoolReport, RateReport
 
 MIB = 1024 * 1024
 UNIT = 1000  # milli of one core or card
 MAX_NAME = 24
-AWAY = ("down", "drain", "fail", "error", "unknown", "maint", "reboot", "power", "no_respond", "future", "inval")
+AWAY = (
+    *("down", "drain", "fail", "error", "unknown", "maint", "reboot", "power", "no_respond", "future", "inval"),
+    *("reserved", "blocked"),
+)
 ALWAYS = (Precision.FP64, Precision.FP32)  # named even where they are not known
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node in one partition. `cards`: GRES, as "gpu:a100" or "gpu" -> how many."""
+    """One node in one partition. `cards`: GRES, as "gpu:a100" or "gpu" -> how many; `cards_used` likewise."""
 
     partition: str
     default: bool
     name: str
     cores: int
+    cores_idle: int
     memory_bytes: int
+    memory_used_bytes: int
     state: str
     cards: dict[str, int]
+    cards_used: dict[str, int]
     features: tuple[str, ...]
 
     @property
@@ -41,27 +53,43 @@ class SlurmPool:
 
     report: PoolReport
     partition: str
+    nodes: frozenset[str]
     card: str = ""
     cores_per_card: int = 0
+
+
+class Held(NamedTuple):
+    """Units and memory: of a lease as the hub counts them, or of what can be had of a node."""
+
+    milli: int
+    memory_bytes: int
+
+
+NOTHING = Held(0, 0)
 
 
 def parse_nodes(text: str) -> list[Node]:
     """The answer to `SlurmClient.nodes`. Raises InvalidInput for a line that is not one."""
     found = []
     for line in text.splitlines():
-        parts = line.split("|")
-        if len(parts) != 7 or not parts[2].isdecimal() or not parts[3].isdecimal():
-            raise InvalidInput(f"sinfo said {line[:200]!r}")
-        partition, name, cores, memory, state, gres, features = parts
+        try:
+            partition, name, cores, by_use, memory, memory_used, state, gres, gres_used, features, _ = line.split("|")
+            _, idle, _, _ = by_use.split("/")  # allocated, idle, other, total
+            numbers = [int(text) for text in (cores, idle, memory, memory_used)]
+        except ValueError as error:
+            raise InvalidInput(f"sinfo said {line[:200]!r}") from error
         found.append(
             Node(
                 partition=partition.rstrip("*"),
                 default=partition.endswith("*"),
                 name=name,
-                cores=int(cores),
-                memory_bytes=int(memory) * MIB,
+                cores=numbers[0],
+                cores_idle=numbers[1],
+                memory_bytes=numbers[2] * MIB,
+                memory_used_bytes=numbers[3] * MIB,
                 state=state.lower(),
                 cards=dict(_cards(gres)),
+                cards_used=dict(_cards(gres_used)),
                 features=tuple(word for word in features.split(",") if word not in ("", "(null)")),
             )
         )
@@ -94,11 +122,38 @@ def pools(nodes: Sequence[Node], slurm: SlurmSettings, driver: DriverSettings) -
     return tuple(_named_apart(found))
 
 
-def offered(nodes: Sequence[Node], slurm: SlurmSettings, driver: DriverSettings) -> tuple[PoolReport, ...]:
-    """Of those pools what can be used now: nodes that are away do not count. Pools keep their names."""
-    up = {node.name for node in nodes if node.up}
-    left = [node if node.name in up else replace(node, cores=0, memory_bytes=0, cards={}) for node in nodes]
-    return tuple(pool.report for pool in pools(left, slurm, driver))
+def foreign(
+    found: Sequence[SlurmPool], nodes: Sequence[Node], ours: Mapping[str, Held], slurm: SlurmSettings
+) -> tuple[PoolDigest, ...]:
+    """Of each pool, what a lease cannot have and our own running leases (`ours`, by pool) do not hold."""
+    free = {node.name: _free_on(node, slurm) for node in nodes}
+    digests = []
+    for pool in found:
+        left = [free[name].get(pool.card, NOTHING) for name in pool.nodes if name in free]
+        mine, report = ours.get(pool.report.name, NOTHING), pool.report
+        milli = report.capacity_milli - sum(held.milli for held in left) - mine.milli
+        memory = report.memory_bytes - sum(held.memory_bytes for held in left) - mine.memory_bytes
+        digests.append(PoolDigest(name=report.name, foreign_milli=max(0, milli), foreign_memory_bytes=max(0, memory)))
+    return tuple(digests)
+
+
+def _free_on(node: Node, slurm: SlurmSettings) -> dict[str, Held]:
+    """What a job can have of a node now, by card; of the cores that go with no card by "".
+
+    A free card whose cores are taken is of no use, and neither is a core of a node without memory.
+    """
+    per = cores_per_card(node, slurm)
+    memory = max(0, node.memory_bytes - node.memory_used_bytes) if node.up else 0
+    cores = node.cores_idle if memory else 0
+    free = {}
+    for card, count in node.cards.items():
+        units = max(0, min(count - node.cards_used.get(card, 0), cores // per))
+        held = min(memory, node.memory_bytes * per * units // node.cores)
+        free[card] = Held(units * UNIT, held)
+        cores, memory = cores - units * per, memory - held
+    own = node.cores - per * sum(node.cards.values())
+    free[""] = Held(min(cores, own) * UNIT, min(memory, node.memory_bytes * own // max(1, node.cores)))
+    return free
 
 
 def cores_per_card(node: Node, slurm: SlurmSettings) -> int:
@@ -117,7 +172,7 @@ def _of_partition(
         memory = sum(n.memory_bytes * left // max(1, n.cores) for n, left in zip(nodes, free, strict=True))
         chip = _stated_chip([word for node in nodes for word in node.features], "cpu")
         report = _report(partition, chip, sum(free), max(free), memory, driver)
-        yield SlurmPool(report, partition)
+        yield SlurmPool(report, partition, frozenset(node.name for node in nodes))
     for card in dict.fromkeys(card for node in nodes for card in node.cards):
         having = [node for node in nodes if card in node.cards]
         kind = card.rpartition(":")[2]
@@ -126,7 +181,8 @@ def _of_partition(
         memory = sum(n.memory_bytes * cores_per_card(n, slurm) * n.cards[card] // n.cores for n in having)
         counts = [node.cards[card] for node in having]
         report = _report(f"{partition}-{kind}", chip, sum(counts), max(counts), memory, driver, kind)
-        yield SlurmPool(report, partition, card, min(cores_per_card(node, slurm) for node in having))
+        names = frozenset(node.name for node in having)
+        yield SlurmPool(report, partition, names, card, min(cores_per_card(node, slurm) for node in having))
 
 
 def _mapped(kind: str, slurm: SlurmSettings) -> str:
@@ -203,4 +259,4 @@ def _named_apart(found: Sequence[SlurmPool]) -> Iterator[SlurmPool]:
             name = f"{pool.report.name[: MAX_NAME - 4]}-{number}"
             number += 1
         taken.add(name)
-        yield SlurmPool(pool.report.model_copy(update={"name": name}), pool.partition, pool.card, pool.cores_per_card)
+        yield replace(pool, report=pool.report.model_copy(update={"name": name}))

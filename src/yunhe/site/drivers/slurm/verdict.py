@@ -23,6 +23,7 @@ from yunhe.site.drivers.contract import Phase, Status
 from yunhe.site.drivers.slurm.client import JobLine, Listing
 from yunhe.site.drivers.slurm.folder import Evidence
 from yunhe.site.drivers.slurm.states import OVER, Stage
+from yunhe.site.drivers.slurm.supply import NOTHING, Held
 from yunhe.site.settings import DriverSettings, SlurmSettings
 
 PULSES = 3  # a step that missed so many writes of its use shows no sign of life
@@ -60,7 +61,9 @@ class Memory:
     cancelled_since: float | None = None
     ended_since: float | None = None
     acknowledged: bool = False
-    slots: int = 0  # 0: not read yet
+    slots: int = 0  # 0: not read yet, like the two below
+    pool: str = ""
+    held: Held = NOTHING
     status: Status | None = None  # while it runs, as read at `status_pulse`
     status_pulse: tuple[int, ...] = ()
 
@@ -182,4 +185,4 @@ def _why(jobs: Sequence[JobLine]) -> tuple[EndReason, str]:
 def word_on(jobs: Sequence[JobLine]) -> str:
     """Slurm's word on how it ended; empty when it has none."""
     over = [job for job in jobs if job.stage is Stage.OVER]
-    return f"Slurm says {over[-1].state} of its job {over[-1].number}" if over else ""
+    return f"Slurm says {over[-1].state} of its job {over[-1].id}" if over else ""

@@ -1,0 +1,231 @@
+"""Leases that come together are one job array, each still a lease of its own; and what others use of the cluster."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.drivers.conftest import CLUSTER, SlurmHarness
+from yunhe.core.lifecycle import EndReason
+from yunhe.site.drivers.contract import Job, LeaseKey, Phase
+
+MIB = 1 << 20
+
+
+def together(harness: SlurmHarness, jobs: Sequence[Job]) -> list[LeaseKey]:
+    """As an agent does with the leases of one answer of the hub."""
+
+    async def submit() -> None:
+        await asyncio.gather(*(harness.driver.submit(job) for job in jobs))
+        await asyncio.gather(*(harness._placed(job.key) for job in jobs))
+
+    harness.run(submit())
+    return [job.key for job in jobs]
+
+
+def all_ended(harness: SlurmHarness, keys: Sequence[LeaseKey], timeout_s: float = 30) -> dict[LeaseKey, Any]:
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        found = harness.run(harness.driver.observe(keys))
+        if all(status.phase is Phase.ENDED for status in found.values()):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(found)
+
+
+@pytest.fixture
+def closed(on_slurm: SlurmHarness) -> Iterator[SlurmHarness]:
+    """Nothing starts until the partition is open."""
+    on_slurm.cluster.call("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    yield on_slurm
+    on_slurm.cluster.call("scontrol", "update", "PartitionName=cpu", "State=UP")
+
+
+def listed(harness: SlurmHarness, key: LeaseKey, form: str) -> list[str]:
+    words = ("squeue", "-h", "-a", "-r", "-t", "all", f"--name={harness.job_name(key)}", "-o", form)
+    return harness.cluster.call(*words).split()
+
+
+# --- arrays ---------------------------------------------------------------------------------------------------------
+
+
+def test_leases_that_come_together_are_one_array(on_slurm: SlurmHarness, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    command = ("sh", "-c", f"echo $YUNHE_LEASE >> {witness}; echo $0; [ $0 != 3 ] || exit 7")
+    jobs = [on_slurm.job(f"o.{i}", (*command, str(i)), slot_milli=500) for i in range(12)]
+    other = on_slurm.job("p.0", ("true",), run_limit_ms=900_000)
+    keys = together(on_slurm, [*jobs, other])
+    found = all_ended(on_slurm, keys)
+    assert [found[job.key].exit_code for job in jobs] == [7 if i == 3 else 0 for i in range(12)]
+    assert [on_slurm.log(job.key) for job in jobs] == [f"{i}\n".encode() for i in range(12)]
+    assert sorted(witness.read_text().split()) == sorted(str(job.key) for job in jobs)
+    numbers = {number for job in jobs for number in listed(on_slurm, job.key, "%F")}
+    assert len(numbers) < 6, "tasks of one order went one by one"
+    assert not numbers & set(listed(on_slurm, other.key, "%F")), "another limit is another job"
+
+
+def test_each_element_is_stopped_on_its_own(closed: SlurmHarness) -> None:
+    jobs = [closed.job(f"o.{i}", ("sleep", "30"), slot_milli=500) for i in range(5)]
+    keys = together(closed, jobs)
+    closed.until(keys[4], Phase.ACCEPTED)
+    closed.run(closed.driver.cancel(keys[1], EndReason.CANCELLED))
+    assert closed.ended(keys[1]).reason is EndReason.CANCELLED
+    closed.cluster.call("scontrol", "update", "PartitionName=cpu", "State=UP")
+    rest = [key for key in keys if key != keys[1]]
+    for key in rest:
+        closed.until(key, Phase.STARTED)
+    assert not closed.status(keys[1]).started
+    closed.run(closed.driver.cancel(rest[0], EndReason.CANCELLED))
+    assert closed.ended(rest[0]).reason is EndReason.CANCELLED
+    assert {closed.status(key).phase for key in rest[1:]} == {Phase.STARTED}
+
+
+def test_an_array_of_which_nothing_is_wanted_leaves_the_queue(closed: SlurmHarness) -> None:
+    keys = together(closed, [closed.job(f"o.{i}", ("true",), slot_milli=500) for i in range(4)])
+    foreign = closed.cluster.sbatch("--output=/dev/null", "--wrap=true")
+    for key in keys:
+        closed.run(closed.driver.cancel(key, EndReason.WITHDRAWN))
+    closed.cluster.until(lambda: "PENDING" not in listed(closed, keys[0], "%T"), "cancel the array")
+    assert closed.cluster.call("squeue", "-h", "-j", foreign, "-o", "%T") == "PENDING"
+    closed.cluster.call("scancel", foreign)
+
+
+def test_a_restarted_agent_knows_the_elements(closed: SlurmHarness) -> None:
+    jobs = [closed.job(f"o.{i}", ("sh", "-c", f"exit {i}"), slot_milli=500) for i in range(4)]
+    keys = together(closed, jobs)
+    closed.reopen()
+    assert {closed.until(key, Phase.ACCEPTED).phase for key in keys} == {Phase.ACCEPTED}
+    together(closed, jobs)  # the hub says it again
+    closed.cluster.call("scontrol", "update", "PartitionName=cpu", "State=UP")
+    found = all_ended(closed, keys)
+    assert [found[key].exit_code for key in keys] == [0, 1, 2, 3]
+    assert len(listed(closed, keys[0], "%K")) == 4
+    for key in keys:
+        closed.run(closed.driver.forget(key))
+    assert not list((closed.data_dir / "batches").iterdir())
+
+
+def test_an_array_that_is_too_much_for_slurm_goes_in_parts(
+    on_slurm: SlurmHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A centre that allows arrays of two; and one lease of the same kind is refused as each of them would be."""
+    real, folder = shutil.which("sbatch"), tmp_path / "bin"
+    folder.mkdir()
+    shim = folder / "sbatch"
+    refuse = 'case "$*" in *array=0-[2-9]*) echo "sbatch: error: Invalid job array specification" >&2; exit 1;; esac'
+    shim.write_text(f'#!/bin/sh\n{refuse}\nexec {real} "$@"\n')
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    (tmp_path / "few").mkdir()
+    few = SlurmHarness(on_slurm.cluster, tmp_path / "few")
+    keys = together(few, [few.job(f"o.{i}", ("true",), slot_milli=500) for i in range(7)])
+    assert {status.exit_code for status in all_ended(few, keys).values()} == {0}
+    too_large = together(few, [few.job(f"l.{i}", ("true",), slot_memory_bytes=3 << 40) for i in range(5)])
+    found = all_ended(few, too_large)
+    assert {status.reason for status in found.values()} == {EndReason.SPAWN_FAILED}
+    assert all("emory" in status.detail for status in found.values())
+    few.close()
+
+
+def test_a_controller_that_forgot_an_array_runs_each_element_once(closed: SlurmHarness, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    command = ("sh", "-c", f"echo $YUNHE_LEASE >> {witness}")
+    keys = together(closed, [closed.job(f"o.{i}", command, slot_milli=500) for i in range(6)])
+    first = closed.job_name(keys[0])
+    closed.cluster.kill_controller()
+    shutil.rmtree(closed.cluster.folder / "state")  # all that it knew
+    (closed.cluster.folder / "state").mkdir()
+    closed.cluster.start_controller()
+    closed.cluster.until(lambda: len(closed.cluster.idle()) == CLUSTER.nodes, "come up again")
+    found = all_ended(closed, keys)
+    assert {status.exit_code for status in found.values()} == {0}
+    assert sorted(witness.read_text().split()) == sorted(str(key) for key in keys)
+    assert closed.job_name(keys[0]) != first
+    held = [closed.cluster.sbatch("--hold", "--output=/dev/null", "--wrap=true") for _ in range(4)]
+    closed.cluster.call("scancel", *held)  # numbers that a node has seen before are refused by it
+
+
+# --- what others use ------------------------------------------------------------------------------------------------
+
+
+def abroad(harness: SlurmHarness) -> dict[str, tuple[int, int]]:
+    """Pool -> (units, MiB) that others than the site's leases hold."""
+    found = harness.run(harness.driver.foreign())
+    return {pool.name: (pool.foreign_milli, pool.foreign_memory_bytes // MIB) for pool in found}
+
+
+def test_what_others_run_is_told_and_our_own_is_not(on_slurm: SlurmHarness) -> None:
+    cluster = on_slurm.cluster
+    cluster.until(lambda: not any(map(any, abroad(on_slurm).values())), "become empty")
+    # Ours: one and a half cores in two of Slurm's; the half is what nobody else can have either.
+    key = on_slurm.submit("a", ("sleep", "30"), slot_milli=1_500, slot_memory_bytes=200 * MIB)
+    on_slurm.until(key, Phase.STARTED)
+    cluster.until(lambda: abroad(on_slurm)["cpu"] == (500, 0), "see our own")
+    # Another's job of the same user, and one that waits.
+    other = cluster.sbatch("--output=/dev/null", "-c3", "--mem=300", "--wrap=sleep 30")
+    waits = cluster.sbatch("--output=/dev/null", "--hold", "-c4", "--wrap=true")
+    cluster.until(lambda: abroad(on_slurm)["cpu"] == (3_500, 300), "see the other job")
+    if CLUSTER.gpu:
+        cards = cluster.sbatch("--output=/dev/null", "--gres=gpu:2", "-c1", "--mem=50", "--wrap=sleep 30")
+        cluster.until(lambda: abroad(on_slurm)["cpu-h20"][0] == 2_000, "see the cards")
+        cluster.call("scancel", cards)
+    cluster.call("scancel", other, waits)
+    cluster.until(lambda: abroad(on_slurm)["cpu"] == (500, 0), "see that they are over")
+
+
+def test_nodes_that_go_are_held_and_return(on_slurm: SlurmHarness) -> None:
+    cluster = on_slurm.cluster
+    cores = 4_000 if CLUSTER.gpu else 8_000
+    whole = on_slurm.run(on_slurm.driver.discover())
+    cluster.until(lambda: not any(map(any, abroad(on_slurm).values())), "become empty")
+    for how, back in (("DRAIN", "UNDRAIN"), ("DOWN", "IDLE")):
+        cluster.call("scontrol", "update", "NodeName=n2", f"State={how}", "Reason=test")
+        try:
+            cluster.until(lambda: abroad(on_slurm)["cpu"][0] == cores, f"see it {how}")
+            if CLUSTER.gpu:
+                assert abroad(on_slurm)["cpu-h20"][0] == 2_000
+            assert on_slurm.run(on_slurm.driver.discover()) == whole
+        finally:
+            cluster.call("scontrol", "update", "NodeName=n2", f"State={back}")
+        cluster.until(lambda: abroad(on_slurm)["cpu"] == (0, 0), "have it back")
+
+
+def test_the_controller_is_asked_once_per_interval(on_slurm: SlurmHarness, tmp_path: Path, monkeypatch: Any) -> None:
+    """However often the agent looks, and whatever it looks for."""
+    folder, asked = tmp_path / "bin", tmp_path / "asked"
+    folder.mkdir()
+    for name in ("squeue", "sinfo"):
+        (folder / name).write_text(f'#!/bin/sh\ndate +%s%N >> {asked}\nexec {shutil.which(name)} "$@"\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    (tmp_path / "one").mkdir()
+    site = SlurmHarness(on_slurm.cluster, tmp_path / "one", listing_interval_ms=300)
+    asked.unlink()  # sinfo --version asks nobody
+
+    async def look() -> None:
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            await asyncio.gather(site.driver.observe([LeaseKey("x", 1)]), site.driver.foreign())
+
+    site.run(look())
+    times = [int(line) / 1e6 for line in asked.read_text().split()]
+    assert 4 <= len(times) <= 9
+    assert min(later - sooner for sooner, later in zip(times, times[1:], strict=False)) > 250
+    site.close()
+
+
+def test_the_disk_is_looked_at_once_for_thousands(on_slurm: SlurmHarness) -> None:
+    """Folders of leases that were never given to Slurm: each is still answered, none is invented."""
+    folder = on_slurm.data_dir / "leases"
+    keys = [LeaseKey(f"many.{i}", 1) for i in range(2_000)]
+    for key in keys[::2]:
+        (folder / str(key)).mkdir()
+    found = on_slurm.run(on_slurm.driver.observe(keys))
+    assert {status.phase for status in found.values()} == {Phase.ABSENT}
+    for key in keys[::2]:
+        os.rmdir(folder / str(key))
