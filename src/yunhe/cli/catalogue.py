@@ -15,7 +15,16 @@ from yunhe.wire.api import FactTable, PoolList, PoolView
 
 app = typer.Typer()
 
-POOL_COLUMNS = ("pool", "~chip", ">free", ">certified", ">memory free", ">price per hour", "~speed of one unit")
+POOL_COLUMNS = (
+    "pool",
+    "~chip",
+    ">free",
+    ">certified",
+    ">memory free",
+    ">price per hour",
+    "~speed of one unit",
+    "~trust",
+)
 
 
 @app.command(epilog=example("yunhe pools"))
@@ -92,6 +101,7 @@ def pool_row(pool: PoolView) -> tuple[str, ...]:
         format_bytes(pool.free_memory_bytes, 1),
         format_money(pool.price_microcny_per_unit_hour),
         ", ".join(_speeds(pool)) or NONE,
+        "" if pool.trust_milli == 1000 else f"counts {format_milli(pool.trust_milli * 100)}%: {pool.trust_note}",
     )
 
 

@@ -117,6 +117,7 @@ def show(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
             ("assumed figures", ", ".join(site.assumed) or "none"),
             ("isolation", f"tier {site.tier}: {site.isolation}"),
             ("certified", moment(site.certified_utc_ms)),
+            ("next test", moment(site.retest_utc_ms)),
             ("last contact", moment(site.last_contact_utc_ms)),
             ("nearest, one way", ", ".join(f"{place} {format_latency(us, 1)}" for place, us in nearest) or NONE),
         )
@@ -128,9 +129,17 @@ def show(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
         for pool in site.pools
         for b in pool.benchmarks
     ]
+    benchmarks += [
+        (NONE, b.name, f"{b.value:.4g} {b.unit}", str(b.repeats), f"{b.spread_percent:.1f}%") for b in site.network
+    ]
     if benchmarks:
         print()
         show_table(("pool", "~measured", ">median", ">runs", ">spread"), benchmarks)
+    checks = [(pool.id, pool.stack, pool.stack_check) for pool in site.pools if pool.stack_check is not None]
+    if checks:
+        print()
+        rows = [(pool, stack, ", ".join(c.operators), ", ".join(c.missing) or "none") for pool, stack, c in checks]
+        show_table(("pool", "stack", "~operators ready", "~missing"), rows)
 
 
 @app.command(epilog=example("yunhe site leave zhangjiakou-1"))

@@ -65,6 +65,9 @@ TREE: Tree = {
             "approve": Leaf("yunhe.cli.sites", "Let a joined site take part, at prices (operators)."),
             "list": Leaf("yunhe.cli.sites", "List sites."),
             "show": Leaf("yunhe.cli.sites", "Show one site: place, grid, pools, measured speed."),
+            "certify": Leaf(
+                "yunhe.cli.certify", "Measure the pools of this machine now, or have the hub test SITE again."
+            ),
             "pause": Leaf("yunhe.cli.agent", "Give a site no new work; what runs there goes on."),
             "resume": Leaf("yunhe.cli.agent", "Give a paused site work again."),
             "leave": Leaf("yunhe.cli.sites", "Take a site out of the network for good."),

@@ -50,6 +50,10 @@ class NetworkCalls:
     def resume(self, site_id: str) -> SiteView:
         return self._transport.post(SiteView, _path(site_id, "/resume"), again=True)
 
+    def certify(self, site_id: str) -> SiteView:
+        """Have a site measured again when its turn comes."""
+        return self._transport.post(SiteView, _path(site_id, "/certify"), again=True)
+
     def leave(self, site_id: str) -> SiteView:
         """Take a site out of the network for good."""
         return self._transport.post(SiteView, _path(site_id, "/leave"), again=True)
