@@ -17,7 +17,7 @@ from yunhe.site.drivers.hub.driver import HubDriver
 from yunhe.site.drivers.hub.supply import Ends
 from yunhe.site.drivers.hub.upper import Upper
 from yunhe.site.settings import LowerHubSettings
-from yunhe.wire.api import AttemptView, LookView, OrderView, PoolView, RateView, SiteView, TaskView
+from yunhe.wire.api import AttemptView, LookView, OrderView, PoolView, RateView, SiteView, StackView, TaskView
 from yunhe.wire.origin import Origin
 
 A, B, C, D, E = (f"hub_{n:016x}" for n in range(5))
@@ -108,6 +108,16 @@ def test_a_part_is_offered_at_a_margin() -> None:
     assert offered(a_site(cards), share_percent=50)[0].report.capacity_milli == 2_000
 
 
+def test_rates_are_no_more_than_the_lower_hub_believes() -> None:
+    doubted = a_site(a_pool("s:cpu", trust_milli=600, stack_check=StackView(versions={}, operators=("a",), missing={})))
+    [one] = offered(doubted)
+    assert [rate.measured_flops for rate in one.report.rates] == [6]
+    assert one.report.stack_check is not None and one.report.stack_check.operators == ("a",)
+    refuted = a_site(a_pool("s:cpu", trust_milli=0))
+    [digest] = supply.foreign((one,), [refuted], {}, None)
+    assert digest.foreign_milli == 8_000
+
+
 def test_only_what_is_allowed_is_offered() -> None:
     sites = (
         a_site(a_pool("north:cpu"), a_pool("north:big")),
@@ -143,13 +153,13 @@ def test_equal_pools_of_many_hosts_are_one() -> None:
 def test_what_others_use_below_is_not_free_above() -> None:
     certified = offered(a_site(a_pool("s:cpu")), share_percent=50)
     now = a_site(a_pool("s:cpu", free_milli=1_000, free_memory_bytes=4 * GIB))
-    [digest] = supply.foreign(certified, [now], {"s--cpu": (500, GIB)})
+    [digest] = supply.foreign(certified, [now], {"s--cpu": (500, GIB)}, None)
     # Above: 4,000 offered, less 500 of our own, less this: what is free below, 1,000.
     assert (digest.foreign_milli, digest.foreign_memory_bytes) == (2_500, 11 * GIB)
-    [idle] = supply.foreign(certified, [a_site(a_pool("s:cpu"))], {})
-    assert idle.foreign_milli == 0
+    [idle] = supply.foreign(certified, [a_site(a_pool("s:cpu", longest_ms=9_000))], {}, 5_000)
+    assert (idle.foreign_milli, idle.longest_ms, digest.longest_ms) == (0, 5_000, None)
     for away in ({"connected": False}, {"accepting": False}, {"state": "paused"}):
-        [all_of_it] = supply.foreign(certified, [a_site(a_pool("s:cpu"), **away)], {})
+        [all_of_it] = supply.foreign(certified, [a_site(a_pool("s:cpu"), **away)], {}, None)
         assert all_of_it.foreign_milli == 4_000
 
 

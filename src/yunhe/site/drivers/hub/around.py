@@ -60,7 +60,8 @@ class Around:
         return found
 
     async def foreign(self, ours: Mapping[str, tuple[int, int]]) -> tuple[PoolDigest, ...]:
-        return supply.foreign(list(self.offered.values()), await self._lower.sites(), ours)
+        sites = await self._lower.sites()
+        return supply.foreign(list(self.offered.values()), sites, ours, self._settings.max_run_ms)
 
     async def _ask(self) -> tuple[SiteView, ...]:
         if not self._checked:

@@ -14,7 +14,7 @@ from yunhe.core.rounding import ceil_div
 from yunhe.core.supply import SiteState
 from yunhe.site.settings import LowerHubSettings
 from yunhe.wire.api import PoolView, SiteView
-from yunhe.wire.link import BenchmarkResult, PoolDigest, PoolReport, RateReport
+from yunhe.wire.link import BenchmarkResult, Missing, PoolDigest, PoolReport, RateReport, StackReport
 from yunhe.wire.origin import MAX_HUBS
 
 MAX_POOLS = 64  # of a certificate
@@ -42,7 +42,10 @@ class Member:
     @property
     def open(self) -> bool:
         """Whether the lower hub places work there now."""
-        return self.site.state == SiteState.ACTIVE.value and self.site.connected and self.site.accepting
+        site = self.site
+        return (
+            bool(self.pool.trust_milli) and site.state == SiteState.ACTIVE.value and site.connected and site.accepting
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ def _offer(name: str, members: list[Member], ends: Ends, settings: LowerHubSetti
         watts_source=first.watts_source,
         rates=_rates(pools),
         benchmarks=_benchmarks(first) if len(pools) == 1 else (),
+        stack_check=_stack_check(pools),
         hubs=tuple(dict.fromkeys((ends.lower, *chain.from_iterable(pool.hubs for pool in pools)))),
         asking_microcny_per_unit_hour=max(1, ceil_div(dearest * (10_000 + settings.margin_bps), 10_000)),
         tested_utc_ms=min(pool.tested_utc_ms for pool in pools),
@@ -180,7 +184,13 @@ def _rates(pools: Sequence[PoolView]) -> tuple[RateReport, ...]:
         if len(same) < len(pools):
             continue
         nominal = [other.nominal_flops for other in same if other.nominal_flops is not None]
-        measured = [other.measured_flops for other in same if other.measured_flops is not None]
+        # No more than the lower hub itself believes: the hub above has no way to test what lies behind another hub.
+        measured = [
+            other.measured_flops * pool.trust_milli // 1_000
+            for pool in pools
+            for other in pool.rates
+            if other.precision == rate.precision and other.measured_flops is not None
+        ]
         found.append(
             RateReport(
                 precision=Precision(rate.precision),
@@ -195,6 +205,19 @@ def _benchmarks(pool: PoolView) -> tuple[BenchmarkResult, ...]:
     return tuple(BenchmarkResult.model_validate(result.model_dump()) for result in pool.benchmarks)
 
 
+def _stack_check(pools: Sequence[PoolView]) -> StackReport | None:
+    """What ran in all of them; None where one was not tried."""
+    checks = [pool.stack_check for pool in pools if pool.stack_check is not None]
+    if len(checks) < len(pools):
+        return None
+    first = checks[0]
+    if len(checks) == 1:
+        missing = tuple(Missing(operator=name, reason=reason) for name, reason in first.missing.items())
+        return StackReport(versions=first.versions, operators=first.operators, missing=missing)
+    ready = set(first.operators).intersection(*(check.operators for check in checks))
+    return StackReport(operators=tuple(name for name in first.operators if name in ready))
+
+
 def nominal(report: PoolReport) -> PoolReport:
     """The pool as it is called, without what was measured."""
     rates = tuple(rate.model_copy(update={"measured_flops": None}) for rate in report.rates)
@@ -202,7 +225,7 @@ def nominal(report: PoolReport) -> PoolReport:
 
 
 def foreign(
-    certified: Sequence[Offered], now: Sequence[SiteView], ours: Mapping[str, tuple[int, int]]
+    certified: Sequence[Offered], now: Sequence[SiteView], ours: Mapping[str, tuple[int, int]], max_run_ms: int | None
 ) -> tuple[PoolDigest, ...]:
     """Of each offered pool what others use: its size less what is free below less what this site's leases have there.
 
@@ -220,9 +243,25 @@ def foreign(
                 name=one.report.name,
                 foreign_milli=max(0, one.report.capacity_milli - free - milli),
                 foreign_memory_bytes=max(0, one.report.memory_bytes - free_memory - memory),
+                longest_ms=_longest_ms([m.pool for m in members if m.open], max_run_ms),
+                busy_milli=_known_sum([m.pool.busy_milli for m in members]),
+                powered_milli=_known_sum([m.pool.powered_milli for m in members]),
             )
         )
     return tuple(digests)
+
+
+def _longest_ms(pools: Sequence[PoolView], max_run_ms: int | None) -> int | None:
+    """The longest run that one of them takes now and that this site passes down; None: any."""
+    limits = [pool.longest_ms for pool in pools]
+    known = [limit for limit in limits if limit is not None]
+    below = max(known) if known and len(known) == len(limits) else None
+    return min((limit for limit in (below, max_run_ms) if limit is not None), default=None)
+
+
+def _known_sum(figures: Sequence[int | None]) -> int | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if len(known) == len(figures) else None
 
 
 def tier(found: Sequence[Offered], settings: LowerHubSettings) -> int:
