@@ -13,7 +13,7 @@ import binascii
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ from yunhe.core import chain
 from yunhe.core.demand import Precision
 from yunhe.core.supply import SiteState
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.catalogue.records import SiteRecord
+from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
 from yunhe.hub.dispatch import claims, store
 from yunhe.hub.dispatch.claims import Claim, Verdict
 from yunhe.hub.orders import outbox
@@ -110,7 +110,7 @@ def _prove(tx: Tx, claim: Claim, settings: HubSettings) -> bool:
     if not now or pool is None or pool.retired:
         return False
     width = CARD_WIDTH if pool.kind == "accelerator" else chain.WIDTH
-    flop = claim.claimed_flops * settings.certify_prove_ms * 2**claim.tries // 1000
+    flop = claim.claimed_flops * _share(pool) // 1000 * settings.certify_prove_ms * 2**claim.tries // 1000
     steps = min(MOST_STEPS, max(1, flop // (2 * chain.N * chain.N * width)))
     challenge = secrets.token_hex(32)
     work = {"pool": pool.name, "precision": claim.precision, "n": chain.N, "width": width, "steps": steps}
@@ -125,6 +125,11 @@ def _prove(tx: Tx, claim: Claim, settings: HubSettings) -> bool:
     )
     _take(tx, {"site_id": claim.site_id, "challenge": challenge, **work}, instruction)
     return True
+
+
+def _share(pool: PoolRecord) -> int:
+    """Thousandths of a unit that a test gets: claims are of a whole one, and a pool may have less."""
+    return max(1, min(1000, pool.capacity_milli))
 
 
 def _fits(tx: Tx, site_id: str) -> bool:
@@ -197,5 +202,7 @@ def conclude(tx: Tx, challenge: str, verdict: Verdict, settings: HubSettings) ->
     """The verdict takes effect, once."""
     gone = tx.conn.execute(sa.delete(store.proof).where(store.proof.c.challenge == challenge))
     if gone.rowcount:
-        claims.settle(tx, verdict, settings)
+        pool = catalogue.pools_by_id(tx.conn, [verdict.pool_id]).get(verdict.pool_id)
+        of_whole = verdict.seen_flops * 1000 // _share(pool) if pool else 0
+        claims.settle(tx, replace(verdict, seen_flops=of_whole), settings)
         tx.notify("certify")
