@@ -25,6 +25,7 @@ from yunhe.core.errors import (
 )
 from yunhe.wire import problem, signing
 from yunhe.wire.link import (
+    CHECKPOINT_PATH,
     CancelLease,
     CertifyNow,
     Enrol,
@@ -170,6 +171,7 @@ class FakeHub:
         app.put("/v1/agent/logs/{lease_id}/{epoch}")(self._put_log)
         app.get("/v1/agent/logs/{lease_id}/{epoch}")(self._log_size)
         app.put("/v1/agent/outputs/{lease_id}/{epoch}")(self._put_output)
+        app.get("/v1/agent/checkpoints/{lease_id}/{epoch}")(self._checkpoint)
         app.get("/v1/agent/bundles/{sha256}")(self._bundle)
         return app
 
@@ -279,6 +281,13 @@ class FakeHub:
         if len(data) == int(query["total"]) and hashlib.sha256(data).hexdigest() != query["sha256"]:
             raise InvalidInput("another hash", field="sha256")
         return answer
+
+    async def _checkpoint(self, lease_id: str, epoch: int, offset: int, request: Request) -> Response:
+        await self._signed(request)
+        saved = self.site.outputs.get(f"{lease_id}.{epoch}/{CHECKPOINT_PATH}")
+        if saved is None:
+            raise NotFound("no such checkpoint")
+        return Response(bytes(saved[offset : offset + 1000]))
 
     def _store(self, table: dict[str, bytearray], key: str, offset: int, chunk: bytes) -> Response:
         if self.refuse_blobs:

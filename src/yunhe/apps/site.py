@@ -27,13 +27,14 @@ from yunhe.sdk.config import toml_quoted
 from yunhe.site import link
 from yunhe.site.agent import PAUSE_FILE, Agent, AlreadyRunning, Superseded
 from yunhe.site.discover import share
-from yunhe.site.settings import DriverSettings, SiteSettings
+from yunhe.site.settings import DriverSettings, LendSettings, SiteSettings
 from yunhe.wire import signing
 from yunhe.wire.link import Enrol, Enrolled
 
 SETTINGS_FILE = "site.toml"
 KEY_FILE = "key"
 ENROL_TIMEOUT_MS = 15_000
+SETTINGS_LOOK_S = 1.0
 EXIT_SUPERSEDED = 3  # another agent speaks for the site, or the site has left
 EXIT_RUNNING = 4  # another agent uses the data directory
 
@@ -82,14 +83,17 @@ def join(request: JoinRequest) -> Enrolled:
         asyncio.run(make_driver(settings).discover())
     key = _made_key(folder)
     enrolled = link.enrol(request.hub_url, _enrol(request, key), ENROL_TIMEOUT_MS, request.ca_file)
-    text = _toml(_settings(request, enrolled.site_id))
+    _write(folder, _toml(_settings(request, enrolled.site_id)))
+    return enrolled
+
+
+def _write(folder: Path, text: str) -> None:
     tmp = folder / f"{SETTINGS_FILE}.tmp"
     with open(os.open(tmp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     tmp.rename(folder / SETTINGS_FILE)
-    return enrolled
 
 
 def _enrol(request: JoinRequest, key: Ed25519PrivateKey) -> Enrol:
@@ -201,11 +205,33 @@ async def serve_until(settings: SiteSettings, stop: asyncio.Event) -> None:
         await stop.wait()
         agent.stop()
 
-    task = asyncio.create_task(stopper())
+    async def lender() -> None:
+        """What is lent can be changed while the agent runs: its table is read again when the file is another one."""
+        seen = _state(settings.data_dir / SETTINGS_FILE)
+        while True:
+            await asyncio.sleep(SETTINGS_LOOK_S)
+            now = _state(settings.data_dir / SETTINGS_FILE)
+            if now != seen:
+                seen = now
+                try:
+                    agent.lend(load_settings(settings.data_dir).lend)
+                except YunheError as error:
+                    log.warning("what is lent stays as it was: %s", error)
+
+    tasks = [asyncio.create_task(stopper()), asyncio.create_task(lender())]
     try:
         await agent.run()
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_ino, info.st_mtime_ns
 
 
 def serve(settings: SiteSettings) -> int:
@@ -226,6 +252,21 @@ def serve(settings: SiteSettings) -> int:
         log.error("%s", error)
         return EXIT_RUNNING
     return 0
+
+
+def lend(data_dir: Path, changes: Mapping[str, object]) -> LendSettings:
+    """Change what the site lends; a running agent takes it up within seconds. The file is written anew from its values.
+
+    Raises NotFound when the folder is no site, InvalidInput for what no policy says.
+    """
+    settings = load_settings(data_dir)
+    try:
+        policy = LendSettings.model_validate({**settings.lend.model_dump(), **changes})
+    except ValidationError as error:
+        raise _invalid(error) from error
+    if changes:
+        _write(data_dir.absolute(), _toml(settings.model_copy(update={"lend": policy})))
+    return policy
 
 
 def pause(data_dir: Path) -> None:
