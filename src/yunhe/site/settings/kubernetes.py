@@ -48,6 +48,9 @@ class KubernetesSettings(BaseModel):
     tenant_quota: tuple[Pair, ...] = ()
     # Whether the cluster's network plugin enforces NetworkPolicy: only the site knows, and its tier follows from it.
     network_enforced: bool = False
+    # Whether orders with secrets are taken: they pass through the cluster's store, as a Secret that is removed when the
+    # job has begun. Only the site knows whether that store is encrypted on its disk.
+    deliver_secrets: bool = False
     # Where a job with network may not go: the cluster, the centre, and the metadata address of clouds.
     network_except: tuple[str, ...] = (
         "10.0.0.0/8",

@@ -5,6 +5,7 @@ Nothing of it is ever logged, and credentials stay where they are: they are read
 
 import base64
 import binascii
+import json
 import os
 import ssl
 import tempfile
@@ -32,6 +33,17 @@ class Access:
     def headers(self) -> dict[str, str]:
         token = self.token_file.read_text().strip() if self.token_file else self.token
         return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def account(self) -> tuple[str, str] | None:
+        """Namespace and name of the service account whose token this is, as the token itself says; else None."""
+        token = self.headers().get("Authorization", "").removeprefix("Bearer ")
+        try:
+            part = token.split(".")[1]
+            claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+            kind, who, namespace, name = str(claims["sub"]).split(":")
+        except (IndexError, KeyError, TypeError, ValueError):
+            return None
+        return (namespace, name) if (kind, who) == ("system", "serviceaccount") else None
 
 
 def find(kubeconfig: Path | None, context: str | None) -> Access:

@@ -10,7 +10,7 @@ import httpx
 import orjson
 
 from yunhe.core.errors import Unavailable
-from yunhe.site.drivers.kubernetes.access import find
+from yunhe.site.drivers.kubernetes.access import Access, find
 from yunhe.site.settings import KubernetesSettings
 
 Object = dict[str, Any]
@@ -37,14 +37,14 @@ class KubeClient:
         self._settings = settings
         self._limit_s = settings.request_limit_ms / 1000
         self._http: httpx.AsyncClient | None = None
-        self._headers: Any = None
+        self._access: Access | None = None
         self._ahead_ms = 0  # of this host's clock
         self.minor = 0  # of the server's version 1.MINOR; 0: not known yet
 
     def open(self) -> None:
         """Raises InvalidInput for credentials that cannot be used."""
         access = find(self._settings.kubeconfig, self._settings.context)
-        self._headers = access.headers
+        self._access = access
         self._http = httpx.AsyncClient(
             base_url=access.server,
             verify=access.tls,
@@ -52,6 +52,10 @@ class KubeClient:
             trust_env=False,
             limits=httpx.Limits(max_connections=CONNECTIONS),
         )
+
+    def account(self) -> tuple[str, str] | None:
+        """Namespace and name of the agent's own service account; None where it is somebody else."""
+        return self._access.account() if self._access else None
 
     async def close(self) -> None:
         if self._http is not None:
@@ -147,10 +151,9 @@ class KubeClient:
 
     def _auth(self) -> dict[str, str]:
         try:
-            headers: dict[str, str] = self._headers()
+            return self._access.headers() if self._access else {}
         except OSError as error:
             raise Unavailable(f"the token of the service account cannot be read: {error.strerror}") from error
-        return headers
 
     def _set_clock(self, response: httpx.Response) -> None:
         stamp = email.utils.parsedate_tz(response.headers.get("date", ""))

@@ -33,8 +33,6 @@ REPORTS = TypeAdapter(tuple[PoolReport, ...])
 class KubernetesDriver:
     """`data_dir` holds `contact` (written by the agent) and `leases/`; no job sees any of it."""
 
-    delivers_secrets = True
-
     def __init__(
         self,
         driver: DriverSettings,
@@ -44,6 +42,7 @@ class KubernetesDriver:
         crash_point: CrashPoint = no_crash,
     ) -> None:
         self._driver, self._kubernetes = driver, kubernetes
+        self.delivers_secrets = kubernetes.deliver_secrets
         self._crash_point = crash_point
         self._data_dir = data_dir.absolute()
         self._leases = self._data_dir / "leases"

@@ -39,7 +39,7 @@ class Engine:
         self._settings, self._tag = settings, tag
         self._on_pod = on_pod
         watch_s = settings.watch_ms / 1000
-        self.jobs = Reflector(
+        self.jobs: Reflector[JobView] = Reflector(
             client,
             "/apis/batch/v1/jobs",
             JobView.of,
@@ -47,8 +47,8 @@ class Engine:
             watch_s,
             labelSelector=f"{SITE}={tag}",
         )
-        self.pods = Reflector(client, "/api/v1/pods", self._pod, self._pod_changed, watch_s)
-        self.nodes: Reflector[NodeView] = Reflector(client, "/api/v1/nodes", NodeView.of, lambda *_: None, watch_s)
+        self.pods: Reflector[PodView | Claim] = Reflector(client, "/api/v1/pods", self._pod, self._pod_changed, watch_s)
+        self.nodes: Reflector[NodeView] = Reflector(client, "/api/v1/nodes", NodeView.of, _unused, watch_s)
         self._gate = asyncio.Semaphore(REQUESTS)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -214,3 +214,7 @@ class Engine:
                     await self.metrics.take()
                 except (Unavailable, Refusal) as error:
                     log.info("no metrics: %s", error)
+
+
+def _unused(uid: str, view: NodeView, there: bool) -> None:
+    """Nodes are looked at when they are asked for."""

@@ -14,7 +14,7 @@ from yunhe.site.drivers.nodes.chips import UNIT
 from yunhe.site.settings import DriverSettings, KubernetesSettings
 
 JOB_DIR = "/job"
-SECRETS_DIR = "/run/yunhe/secrets"
+SECRETS_DIR = "/run/secrets"
 MANAGED = {"app.kubernetes.io/managed-by": "yunhe"}
 INDEXED_MINOR = 24  # gangs: ranks of an indexed Job
 POLICY_MINOR = 28  # pod failure policies by default, and the first version that is supported as a whole

@@ -3,16 +3,18 @@ left as it is, so that a site's administrator may change it."""
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Iterable
 
 from yunhe.core.errors import Unavailable
-from yunhe.site.drivers.kubernetes.client import KubeClient, Object
+from yunhe.site.drivers.kubernetes.client import KubeClient, Object, Refusal
 from yunhe.site.drivers.kubernetes.manifest import LOCAL_QUEUE, MANAGED, names
 from yunhe.site.drivers.kubernetes.supply import KubePool, pairs
 from yunhe.site.drivers.kubernetes.views import NETWORK
 from yunhe.site.settings import KubernetesSettings
 
-QUOTA_WAIT_S = 10.0
+ROLE = "yunhe-tenant"
+QUOTA_WAIT_S, RIGHTS_WAIT_S = 10.0, 5.0
 LOOK_S = 0.05
 PODS = "1000"
 KUEUE = "kueue.x-k8s.io"
@@ -50,8 +52,11 @@ class Tenants:
         client, base = self._client, f"/api/v1/namespaces/{name}"
         policies = f"/apis/networking.k8s.io/v1/namespaces/{name}/networkpolicies"
         await client.create("/api/v1/namespaces", self.namespace(name))
+        if account := client.account():
+            bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{name}/rolebindings"
+            await client.create(bindings, binding(*account))
         # The network is closed before anything can run there.
-        await client.create(policies, closed())
+        await self._soon_allowed(policies, closed())
         await client.create(policies, self.opened())
         await client.create(f"{base}/limitranges", limits())
         await client.create(f"{base}/resourcequotas", self.quota(pools))
@@ -59,6 +64,18 @@ class Tenants:
             path = f"/apis/{KUEUE}/{KUEUE_VERSION}/namespaces/{name}/localqueues"
             await client.create(path, self.local_queue())
         await self._ready(base)
+
+    async def _soon_allowed(self, path: str, body: Object) -> None:
+        """The server needs a moment to know of a right that was just given."""
+        until = time.monotonic() + RIGHTS_WAIT_S
+        while True:
+            try:
+                await self._client.create(path, body)
+                return
+            except Refusal as refusal:
+                if refusal.status != 403 or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(LOOK_S)
 
     async def _ready(self, base: str) -> None:
         """Until the quota is counted: before that every pod is refused, and the next try comes 10 s later."""
@@ -115,6 +132,17 @@ class Tenants:
             "metadata": {"name": LOCAL_QUEUE, "labels": MANAGED},
             "spec": {"clusterQueue": self._settings.cluster_queue},
         }
+
+
+def binding(namespace: str, name: str) -> Object:
+    """The agent's own rights in the namespace; what it may give itself is this role and no other."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "yunhe-agent", "labels": MANAGED},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE},
+        "subjects": [{"kind": "ServiceAccount", "namespace": namespace, "name": name}],
+    }
 
 
 def closed() -> Object:

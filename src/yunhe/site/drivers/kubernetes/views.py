@@ -61,9 +61,7 @@ class JobView:
     def of(cls, item: Object) -> "JobView":
         meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
         notes = meta.get("annotations") or {}
-        failed = next(
-            (c for c in status.get("conditions") or () if c["type"] == "Failed" and c["status"] == "True"), {}
-        )
+        failed = _condition(status, "Failed")
         return cls(
             namespace=meta["namespace"],
             name=meta["name"],
