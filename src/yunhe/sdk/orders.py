@@ -15,6 +15,7 @@ from yunhe.sdk.checked import checked
 from yunhe.sdk.transport import Transport, escaped
 from yunhe.wire.api import (
     BatchAccepted,
+    Follow,
     LookList,
     LookRequest,
     LookView,
@@ -113,10 +114,10 @@ class OrderCalls:
         query = {} if state is None else {"state": str(state)}
         return self._transport.rows(OrderPage, lambda page: page.orders, "/v1/orders", query, limit)
 
-    def look(self, keys: Sequence[str]) -> tuple[LookView, ...]:
+    def look(self, keys: Sequence[str], follow: Follow | None = None) -> tuple[LookView, ...]:
         """What became of own orders, by the Idempotency-Keys of their submits (at most 1,000); unknown ones are left
-        out."""
-        body = checked(LookRequest, {"keys": tuple(keys)})
+        out. With `follow`, the hub cancels them when nobody looks any more."""
+        body = checked(LookRequest, {"keys": tuple(keys), "follow": follow})
         return self._transport.post(LookList, "/v1/orders:look", body, again=True).orders
 
     def order(self, order_id: str) -> OrderDetail:

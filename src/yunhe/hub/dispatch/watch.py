@@ -1,4 +1,5 @@
-"""What the leader notices by time: silent sites, lost leases, overdue runs, missed deadlines, whose turn to measure.
+"""What the leader notices by time: silent sites, lost leases, overdue runs, missed deadlines, whose turn to measure,
+and hubs above that are silent.
 
 Silence is measured on this process's monotonic clock from the moment at which it saw a site's last contact change, so a
 wrong wall clock, here or at another replica, gives no site up.  A new leader starts to count afresh, which is late,
@@ -15,7 +16,7 @@ from yunhe.core.lifecycle import TaskState
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.dispatch import turns
 from yunhe.hub.dispatch.claims import Verdict
-from yunhe.hub.orders import events
+from yunhe.hub.orders import events, following
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.leader import Leader
 from yunhe.hub.platform.writer import Tx
@@ -59,6 +60,7 @@ class Watch:
                     try:
                         await self._tick()
                         await self._check_proofs()
+                        await self._check_followers()
                     except YunheError as error:
                         log.warning("the watch pauses: %s", error)
                         await asyncio.sleep(TICK_S)
@@ -99,6 +101,15 @@ class Watch:
         for row in await self._platform.read(turns.unchecked):
             verdict = await asyncio.to_thread(turns.check, row, settings)
             await self._platform.write(self._conclude, (row.challenge, verdict))
+
+    async def _check_followers(self) -> None:
+        """Hubs above that have gone silent: nobody waits for their orders any more."""
+        now_s = time.monotonic()
+        known = await self._platform.read(following.followers)
+        silent = [f for f in known if self._contacts.silent_ms(f.name, f.seen_ms, now_s) > f.silence_ms]
+        if silent and (left := await self._platform.read(lambda conn: following.waiting(conn, silent))):
+            log.warning("orders of silent followers are cancelled: %s", ", ".join(item.name for item in left))
+            await self._platform.write(following.give_up, left)
 
     def _next_turn(self, tx: Tx, items: Sequence[turns.Waiting]) -> list[None]:
         for waiting in items:

@@ -54,6 +54,16 @@ sa.Index(
     postgresql_where=order.c.pending > 0,
 )
 
+# Who orders for others, and when it was last heard (see `following`).
+follower = sa.Table(
+    "follower",
+    metadata,
+    sa.Column("org", sa.Text, primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Column("silence_ms", sa.BigInteger, nullable=False),
+    sa.Column("seen_ms", sa.BigInteger, nullable=False),
+)
+
 task = sa.Table(
     "task",
     metadata,

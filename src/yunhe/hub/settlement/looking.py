@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends
 from yunhe.core.usage import Prefix
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.metering import service as metering
-from yunhe.hub.orders import looking
+from yunhe.hub.orders import following, looking
+from yunhe.hub.orders.following import Follower
 from yunhe.hub.orders.looking import Looked
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.api import AttemptView, LookList, LookRequest, LookView
@@ -22,6 +23,9 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
     @api.post("/v1/orders:look")
     async def look(wanted: LookRequest, who: Customer) -> LookList:
         """Own orders by their Idempotency-Keys; a key that made none is left out. Of an array the first task."""
+        if wanted.follow is not None:
+            me = Follower(who.organisation, wanted.follow.tag, wanted.follow.silence_ms)
+            await platform.write(following.note, me)
         return await platform.read(lambda conn: _look(conn, who.organisation, wanted))
 
     return api

@@ -264,8 +264,18 @@ class AttemptView(Answer):
     sampled: bool
 
 
+class Follow(Message):
+    """Whoever looks stands for all own orders whose Idempotency-Key begins with `tag` and a colon: when nobody has
+    looked for it for `silence_ms`, the hub cancels those that go on."""
+
+    tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+    silence_ms: Annotated[int, Field(ge=1_000, le=2**40)]
+
+
 class LookRequest(Message):
     """Orders by the Idempotency-Keys under which they were submitted."""
+
+    follow: Follow | None = None
 
     keys: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=MAX_LOOK)]
 

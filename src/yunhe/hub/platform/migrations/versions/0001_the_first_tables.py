@@ -149,6 +149,14 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_fact_order_id"), ["order_id"], unique=False)
 
     op.create_table(
+        "follower",
+        sa.Column("org", sa.Text(), nullable=False),
+        sa.Column("tag", sa.Text(), nullable=False),
+        sa.Column("silence_ms", sa.BigInteger(), nullable=False),
+        sa.Column("seen_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("org", "tag", name=op.f("pk_follower")),
+    )
+    op.create_table(
         "hold",
         sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("organisation", sa.Text(), nullable=False),
@@ -540,6 +548,7 @@ def downgrade() -> None:
     op.drop_table("instruction")
     op.drop_table("hub")
     op.drop_table("hold")
+    op.drop_table("follower")
     with op.batch_alter_table("fact", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_fact_order_id"))
 
