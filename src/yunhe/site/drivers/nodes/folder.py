@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import LeaseKey
+from yunhe.site.drivers.contract import Job, LeaseKey
 from yunhe.site.drivers.lease_dir import LeaseDir
+from yunhe.site.drivers.saved import Saved
 from yunhe.site.supervisor.records import Spec, write_record
 
 SEAL = "sealed"
@@ -54,9 +55,10 @@ class LeaseFolder(LeaseDir):
         super().__init__(path)
         self._news = news
 
-    def fill(self, spec: Spec, plan: Mapping[str, object], files: Mapping[str, str]) -> None:
+    def fill(self, spec: Spec, plan: Mapping[str, object], job: Job) -> None:
         """Everything that a supervisor needs; the plan last: a folder without it was never given to the engine."""
-        self.prepare(spec, "", files, None)
+        saved = Saved(job.lease.checkpoint.folder, job.checkpoint) if job.lease.checkpoint else None
+        self.prepare(spec, "", job.files, None, job.data, saved)
         write_record(str(self.path / PLAN), plan, sync=False)
 
     @property
@@ -86,6 +88,11 @@ class LeaseFolder(LeaseDir):
             cancel=self.cancel_reason() if "cancel" in names else "",
             pulse=_pulse(folder, names) if claimed else (),
         )
+
+    def notice_ms(self) -> int:
+        """Time that the job has to save its work before a preemption stops it."""
+        notice = (self.record("spec.json") or {}).get("notice")
+        return int(notice[1]) if isinstance(notice, list) else 0
 
     def cancel_reason(self) -> str:
         try:

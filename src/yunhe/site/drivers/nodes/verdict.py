@@ -62,6 +62,7 @@ class Memory:
     missed_since: float | None = None  # the engine does not list it
     running_since: float | None = None  # the engine calls it running, and no supervisor has begun
     cancelled_since: float | None = None
+    notice: float = 0.0  # s that the job has to save its work before it is stopped
     acknowledged: bool = False
     status: Status | None = None  # while it runs, as read at `status_pulse`
     status_pulse: tuple[int, ...] = ()
@@ -108,7 +109,7 @@ def _claimed(evidence: Evidence, memory: Memory, listed: tuple[Stage, str] | Non
     stage, word = listed
     if stage in (Stage.WAITING, Stage.RUNNING):
         memory.missed_since = None
-        late = memory.cancelled_since is not None and now - memory.cancelled_since > rules.cancel_hard
+        late = memory.cancelled_since is not None and now - memory.cancelled_since > rules.cancel_hard + memory.notice
         return Verdict(running, Act.STOP if late else Act.NOTHING)
     if memory.missed_since is None:
         memory.missed_since = now

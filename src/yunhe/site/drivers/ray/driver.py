@@ -14,10 +14,10 @@ from pathlib import Path
 from yunhe.core.errors import Unavailable
 from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify
-from yunhe.site.contact import boot_id
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
 from yunhe.site.drivers.lease_dir import remove_tree
+from yunhe.site.drivers.nodes.beacon import Beacon
 from yunhe.site.drivers.nodes.folder import LeaseFolder
 from yunhe.site.drivers.nodes.program import Program
 from yunhe.site.drivers.nodes.verdict import Act, Memory, Rules, Stage, Verdict, judge
@@ -25,13 +25,11 @@ from yunhe.site.drivers.ray.client import Listing, RayClient
 from yunhe.site.drivers.ray.plan import Planner
 from yunhe.site.drivers.ray.supply import RayPool, foreign, parse_nodes, pools
 from yunhe.site.settings import DriverSettings, RaySettings
-from yunhe.site.supervisor.records import boottime_ms
 from yunhe.wire.link import PoolDigest, PoolReport
 
 log = logging.getLogger(__name__)
 CALLS = 8  # of submit, stop and delete at a time
 LISTING_WAIT_S = 2.0  # a look at leases does not wait longer for Ray
-BEACON_S = 1.0
 REAP_AFTER_S = 10.0  # what ended in our records still has to leave Ray
 PULSES = 3  # a supervisor that missed so many writes of its use shows no sign of life
 
@@ -54,10 +52,10 @@ class RayDriver:
         shared = (ray.shared_dir or self._data_dir).absolute()
         self._leases = shared / "leases"
         self._news_dir = shared / "news"
-        self._beacon = shared / "beacon"
+        self._beacon = Beacon(shared / "beacon", self._data_dir / "contact")
         tag = hashlib.sha256(f"{site_id}:{self._data_dir}".encode()).hexdigest()[:12]
         self._client = RayClient(ray, tag)
-        self._planner = Planner(driver, ray, Program(shared / "programs"), self._news_dir, self._beacon)
+        self._planner = Planner(driver, ray, Program(shared / "programs"), self._news_dir, self._beacon.path)
         self._rules = Rules(
             engine="Ray",
             pulse=PULSES * driver.usage_write_ms / 1000,
@@ -82,7 +80,7 @@ class RayDriver:
     async def open(self) -> Isolation:
         """Ray need not answer yet. Raises InvalidInput for the token's file, OSError for the shared folder."""
         await asyncio.to_thread(self._prepare_folders)
-        self._background(self._keep_beacon())
+        self._background(self._beacon.keep())
         user = pwd.getpwuid(os.geteuid()).pw_name
         return Isolation(0, f"Ray: all jobs as user {user}, memory sampled, no sandbox")
 
@@ -90,23 +88,7 @@ class RayDriver:
         for folder in (self._leases, self._news_dir, self._leases.parent / "programs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._planner.program.install()
-        self._write_beacon()
-
-    def _write_beacon(self) -> None:
-        contact = self._data_dir / "contact"
-        heard = contact.read_text().strip() if contact.exists() else ""
-        tmp = self._beacon.with_name(f"beacon.{os.getpid()}")
-        tmp.write_text(f"{boot_id()} {boottime_ms()} {heard or 0}")
-        tmp.rename(self._beacon)
-
-    async def _keep_beacon(self) -> None:
-        """When the hub was last heard. By this and the disk's own clock, nodes find out how their clocks differ."""
-        while True:
-            await asyncio.sleep(BEACON_S)
-            try:
-                await asyncio.to_thread(self._write_beacon)
-            except OSError as error:
-                log.warning("the beacon on the shared disk cannot be written: %s", error)
+        self._beacon.write()
 
     async def close(self) -> None:
         """Jobs go on."""
@@ -178,6 +160,8 @@ class RayDriver:
         pool = self._pools.get(job.lease.pool)
         if pool is None:
             raise SpawnFailed(f"this site has no pool {job.lease.pool!r}")
+        if job.lease.image:
+            raise SpawnFailed("a Ray site runs no container images")
         await asyncio.to_thread(self._prepare, job, pool, folder)
         self._crash_point("driver.prepared")
         refusal = await self._place(job.key)
@@ -192,7 +176,7 @@ class RayDriver:
         request = self._planner.request(job, pool, folder.path)
         spec = self._planner.spec(job, pool, folder.path)
         try:
-            folder.fill(spec, request, job.files)
+            folder.fill(spec, request, job)
         except OSError as error:
             raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
 
@@ -272,6 +256,8 @@ class RayDriver:
     def _look_at(self, key: LeaseKey, listing: Listing | None) -> tuple[Status, Verdict]:
         folder, memory, now = self._folder(key), self._of(key), time.monotonic()
         evidence = folder.evidence()
+        if evidence.cancel and memory.cancelled_since is None:
+            memory.notice = folder.notice_ms() / 1000
         memory.see(evidence, now)
         current = listing is not None and (memory.placed is None or listing.asked > memory.placed)
         job = listing.jobs.get(key) if listing is not None and current else None
@@ -376,6 +362,12 @@ class RayDriver:
 
     async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
         return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
+
+    async def open_output(self, key: LeaseKey, path: str) -> int:
+        return await asyncio.to_thread(self._folder(key).open_output, path)
+
+    async def kept_ms(self, key: LeaseKey, folder: str) -> int:
+        return await asyncio.to_thread(self._folder(key).kept_ms, folder)
 
     async def known(self) -> frozenset[LeaseKey]:
         names = await asyncio.to_thread(os.listdir, self._leases)

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ class Planner:
         argv = list(lease.command)
         if lease.slots > 1:
             argv = [self.python, "-I", "-S", str(self.program.gang), str(lease.slots), "--", *argv]
-        return Spec(
+        spec = Spec(
             key=str(job.key),
             argv=argv,
             env=self._env(job, size, folder),
@@ -138,6 +139,9 @@ class Planner:
             usage_write_ms=driver.usage_write_ms,
             notify="",
         )
+        if lease.checkpoint:
+            spec["notice"] = (signal.Signals[lease.checkpoint.signal], job.notice_ms)
+        return spec
 
     def _env(self, job: Job, size: Size, folder: Path) -> dict[str, str]:
         threads = str(max(1, int(size.cores / job.lease.slots)))
@@ -152,4 +156,5 @@ class Planner:
             "YUNHE_LEASE": str(job.key),
             "YUNHE_RANK": "0",
             "YUNHE_SIZE": str(job.lease.slots),
+            **({"YUNHE_CHECKPOINT": f"{folder}/job/{plan.folder}"} if (plan := job.lease.checkpoint) else {}),
         }
