@@ -8,6 +8,7 @@ from yunhe.site.drivers.contract import Driver
 from yunhe.site.drivers.fake import FakeDriver
 from yunhe.site.drivers.hub.driver import HubDriver
 from yunhe.site.drivers.hub.upper import Upper
+from yunhe.site.drivers.kubernetes.driver import KubernetesDriver
 from yunhe.site.drivers.process.driver import ProcessDriver
 from yunhe.site.drivers.ray.driver import RayDriver
 from yunhe.site.drivers.slurm.driver import SlurmDriver
@@ -46,9 +47,14 @@ def _slurm(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
     return SlurmDriver(settings.driver, settings.slurm, settings.site_id, settings.data_dir, crash_point)
 
 
+def _kubernetes(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
+    return KubernetesDriver(settings.driver, settings.kubernetes, settings.site_id, settings.data_dir, crash_point)
+
+
 ENGINES: dict[str, Callable[[SiteSettings, CrashPoint], Driver]] = {
     "fake": _fake,
     "hub": _hub,
+    "kubernetes": _kubernetes,
     "process": _process,
     "ray": _ray,
     "slurm": _slurm,
