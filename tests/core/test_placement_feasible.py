@@ -50,6 +50,7 @@ CASES: list[tuple[str, str, str, dict[str, Any], Pool, dict[str, Any]]] = [
     ("sites", "one of the sites s2, s3", "s1", {}, a_pool(), {"sites": frozenset({"s3", "s2"})}),
     ("pools", "one of the pools s1:other", "s1:cpu", {}, a_pool(), {"pools": frozenset({"s1:other"})}),
     ("stack", "a command for the cpu stack", "commands for cann", {}, a_pool(), {"stacks": frozenset({"cann"})}),
+    ("duration", "a run of 1h", "lent for 59m at most now", {}, a_pool(longest_ms=HOUR - 60_000), {}),
     ("trust", "rates that a test has shown", "claims that a test has refuted", {}, a_pool(trust_milli=0), {}),
     (
         "operators",
@@ -170,7 +171,7 @@ CASES: list[tuple[str, str, str, dict[str, Any], Pool, dict[str, Any]]] = [
 def test_one_failed_constraint_is_one_reason(
     code: str, need: str, have: str, site: dict[str, Any], pool: Pool, asked: dict[str, Any]
 ) -> None:
-    lasting = (code != "site" or have == "left") and code != "trust"
+    lasting = (code != "site" or have == "left") and code not in ("trust", "duration")
     assert why(a_site(**site), pool, **asked) == (Reason(code, need, have, lasting),)
 
 

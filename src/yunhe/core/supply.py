@@ -88,6 +88,7 @@ class Pool:
     # How far its rates are believed: 1000 where the network has seen them, less where they are only claimed.
     trust_milli: int = 1000
     operators: frozenset[str] = frozenset()  # of its software stack, tried and right; empty: nothing was tried
+    longest_ms: int | None = None  # the longest run limit that its site takes now; None: any
 
 
 @dataclass(frozen=True, slots=True)

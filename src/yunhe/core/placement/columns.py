@@ -13,6 +13,8 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+ANY = 2**62  # no bound
+
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -36,6 +38,7 @@ class Columns:
     left: Bools  # the site has left
     closed: Bools  # the site takes no new leases now
     refuted: Bools  # its claims were found to be false
+    longest: Ints  # run limit that its site takes now, ms
     bandwidth: Ints
     tier: Ints
     carbon: Ints
@@ -77,6 +80,7 @@ def columns(supply: Supply) -> Columns:
         left=np.array([site.state is SiteState.LEFT for site in supply.sites], dtype=bool)[site_index],
         closed=np.array([not is_open(site) for site in supply.sites], dtype=bool)[site_index],
         refuted=np.array([pool.trust_milli == 0 for pool in pools], dtype=bool),
+        longest=_ints([ANY if pool.longest_ms is None else pool.longest_ms for pool in pools]),
         bandwidth=_ints([site.bandwidth_bps for site in supply.sites])[site_index],
         tier=_ints([site.tier for site in supply.sites])[site_index],
         carbon=_ints([site.carbon_g_per_kwh for site in supply.sites])[site_index],

@@ -245,6 +245,10 @@ def _time(ms: int) -> str:
     return units.format_duration(ms // step * step)
 
 
+def _duration(case: Case) -> tuple[str, str]:
+    return f"a run of {_time(case.asked.terms.run_limit_ms)}", f"lent for {_time(case.at.longest_ms or 0)} at most now"
+
+
 _TEXTS: dict[str, Callable[[Case], tuple[str, str]]] = {
     "site": _site,
     "sites": _sites,
@@ -265,6 +269,7 @@ _TEXTS: dict[str, Callable[[Case], tuple[str, str]]] = {
     "residency": _residency,
     "tier": _tier,
     "carbon": _carbon,
+    "duration": _duration,
     "deadline": _deadline,
     "budget": _budget,
     "busy": _busy,

@@ -262,6 +262,11 @@ def _too_late(t: Table) -> Bools:
     return ((t.sizes.transfer_ms >= limit) | (t.sizes.run_ms > limit)) & (t.sizes.known | ~t.by_compute)
 
 
+def _too_long(t: Table) -> Bools:
+    """The site lends its units for shorter runs only."""
+    return np.array([[shape.terms.run_limit_ms] for shape in t.shapes], dtype=np.int64) > t.columns.longest
+
+
 def _over_budget(t: Table) -> Bools:
     """The hold of the whole order exceeds its budget, to the micro-CNY.
 
@@ -314,6 +319,7 @@ CONSTRAINTS = (
     Constraint("residency", _other_region),
     Constraint("tier", _tier_too_low),
     Constraint("carbon", _carbon_too_high),
+    Constraint("duration", _too_long, lasting=False),
     Constraint("deadline", _too_late),
     Constraint("budget", _over_budget),
 )

@@ -130,11 +130,11 @@ def _supply_site(connected: bool, accepting: bool, *columns: Any) -> Site:
 
 @lru_cache(maxsize=16_384)
 def _supply_pool(core_hour: int, card_hour: int, *columns: Any) -> Pool:
-    pool_id, site_id, kind_name, *sizes, rates, watts, trust_milli, operators = columns
+    pool_id, site_id, kind_name, *sizes, rates, watts, trust_milli, operators, longest_ms = columns
     kind = PoolKind(kind_name)
     price = core_hour if kind is PoolKind.CPU else card_hour
     rated = texts.parse_rates(rates), price, watts, trust_milli, texts.names_set(operators)
-    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, *rated)
+    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, *rated, longest_ms)
     return Pool(*values)
 
 
