@@ -73,7 +73,10 @@ class OrderFlags:
         None
     )
     file: Annotated[Texts, typer.Option(help="A small text file to send along.", rich_help_panel=_JOB)] = None
-    output: Annotated[Texts, typer.Option(help="A file to keep from the job.", rich_help_panel=_JOB)] = None
+    input: Annotated[Texts, typer.Option(help="PATH=URL, fetched by the site.", rich_help_panel=_JOB)] = None
+    output: Annotated[
+        Texts, typer.Option(help="A file to keep from the job; PATH=URL sends it there too.", rich_help_panel=_JOB)
+    ] = None
     attach: Annotated[
         bool, typer.Option(help="Send along files of this folder that the command names.", rich_help_panel=_JOB)
     ] = True
@@ -151,7 +154,8 @@ def build_order(flags: OrderFlags, command: Sequence[str], folder: Path) -> Orde
         "env": dict(_assignment(entry) for entry in flags.env or ()),
         "secrets": dict(_secret(entry, folder) for entry in flags.secret or ()),
         "files": _files(flags, command, folder),
-        "outputs": flags.output,
+        "inputs": [_input(entry) for entry in flags.input or ()],
+        "outputs": [_output(entry) for entry in flags.output or ()],
     }
     order: dict[str, object] = {
         "name": flags.name or _name_of(command),
@@ -204,6 +208,18 @@ def _data(text: str | None) -> dict[str, str] | None:
     if not colon:
         raise InvalidInput(f"{text!r} does not name a place", field="--data", hint="for example 500GB:beijing")
     return {"size": size, "at": place}
+
+
+def _input(entry: str) -> dict[str, str]:
+    path, equals, url = entry.partition("=")
+    if not equals:
+        raise InvalidInput(f"{entry[:40]!r} has no URL", field="--input", hint="for example in.csv=s3://bucket/in.csv")
+    return {"path": path, "url": url}
+
+
+def _output(entry: str) -> str | dict[str, str]:
+    path, equals, url = entry.partition("=")
+    return {"path": path, "url": url} if equals and "://" in url else entry
 
 
 def _assignment(entry: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from yunhe.cli.failure import remark
 from yunhe.cli.follow import copy_log, settle, tell_end, verdict
 from yunhe.cli.options import AsJson, OrderId, OrderIds, Timeout, example
 from yunhe.cli.output import moment, show_json, show_pairs, show_table
-from yunhe.cli.wording import NONE, PRICE_COLUMNS, counts, delivered, end_of, price_cells, reason
+from yunhe.cli.wording import NONE, PRICE_COLUMNS, counts, delivered, end_of, price_cells, reason, state_of
 from yunhe.core.lifecycle import OrderState
 from yunhe.core.units import format_bytes, format_carbon_mass, format_energy, format_money, format_span, parse_duration
 from yunhe.wire.api import OrderDetail, OrderPage, OrderView, SiteReasonsView, UsageList
@@ -181,7 +181,7 @@ def _task_rows(order: OrderDetail) -> Iterator[tuple[str, ...]]:
             ran = format_span(task.ended_utc_ms - task.started_utc_ms)
         yield (
             str(task.index),
-            task.state,
+            state_of(task),
             task.site_id or NONE,
             str(task.epoch),
             moment(task.started_utc_ms),

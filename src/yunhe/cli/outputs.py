@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from yunhe.apps.tables import without
 from yunhe.cli.connection import connect, order_named
+from yunhe.cli.failure import remark
 from yunhe.cli.options import AsJson, OrderId, example
 from yunhe.cli.output import clean, show_json, show_table
+from yunhe.cli.wording import place_of
 from yunhe.core.errors import InvalidInput, NotFound
 from yunhe.core.units import format_bytes
 from yunhe.wire.api import OutputList, OutputView
@@ -23,8 +26,9 @@ def list_outputs(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False)
     if as_json:
         show_json(OutputList(outputs=found))
         return
-    rows = ((o.path, o.lease_id, format_bytes(o.size_bytes, 1), o.sha256[:16]) for o in found)
-    show_table(("path", "lease", ">size", "sha256 begins"), rows)
+    rows = [(o.path, o.lease_id, format_bytes(o.size_bytes, 1), o.sha256[:16], place_of(o)) for o in found]
+    columns = ("path", "lease", ">size", "sha256 begins", "~where")
+    show_table(*without(columns, rows, () if any(o.url for o in found) else ("where",)))
 
 
 @app.command("get", epilog=example("yunhe outputs get ORDER result.json --to results"))
@@ -37,7 +41,8 @@ def get_outputs(
 ) -> None:
     """Download the files that an order left.
 
-    Files of an order with several tasks go into one folder per task. Each is checked against its SHA-256.
+    Files of an order with several tasks go into one folder per task. Each is checked against its SHA-256. A file that
+    went to its URL alone is named, and is yours to fetch from there.
     """
     with connect(ctx) as hub:
         order_id = order_named(hub, order_id)
@@ -50,6 +55,12 @@ def get_outputs(
             raise NotFound(f"order {order_id} {what}", hint=f"yunhe outputs list {order_id}" if found else way_out)
         several = len({o.lease_id for o in found}) > 1
         for output in wanted:
+            if not output.stored:
+                text = f"{clean(output.path)} is not at the hub: {clean(place_of(output))}"
+                if paths:
+                    raise NotFound(text, hint="fetch it from there")
+                remark(text)
+                continue
             target = _target(to, output, several)
             hub.download_output(order_id, output, target, replace=force)
             print(clean(str(target)))

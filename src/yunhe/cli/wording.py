@@ -2,8 +2,9 @@
 
 from yunhe.core.demand import Precision, Work
 from yunhe.core.lifecycle import EndReason
-from yunhe.core.units import format_money, format_work
-from yunhe.wire.api import OrderView, PriceView, ReasonView, TaskView
+from yunhe.core.units import format_bytes, format_money, format_work
+from yunhe.wire.api import OrderView, OutputView, PriceView, ReasonView, TaskView
+from yunhe.wire.urls import shown
 
 NONE = "-"
 
@@ -62,7 +63,27 @@ def end_of(task: TaskView) -> str:
 
 def counts(view: OrderView) -> str:
     """`3 succeeded, 17 running`, or the one task's state."""
-    return ", ".join(f"{n} {state}" for state, n in view.tasks.items() if n)
+    undelivered = {"undelivered": view.undelivered}
+    return ", ".join(f"{n} {state}" for state, n in (view.tasks | undelivered).items() if n)
+
+
+def state_of(task: TaskView) -> str:
+    """The task's state, and how far its data is while that moves."""
+    moving = task.staging
+    if moving is None:
+        return f"{task.state}, {task.delivery}" if task.delivery else task.state
+    of = f" of {format_bytes(moving.total_bytes, 1)}" if moving.total_bytes is not None else ""
+    what = "staging" if moving.phase == "in" else "delivering"
+    trouble = f" ({moving.problem})" if moving.problem else ""
+    return f"{what}, {format_bytes(moving.done_bytes, 1)}{of}{trouble}"
+
+
+def place_of(output: OutputView) -> str:
+    """Where an output is: at the hub, at its URL, or at neither and why."""
+    places = ["hub"] if output.stored else []
+    if output.url and not output.problem:
+        places.append(shown(output.url))
+    return ", ".join([*places, *([f"not delivered: {output.problem}"] if output.problem else [])])
 
 
 def reason(view: ReasonView) -> str:
