@@ -21,7 +21,7 @@ ONLY ?=
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
-demo: $(BASE) ## three computing centres on this machine run and settle real work; ARGS="--exit --json"
+demo: $(if $(findstring ray,$(ARGS)),$(TEST),$(BASE)) ## three computing centres on this machine run and settle real work; ARGS="--exit --json"
 	@$(BIN)/yunhe demo $(ARGS)
 
 test: $(TEST) ## everything that is checked; DB=sqlite or DB=postgresql for one database alone
