@@ -33,7 +33,7 @@ class Child:
                 stderr=output,
                 env={**os.environ, **env},
                 start_new_session=True,  # Ctrl-C is for the parent, which stops the parts in order
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def check(self) -> None:
@@ -61,5 +61,6 @@ class Child:
             self._process.wait(10)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """To be called in a new child: it is told to stop when the thread that made it ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from yunhe.apps.children import end_with_parent
 from yunhe.apps.local_engines.processes import free_ports, kill, marked, parent
 from yunhe.site.supervisor.kernel import tree
 
@@ -77,6 +78,7 @@ class Head:
                 cwd=self.folder,
                 env=self._environment(),
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
         self.until(self.up, "come up", UP_S)
 
