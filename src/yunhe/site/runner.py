@@ -317,6 +317,8 @@ class Runner:
             return
         moved = await self._deliver(lease) if status.started and start.deliveries else ()
         notes = await self._parts.uploads.finish(start, lease.log, start.outputs if status.started else ())
+        there = tuple(f"output {file.path}: " for file in moved if not file.problem)
+        notes = [note for note in notes if not note.startswith(there)]  # too large for the hub, and where it belongs
         events: list[Event] = [Moved(lease.key, "out", moved)] if moved else []
         detail = "; ".join(part for part in (status.detail, *notes) if part)
         ended = Ended(lease.key, status.reason, status.exit_code, detail)

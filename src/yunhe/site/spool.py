@@ -358,9 +358,9 @@ def _report(db: sqlite3.Connection, event: Event, seq: int) -> Report | None:
             return UsageReport(
                 seq=seq, lease_id=lease_id, epoch=epoch, n=n, from_ms=from_ms, to_ms=to_ms, totals=totals, final=final
             )
-        case Staged(_, phase, done, total, problem):
+        case Staged(_, phase, done, total, why):
             return LeaseStaging(
-                seq=seq, lease_id=lease_id, epoch=epoch, phase=phase, done_bytes=done, total_bytes=total, problem=problem
+                seq=seq, lease_id=lease_id, epoch=epoch, phase=phase, done_bytes=done, total_bytes=total, problem=why
             )
         case Moved(_, phase, files):
             return LeaseMoved(seq=seq, lease_id=lease_id, epoch=epoch, phase=phase, files=files)
