@@ -1,6 +1,7 @@
 """Beside the centre's own users: hours and shares, which leases go, and what a real job keeps when it does."""
 
 import io
+import json
 import os
 import tarfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from tests.fakes.agent import cpu_pool
 from tests.fakes.fake_hub import FakeHub, start_lease
 from tests.site.conftest import SiteProcess, wait_for
+from yunhe.cli.main import main
 from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.discover import Share
@@ -430,3 +432,31 @@ def test_a_checkpoint_over_the_cap_is_told_and_not_kept(hub: FakeHub, make_site:
     reserve(site, "1")
     end = hub.wait_end("a")
     assert (end.reason, end.checkpoint) == (EndReason.PREEMPTED, None) and "larger than 10000" in end.detail
+
+
+def test_the_command_changes_what_a_running_site_lends(
+    hub: FakeHub, make_site: MakeSite, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = make_site(foreign_interval_ms=50).start()
+    hub.wait(lambda: hub.site.syncs)
+    where = ("site", "lend", "--data-dir", str(site.data_dir))
+    said = ("--share", "50%", "--share", "gpu=70%", "--hours", "00:00-24:00", "--longest", "6h", "--give-back", "10s")
+    assert main([*where, *said, "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert (told["share_percent"], told["pool_shares"], told["longest_ms"]) == (50, ["gpu=70%"], 21_600_000)
+    hub.wait(
+        lambda: (hub.site.syncs[-1].pools[0].foreign_milli, hub.site.syncs[-1].pools[0].longest_ms) == (500, 21_600_000)
+    )
+    assert main([*where, "--share", "all", "--longest", "any", "--hours", "always"]) == 0
+    shown = capfd.readouterr().out
+    assert "100%" in shown and "always" in shown and "10s" in shown
+    hub.wait(lambda: (hub.site.syncs[-1].pools[0].foreign_milli, hub.site.syncs[-1].pools[0].longest_ms) == (0, None))
+    for wrong in (
+        ("--share", "120%"),
+        ("--hours", "8-9"),
+        ("--zone", "Mars/Olympus"),
+        ("--share", "x"),
+        ("--longest", "6"),
+    ):
+        assert main([*where, *wrong]) != 0
+        assert capfd.readouterr().err

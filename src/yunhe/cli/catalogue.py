@@ -9,7 +9,7 @@ from yunhe.cli.options import AsJson, example
 from yunhe.cli.output import show_json, show_table
 from yunhe.cli.wording import NONE
 from yunhe.core.demand import Precision
-from yunhe.core.units import format_bytes, format_flops, format_milli, format_money
+from yunhe.core.units import format_bytes, format_duration, format_flops, format_milli, format_money
 from yunhe.sdk.client import Client
 from yunhe.wire.api import FactTable, PoolList, PoolView
 
@@ -25,6 +25,9 @@ POOL_COLUMNS = (
     "~speed of one unit",
     "~trust",
 )
+
+
+USE_COLUMNS = ("pool", ">certified", ">leased", ">others, not lent", ">busy", ">powered", ">longest run")
 
 
 @app.command(epilog=example("yunhe pools"))
@@ -102,6 +105,19 @@ def pool_row(pool: PoolView) -> tuple[str, ...]:
         format_money(pool.price_microcny_per_unit_hour),
         ", ".join(_speeds(pool)) or NONE,
         "" if pool.trust_milli == 1000 else f"counts {format_milli(pool.trust_milli * 100)}%: {pool.trust_note}",
+    )
+
+
+def use_row(pool: PoolView) -> tuple[str, ...]:
+    """Who has the units, and which of them work and are on: whoever they work for."""
+    return (
+        pool.id,
+        format_milli(pool.capacity_milli),
+        format_milli(pool.leased_milli),
+        format_milli(pool.foreign_milli),
+        NONE if pool.busy_milli is None else format_milli(pool.busy_milli),
+        NONE if pool.powered_milli is None else format_milli(pool.powered_milli),
+        NONE if pool.longest_ms is None else format_duration(pool.longest_ms),
     )
 
 

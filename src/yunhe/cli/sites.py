@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from yunhe.cli.catalogue import POOL_COLUMNS, pool_row
+from yunhe.cli.catalogue import POOL_COLUMNS, USE_COLUMNS, pool_row, use_row
 from yunhe.cli.connection import connect
 from yunhe.cli.failure import remark
 from yunhe.cli.options import AsJson, SiteId, example
@@ -124,6 +124,8 @@ def show(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
     )
     print()
     show_table(POOL_COLUMNS, [pool_row(pool) for pool in site.pools])
+    print()
+    show_table(USE_COLUMNS, [use_row(pool) for pool in site.pools])
     benchmarks = [
         (pool.id, b.name, f"{b.value:.4g} {b.unit}", str(b.repeats), f"{b.spread_percent:.1f}%")
         for pool in site.pools

@@ -68,6 +68,7 @@ TREE: Tree = {
             "certify": Leaf(
                 "yunhe.cli.certify", "Measure the pools of this machine now, or have the hub test SITE again."
             ),
+            "lend": Leaf("yunhe.cli.lending", "Say what a site lends: share, hours, length of runs."),
             "pause": Leaf("yunhe.cli.agent", "Give a site no new work; what runs there goes on."),
             "resume": Leaf("yunhe.cli.agent", "Give a paused site work again."),
             "leave": Leaf("yunhe.cli.sites", "Take a site out of the network for good."),

@@ -24,6 +24,7 @@ _ENDS: dict[str, str] = {
     EndReason.DISCONNECTED: "stopped by a site that had lost its hub",
     EndReason.SUPERVISOR_LOST: "lost with its host",
     EndReason.LOST: "lost with its site",
+    EndReason.PREEMPTED: "given back to the site's own users",
 }
 
 
