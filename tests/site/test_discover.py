@@ -29,7 +29,7 @@ def test_only_the_exact_model_is_taken_from_the_catalogue(model: str, chip: str 
 
 
 def test_a_known_chip_brings_its_figures_with_their_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discover, "cpu_model", lambda: "AMD EPYC 9654 96-Core Processor")
+    monkeypatch.setattr(discover.host, "cpu_model", lambda: "AMD EPYC 9654 96-Core Processor")
     pool = discover.cpu_pool(DriverSettings(), discover.Share(2_000, 1 << 30))
     assert pool.chip == "epyc-9654"
     assert pool.watts_per_unit == 8 and "360 W / 96 cores" in pool.watts_source

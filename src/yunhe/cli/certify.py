@@ -16,6 +16,7 @@ from yunhe.cli.sites import tell_site
 from yunhe.cli.wording import NONE
 from yunhe.core.errors import InvalidInput
 from yunhe.core.units import format_flops
+from yunhe.site.discover import find_cards
 from yunhe.wire.link import BenchmarkResult, Certificate, PoolReport
 
 app = typer.Typer()
@@ -46,6 +47,20 @@ def certify(ctx: typer.Context, site_id: MaybeSite = None, data_dir: DataDir = N
         show_json(certificate)
         return
     _show(certificate)
+    cards = find_cards()
+    if cards:
+        print()
+        rows = [
+            (
+                c.found.name,
+                c.chip.id if c.chip else "unknown",
+                c.stack,
+                c.found.driver or NONE,
+                c.found.firmware or NONE,
+            )
+            for c in cards
+        ]
+        show_table(("~card", "catalogue", "stack", "driver", "firmware"), rows)
 
 
 def _show(certificate: Certificate) -> None:

@@ -4,6 +4,7 @@ import math
 import os
 import platform
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from yunhe.core.demand import Precision
 from yunhe.core.errors import InvalidInput
 from yunhe.facts.load import Chip, chips
 from yunhe.facts.sites import core_watts
+from yunhe.site.discover import tools
 from yunhe.site.settings import DriverSettings
 from yunhe.wire.link import PoolReport, RateReport
 
 # FLOP per cycle and core at FP64, dense, two fused multiply-add units: 2 units x 2 FLOP x lanes.
 FP64_PER_CYCLE = (("avx512f", 32), ("fma", 16), ("avx", 8), ("asimd", 8), ("sse2", 4))
+LSCPU_LIMIT_S = 5.0
 GRADES = ("CPU", "Platinum", "Gold", "Silver", "Bronze")  # words that tables leave out and numbers imply
 
 
@@ -83,7 +86,18 @@ def cpu_model() -> str:
     """As the hardware says it."""
     text = Path("/proc/cpuinfo").read_text()
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found.group(1).strip()[:120] if found else platform.machine()
+    return (found.group(1).strip() if found else _lscpu() or platform.machine())[:120]
+
+
+def _lscpu() -> str:
+    """The model where the kernel does not print one (64-bit Arm)."""
+    try:
+        done = subprocess.run(
+            ["lscpu", "-J"], capture_output=True, timeout=LSCPU_LIMIT_S, env={**os.environ, "LC_ALL": "C"}, check=True
+        )
+        return tools.lscpu_model(done.stdout.decode(errors="replace"))
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def nominal_fp64_flops() -> int | None:
