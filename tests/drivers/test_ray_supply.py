@@ -9,7 +9,7 @@ from yunhe.core.errors import InvalidInput
 from yunhe.site.drivers.contract import Job, SpawnFailed
 from yunhe.site.drivers.ray.client import STAGES, Listing, RayJob
 from yunhe.site.drivers.ray.plan import size_of
-from yunhe.site.drivers.ray.supply import RayPool, altered, foreign, parse_nodes, pools
+from yunhe.site.drivers.ray.supply import RayPool, altered, foreign, missing, parse_nodes, pools
 from yunhe.site.settings import DriverSettings, RaySettings
 
 GIB = 1 << 30
@@ -108,6 +108,13 @@ def test_what_others_hold_is_all_that_is_used_less_our_own() -> None:
         1_000,
         0,
     )
+
+
+def test_what_is_gone_is_nobodys_to_have() -> None:
+    whole = [pool.report for pool in found().values()]
+    left = tuple(found(listed=[CLUSTER[0], CLUSTER[1]]).values())
+    told = {digest.name: digest.foreign_milli for digest in missing(whole, (), left)}
+    assert told == {"cpu": 56_000, "h20": 0, "a100": 4_000, "ascend910b": 8_000}
 
 
 def test_the_dashboard_alters_names() -> None:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import os
-import pwd
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from yunhe.site.drivers.nodes.program import Program
 from yunhe.site.drivers.nodes.verdict import Act, Memory, Rules, Stage, Verdict, judge
 from yunhe.site.drivers.ray.client import Listing, RayClient
 from yunhe.site.drivers.ray.plan import Planner
-from yunhe.site.drivers.ray.supply import RayPool, foreign, parse_nodes, pools
+from yunhe.site.drivers.ray.supply import RayPool, foreign, missing, parse_nodes, pools
 from yunhe.site.settings import DriverSettings, RaySettings
 from yunhe.wire.link import PoolDigest, PoolReport
 
@@ -66,6 +65,7 @@ class RayDriver:
             tries=ray.submit_tries,
         )
         self._pools: dict[str, RayPool] = {}
+        self._offered: tuple[PoolReport, ...] = ()  # when it was last discovered
         self._memory: dict[LeaseKey, Memory] = {}
         self._ended: dict[LeaseKey, Status] = {}
         self._over: dict[LeaseKey, float] = {}  # when its end was seen, or it was forgotten; while Ray lists it
@@ -81,8 +81,7 @@ class RayDriver:
         """Ray need not answer yet. Raises InvalidInput for the token's file, OSError for the shared folder."""
         await asyncio.to_thread(self._prepare_folders)
         self._background(self._beacon.keep())
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        return Isolation(0, f"Ray: all jobs as user {user}, memory sampled, no sandbox")
+        return Isolation(0, "Ray: all jobs as Ray's user, memory sampled, no sandbox")
 
     def _prepare_folders(self) -> None:
         for folder in (self._leases, self._news_dir, self._leases.parent / "programs"):
@@ -122,15 +121,21 @@ class RayDriver:
             # Jobs need an agent that speaks for them, also while Ray is away.
             log.warning("the nodes of the last time are taken: %s", error)
             listed = json.loads(await asyncio.to_thread(kept.read_text))
-        found = pools(parse_nodes(listed, self._ray.lent), self._ray, self._driver)
-        self._pools = {pool.report.name: pool for pool in found}
-        return tuple(pool.report for pool in found)
+        self._take_up(listed)
+        self._offered = tuple(pool.report for pool in self._pools.values())
+        return self._offered
+
+    def _take_up(self, listed: Sequence[object]) -> None:
+        nodes = parse_nodes(listed, self._ray.lent)
+        self._pools = {pool.report.name: pool for pool in pools(nodes, self._ray, self._driver)}
 
     async def foreign(self) -> tuple[PoolDigest, ...]:
         """What other jobs and actors of the cluster hold. Ray's figures are up to 5 s old. Raises Unavailable."""
-        await self.discover()
+        self._take_up(await self._client.nodes())
         taken_utc_ms, usage = await self._client.usage()
-        return foreign(tuple(self._pools.values()), usage, taken_utc_ms, await self._client.listing())
+        found = tuple(self._pools.values())
+        held = foreign(found, usage, taken_utc_ms, await self._client.listing())
+        return tuple(missing(self._offered, held, found)) or held
 
     async def certify(self) -> tuple[PoolReport, ...]:
         """Pools of cores by a benchmark that runs as a job; cards keep their nominal rates."""

@@ -151,26 +151,42 @@ def foreign(
     found: Sequence[RayPool], usage: Mapping[str, Mapping[str, float]], taken_utc_ms: int, listing: Listing
 ) -> tuple[PoolDigest, ...]:
     """What others hold: all that is used, less what our own jobs asked for that had not ended by then."""
-    digests = []
     ours = [job.asked for job in listing.jobs.values() if _held(job.ended_utc_ms, taken_utc_ms)]
-    for pool in found:
-        resource = pool.card or "CPU"
-        mine = [asked for asked in ours if not pool.kind or f"{TYPE}{pool.kind}" in asked]
-        used = sum(usage.get(node, {}).get(altered(resource), 0.0) for node in pool.nodes)
-        left = used - sum(asked.get(resource, 0.0) for asked in mine)
-        milli = min(pool.report.capacity_milli, max(0, round(left * UNIT)))
-        memory = 0
-        if not pool.card:
-            memory = round(sum(usage.get(node, {}).get("memory", 0.0) for node in pool.nodes))
-            memory -= round(sum(asked.get("memory", 0.0) for asked in ours))
-        digests.append(
+    return tuple(_digest(pool, usage, ours) for pool in found)
+
+
+def _digest(pool: RayPool, usage: Mapping[str, Mapping[str, float]], ours: Sequence[Mapping[str, float]]) -> PoolDigest:
+    resource = pool.card or "CPU"
+    mine = [asked for asked in ours if not pool.kind or f"{TYPE}{pool.kind}" in asked]
+    used = sum(usage.get(node, {}).get(altered(resource), 0.0) for node in pool.nodes)
+    milli = round((used - sum(asked.get(resource, 0.0) for asked in mine)) * UNIT)
+    memory = 0
+    if not pool.card:
+        held = sum(usage.get(node, {}).get("memory", 0.0) for node in pool.nodes)
+        memory = round(held - sum(asked.get("memory", 0.0) for asked in ours))
+    return PoolDigest(
+        name=pool.report.name,
+        foreign_milli=min(pool.report.capacity_milli, max(0, milli)),
+        foreign_memory_bytes=min(pool.report.memory_bytes, max(0, memory)),
+    )
+
+
+def missing(offered: Sequence[PoolReport], digests: Sequence[PoolDigest], found: Sequence[RayPool]) -> list[PoolDigest]:
+    """With units that were offered and whose nodes are gone counted as held: nobody can have them now."""
+    there, told = {pool.report.name: pool.report for pool in found}, {digest.name: digest for digest in digests}
+    whole = []
+    for before in offered:
+        now, digest = there.get(before.name), told.get(before.name, PoolDigest(name=before.name))
+        gone = max(0, before.capacity_milli - (now.capacity_milli if now else 0))
+        gone_bytes = max(0, before.memory_bytes - (now.memory_bytes if now else 0))
+        whole.append(
             PoolDigest(
-                name=pool.report.name,
-                foreign_milli=milli,
-                foreign_memory_bytes=min(pool.report.memory_bytes, max(0, memory)),
+                name=before.name,
+                foreign_milli=min(before.capacity_milli, digest.foreign_milli + gone),
+                foreign_memory_bytes=min(before.memory_bytes, digest.foreign_memory_bytes + gone_bytes),
             )
         )
-    return tuple(digests)
+    return whole
 
 
 def _held(ended_utc_ms: int, taken_utc_ms: int) -> bool:
