@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.drivers.conftest import QUICK, Harness, process_harness
+from tests.drivers.conftest import process_harness
+from tests.drivers.harness import QUICK, Harness
 from tests.fakes.fake_hub import start_lease
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Job, LeaseKey, Phase

@@ -47,7 +47,7 @@ class Network:
         self.operator.deposit("lab", "100CNY", "first")
         self.operator.create_organisation(OrganisationRequest(id="centre", name="centre"))
         self.customer = Client(self.url, self.operator.create_key("lab", "me", "customer").key)
-        driver = DriverSettings(cores_milli=1000, memory_bytes=512 << 20, isolation=isolation)  # type: ignore[arg-type]
+        driver = DriverSettings(cores_milli=1000, memory_bytes=512 << 20, isolation=isolation)
         request = JoinRequest(
             hub_url=self.url,
             token=self.operator.enrolment_token("centre").token,

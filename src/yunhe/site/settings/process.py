@@ -26,6 +26,8 @@ class DriverSettings(BaseModel):
     isolation: Literal["auto", "sandbox", "processes"] = "auto"
     # Folders that jobs may read besides /usr; the interpreter's own are added.
     expose: tuple[Path, ...] = ()
+    # Jobs that ask for the network share the host's, loopback included: docs/isolation.md. False: they are refused.
+    allow_network: bool = True
     # A fork bomb hits this; large enough for a build or an MPI rank per core.
     pids_limit: int = Field(default=512, ge=8)
     # Largest single file of a job: keeps one job from filling the disk of all.

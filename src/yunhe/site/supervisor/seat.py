@@ -147,6 +147,7 @@ def prepare(spec: Spec, log_write: int, parent: int) -> None:
         resource.setrlimit(number, (value, value))
     os.chdir(spec["cwd"])
     if spec["uid"] is not None:
+        os.umask(0o077)  # what it leaves in /tmp is not for other tenants
         os.setgroups([])
         os.setgid(spec["uid"])
         os.setuid(spec["uid"])

@@ -181,7 +181,7 @@ class Supervisor:
             self.judge(cleared)
             exit_record.update(self.job.totals(), wall_ms=exit_record["wall_ms"], exit_code=self.job.status)
         self.job.forget_secrets()
-        if started and self.spec["uid"] is not None:
+        if started:
             remove_of(self.spec["uid"])
         exit_record.update(reason=self.reason, detail=self.detail[:400])
         data = json.dumps(exit_record).encode()

@@ -25,6 +25,7 @@ from yunhe.site.drivers.process.secrets import INSIDE as SECRETS
 from yunhe.site.drivers.process.secrets import JobSecrets, give_up_unbegun
 from yunhe.site.drivers.saved import Saved
 from yunhe.site.settings import DriverSettings
+from yunhe.site.supervisor.leftovers import remove_of
 from yunhe.site.supervisor.records import Cgroup, Spec
 from yunhe.site.supervisor.seat import NAME
 from yunhe.wire.link import PoolDigest, PoolReport
@@ -200,6 +201,8 @@ class ProcessDriver:
         env = self._env(job, folder)
         if hold.python is None and lease.slots > 1:
             raise SpawnFailed("gangs need a Python that the jobs' user can reach; there is none")
+        if lease.network and not settings.allow_network:
+            raise SpawnFailed("this site gives jobs no network (driver.allow_network)")
         argv = sandbox.gang(lease.command, lease.slots, hold.python or "")
         words: list[str] = []
         if hold.bwrap:
@@ -251,7 +254,8 @@ class ProcessDriver:
         return {
             "PATH": f"{sys.prefix}/bin:{PATH}" if self._hold.python == sys.executable else PATH,
             "HOME": home,
-            "TMPDIR": "/tmp" if sandboxed else str(folder / "tmp"),
+            # A user of the job's own has no way through the agent's folder; what it leaves in /tmp is removed.
+            "TMPDIR": "/tmp" if sandboxed or self._hold.drop_uid else str(folder / "tmp"),
             "USER": "job",
             "LANG": "C.UTF-8",
             **dict.fromkeys(THREADS, threads),
@@ -301,6 +305,8 @@ class ProcessDriver:
     def _kill_leftovers(self, key: LeaseKey, folder: LeaseDir) -> None:
         """The job dies with its supervisor; this is for what got away, before the lease is told as ended."""
         self._remove_group(folder)
+        if not self._hold.bwrap:
+            remove_of(self._uid(key))
         self._secrets.remove(key)
         mark = f"YUNHE_LEASE={key}".encode()
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):

@@ -32,10 +32,12 @@ class Hold:
 
     @property
     def isolation(self) -> Isolation:
-        """Tier 2 needs both halves; a job that is only sandboxed can still take its neighbours' memory."""
-        tier = 2 if self.bwrap and self.layout else 1 if self.bwrap else 0
+        """Tiers as in docs/isolation.md. 2 needs both halves; a job that is only kept apart, by a sandbox or a user of
+        its own, can still take its neighbours' memory."""
+        tier = 2 if self.bwrap and self.layout else 1 if self.bwrap or self.drop_uid else 0
         limits = self.layout.text if self.layout else "sampled limits"
-        text = f"{'bubblewrap' if self.bwrap else 'process groups'} + {limits}"
+        walls = "bubblewrap" if self.bwrap else "a user per job, no sandbox" if self.drop_uid else "process groups"
+        text = f"{walls} + {limits}"
         return Isolation(tier, "; ".join((text, *self.why_not))[:200])
 
 
