@@ -3,7 +3,10 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import combinations
@@ -242,6 +245,24 @@ def test_the_reserve_of_a_plain_host(tmp_path: Path) -> None:
         (tmp_path / "reserve").write_text(wrong)
         with pytest.raises(InvalidInput):
             local.look()
+
+
+def test_what_others_do_on_a_plain_host_is_measured_and_the_sites_own_jobs_are_not_others(tmp_path: Path) -> None:
+    (tmp_path / "leases" / "a.1").mkdir(parents=True)
+    local = LocalUse(DriverSettings(local_use="measured"), tmp_path, average_ms=300)
+    local.open(Share((os.cpu_count() or 1) * 1_000, 8 * GIB))
+    assert local.look().busy_milli is None, "nothing is known yet"
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        wait_for(lambda: time.sleep(0.1) or local.look().foreign_milli >= 1_000)
+        assert (local.look().busy_milli or 0) >= 1_000
+        # An ended lease has used all that was used: nobody else did.
+        (tmp_path / "leases" / "a.1" / "exit.json").write_text('{"cpu_ms": 1000000000}')
+        assert local.look().foreign_milli == 0
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 # --- the whole way, with real jobs ----------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ STAT_USER, STAT_CSTIME = 11, 15  # of /proc/PID/stat behind the name: utime, sti
 class LocalUse:
     """Of one pool of cores: the offered share of this host."""
 
-    def __init__(self, settings: DriverSettings, data_dir: Path) -> None:
+    def __init__(self, settings: DriverSettings, data_dir: Path, average_ms: int = AVERAGE_MS) -> None:
         self._settings = settings
+        self._average_ms = average_ms
         self._data_dir = data_dir
         self._share = Share(0, 0)
         self._host_milli = (os.cpu_count() or 1) * CORE
@@ -87,9 +88,9 @@ class LocalUse:
         now_ms, host_ms = time.monotonic_ns() // 1_000_000, _host_ms()
         if self._settings.local_use == "measured":
             self._count_own()
-        while len(self._seen) > 1 and self._seen[1][0] <= now_ms - AVERAGE_MS:
+        while len(self._seen) > 1 and self._seen[1][0] <= now_ms - self._average_ms:
             self._seen.popleft()
-        first = self._seen[0] if self._seen and self._seen[0][0] <= now_ms - AVERAGE_MS else None
+        first = self._seen[0] if self._seen and self._seen[0][0] <= now_ms - self._average_ms else None
         self._seen.append((now_ms, host_ms, self._own_ms))
         if first is None:
             return None, None
