@@ -1,8 +1,7 @@
 """The job's secrets as files in memory: name -> value in base64, as they come over the pipe."""
 
-import base64
+import binascii
 import os
-import shutil
 from collections.abc import Mapping
 
 DIR_MODE, FILE_MODE = 0o700, 0o400
@@ -39,10 +38,12 @@ def place(folder: str, values: Values, uid: int | None) -> None:
 
 def remove(folder: str) -> None:
     """What the job made of it included; what does not go (it took its own rights away) the driver removes."""
+    import shutil  # noqa: PLC0415 - seldom needed, and each job waits for what is imported
+
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(fd: int, value: str) -> None:
-    data = memoryview(base64.b64decode(value))
+    data = memoryview(binascii.a2b_base64(value))
     while data:
         data = data[os.write(fd, data) :]

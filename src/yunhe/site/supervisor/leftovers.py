@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 
@@ -49,6 +48,8 @@ def _remove(entry: "os.DirEntry[str]", uid: int) -> None:
         if entry.stat(follow_symlinks=False).st_uid != uid:
             return
         if entry.is_dir(follow_symlinks=False):
+            import shutil  # noqa: PLC0415 - seldom needed, and each job waits for what is imported
+
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
             os.unlink(entry.path)

@@ -5,7 +5,6 @@ import json
 import os
 import select
 import signal
-import socket
 import time
 
 from yunhe.site.supervisor import given
@@ -73,6 +72,8 @@ class Supervisor:
 
     def notify(self) -> None:
         """Wake the agent if there is one; it finds the files without this too."""
+        import socket  # noqa: PLC0415 - seldom needed, and each job waits for what is imported
+
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
             try:
                 sock.sendto(self.spec["key"].encode(), "\0" + self.spec["notify"])
