@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import hub_rss, round_100, settled, start, submit, submit_batch
+from benchmarks import hub_rss, round_100, settled, slurm_rate, start, submit, submit_batch
 from benchmarks.figure import Figure, PeerFigure
 from benchmarks.peers.slurm import Slurm
 from benchmarks.scene import Scene
@@ -30,4 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "start_p99": Benchmark(start.p99, 180, Slurm.start_p99),
     "round_100_sites_p99": Benchmark(round_100.measure, 120),
     "hub_rss_1000_agents": Benchmark(hub_rss.measure, 300),
+    "slurm_share": Benchmark(slurm_rate.share, 240),
+    "slurm_added_start": Benchmark(slurm_rate.added_start, 120),
+    "slurm_observe_10000": Benchmark(slurm_rate.observe, 240),
 }

@@ -167,9 +167,9 @@ def test_what_others_run_is_told_and_our_own_is_not(on_slurm: SlurmHarness) -> N
     on_slurm.until(key, Phase.STARTED)
     cluster.until(lambda: abroad(on_slurm)["cpu"] == (500, 0), "see our own")
     # Another's job of the same user, and one that waits.
-    other = cluster.sbatch("--output=/dev/null", "-c3", "--mem=300", "--wrap=sleep 30")
+    other = cluster.sbatch("--output=/dev/null", "-c2", "--mem=300", "--wrap=sleep 30")
     waits = cluster.sbatch("--output=/dev/null", "--hold", "-c4", "--wrap=true")
-    cluster.until(lambda: abroad(on_slurm)["cpu"] == (3_500, 300), "see the other job")
+    cluster.until(lambda: abroad(on_slurm)["cpu"] == (2_500, 300), "see the other job")
     if CLUSTER.gpu:
         cards = cluster.sbatch("--output=/dev/null", "--gres=gpu:2", "-c1", "--mem=50", "--wrap=sleep 30")
         cluster.until(lambda: abroad(on_slurm)["cpu-h20"][0] == 2_000, "see the cards")

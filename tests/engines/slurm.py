@@ -1,5 +1,5 @@
 """A private Slurm for tests and benchmarks: the one that the demo starts too."""
 
-from yunhe.apps.local_engines.slurm import CONFIGURATION, INSTALL, PACKAGES, PROGRAMS, Cluster, Shape, missing
+from yunhe.apps.local_engines.slurm import CALL_S, CONFIGURATION, INSTALL, PACKAGES, PROGRAMS, Cluster, Shape, missing
 
-__all__ = ["CONFIGURATION", "INSTALL", "PACKAGES", "PROGRAMS", "Cluster", "Shape", "missing"]
+__all__ = ["CALL_S", "CONFIGURATION", "INSTALL", "PACKAGES", "PROGRAMS", "Cluster", "Shape", "missing"]

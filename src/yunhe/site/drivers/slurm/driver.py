@@ -17,7 +17,7 @@ from yunhe.site.contact import boot_id
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
 from yunhe.site.drivers.slurm.batches import Batches
-from yunhe.site.drivers.slurm.client import JobLine, Listing, SlurmClient
+from yunhe.site.drivers.slurm.client import Listing, SlurmClient
 from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder
 from yunhe.site.drivers.slurm.lookout import Lookout
 from yunhe.site.drivers.slurm.plan import Planner
@@ -63,6 +63,7 @@ class SlurmDriver:
         )
         self._rules = Rules.of(self._slurm, self._driver)
         self._pools: dict[str, SlurmPool] = {}
+        self._learning = asyncio.Lock()
         self._memory: dict[LeaseKey, Memory] = {}
         self._ended: dict[LeaseKey, Status] = {}
         self._forgotten: dict[LeaseKey, float] = {}  # when, while Slurm still lists it
@@ -184,8 +185,9 @@ class SlurmDriver:
         folder = self._folder(job.key)
         if await asyncio.to_thread(lambda: folder.prepared):
             return
-        if not self._pools:
-            await self.discover()
+        async with self._learning:
+            if not self._pools:
+                await self.discover()
         pool = self._pools.get(job.lease.pool)
         if pool is None:
             raise SpawnFailed(f"this site has no pool {job.lease.pool!r}")
@@ -322,12 +324,8 @@ class SlurmDriver:
             await asyncio.to_thread(folder.tell, key)
         elif verdict.act is Act.STOP:
             memory.cancelled_since = time.monotonic()
-            for job in self._running_of(key):
+            for job in self._lookout.running_of(key):
                 self._sender.stop(job)
-
-    def _running_of(self, key: LeaseKey) -> list[JobLine]:
-        jobs = self._lookout.newest.of(key) if self._lookout.newest else ()
-        return [job for job in jobs if job.stage is Stage.RUNNING]
 
     def _seal(self, key: LeaseKey, folder: LeaseFolder, verdict: Verdict) -> None:
         said = "; ".join(text for text in (verdict.detail, self._batches.said(key), folder.said()) if text)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from yunhe.core.errors import Unavailable
 from yunhe.site.drivers.contract import LeaseKey
-from yunhe.site.drivers.slurm.client import Listing, Members, SlurmClient
+from yunhe.site.drivers.slurm.client import JobLine, Listing, Members, SlurmClient
 from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.settings import SlurmSettings
 
@@ -51,6 +51,10 @@ class Lookout:
             await asyncio.wait({self._ask_again()})
             if self.newest is None:
                 raise Unavailable("Slurm does not list its jobs")
+
+    def running_of(self, key: LeaseKey) -> list[JobLine]:
+        jobs = self.newest.of(key) if self.newest else ()
+        return [job for job in jobs if job.stage is Stage.RUNNING]
 
     def _ask_again(self) -> asyncio.Task[None]:
         if self._asking is None or self._asking.done():
