@@ -18,6 +18,7 @@ from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase,
 from yunhe.site.drivers.lease_dir import remove_tree
 from yunhe.site.drivers.nodes.beacon import Beacon
 from yunhe.site.drivers.nodes.folder import LeaseFolder
+from yunhe.site.drivers.nodes.news import News
 from yunhe.site.drivers.nodes.program import Program
 from yunhe.site.drivers.nodes.verdict import Act, Memory, Rules, Stage, Verdict, judge
 from yunhe.site.drivers.ray.client import Listing, RayClient
@@ -50,11 +51,11 @@ class RayDriver:
         self._data_dir = data_dir.absolute()
         shared = (ray.shared_dir or self._data_dir).absolute()
         self._leases = shared / "leases"
-        self._news_dir = shared / "news"
+        self._news = News(shared / "news", ray.news_ms)
         self._beacon = Beacon(shared / "beacon", self._data_dir / "contact")
         tag = hashlib.sha256(f"{site_id}:{self._data_dir}".encode()).hexdigest()[:12]
         self._client = RayClient(ray, tag)
-        self._planner = Planner(driver, ray, Program(shared / "programs"), self._news_dir, self._beacon.path)
+        self._planner = Planner(driver, ray, Program(shared / "programs"), self._news.folder, self._beacon.path)
         self._rules = Rules(
             engine="Ray",
             pulse=PULSES * driver.usage_write_ms / 1000,
@@ -84,7 +85,7 @@ class RayDriver:
         return Isolation(0, "Ray: all jobs as Ray's user, memory sampled, no sandbox")
 
     def _prepare_folders(self) -> None:
-        for folder in (self._leases, self._news_dir, self._leases.parent / "programs"):
+        for folder in (self._leases, self._news.folder, self._leases.parent / "programs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._planner.program.install()
         self._beacon.write()
@@ -138,16 +139,24 @@ class RayDriver:
         return tuple(missing(self._offered, held, found)) or held
 
     async def certify(self) -> tuple[PoolReport, ...]:
-        """Pools of cores by a benchmark that runs as a job; cards keep their nominal rates."""
-        reports = await self.discover()
-        return tuple(
-            [await certify.certify(self, report) if report.kind_of_unit == "core" else report for report in reports]
-        )
+        """By benchmarks that run as jobs. Cards that cannot be measured so keep their nominal rates."""
+        return tuple([await self._certified(report) for report in await self.discover()])
+
+    async def _certified(self, report: PoolReport) -> PoolReport:
+        if report.kind_of_unit == "core":
+            return await certify.certify(self, report)
+        if report.stack == "unknown":
+            return report
+        try:
+            return await certify.certify(self, report)
+        except Unavailable as error:
+            log.warning("the cards of pool %s are not measured: %s", report.name, error)
+            return report
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 
     def _folder(self, key: LeaseKey) -> LeaseFolder:
-        return LeaseFolder(self._leases / str(key), self._news_dir)
+        return LeaseFolder(self._leases / str(key), self._news.folder)
 
     def _of(self, key: LeaseKey) -> Memory:
         return self._memory.setdefault(key, Memory())
@@ -328,19 +337,7 @@ class RayDriver:
             log.warning("%s: %s", key, error)
 
     async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
-        until = time.monotonic() + timeout_ms / 1000
-        while True:
-            found = await asyncio.to_thread(self._take_news)
-            left = until - time.monotonic()
-            if found or left <= 0:
-                return found
-            await asyncio.sleep(min(left, self._ray.news_ms / 1000))
-
-    def _take_news(self) -> frozenset[LeaseKey]:
-        names = os.listdir(self._news_dir)
-        for name in names:
-            (self._news_dir / name).unlink(missing_ok=True)
-        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
+        return await self._news.wait(timeout_ms)
 
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
         """A job that waits never starts; one that runs is told by a link, which its supervisor soon sees."""
