@@ -295,3 +295,53 @@ def test_a_quote_shows_offers_and_what_is_missing_elsewhere(yunhe: Run, script: 
     assert "0.05CNY" in shown.out
     assert "latency: needs <= 20ms rtt to shanghai, has 27.1ms" in shown.out
     assert QuoteView.model_validate_json(yunhe("quote", "--cores", "1.5", "--json").out) == QUOTE
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_come_from_files_and_the_environment_and_are_not_shown(
+    yunhe: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "pass").write_text("hunter2\n")
+    monkeypatch.setenv("TOKEN", "hunter3")
+    shown = yunhe("submit", "--dry-run", "--secret", "TOKEN", "--secret", "PASS=@pass", "--", "true")
+    assert (shown.code, shown.err) == (0, "")
+    assert yaml.safe_load(shown.out)["run"]["secrets"] == {"TOKEN": "*" * 10, "PASS": "*" * 10}
+    assert "hunter" not in shown.out
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        ("TOKEN=hunter2", "TOKEN is not given as text on the command line"),
+        ("NOT_SET_HERE", "the environment variable NOT_SET_HERE is not set"),
+        ("TOKEN=@nowhere", "nowhere cannot be read"),
+        ("TOKEN=@big", "more than 8 KiB"),
+        ("TOKEN=@binary", "is not text (UTF-8)"),
+    ],
+)
+def test_a_secret_that_cannot_be_taken_is_named_and_not_repeated(
+    yunhe: Run, folder: Path, secret: str, said: str
+) -> None:
+    (folder / "big").write_bytes(b"h" * 8193)
+    (folder / "binary").write_bytes(b"hunter2\xff")
+    told = yunhe("submit", "--dry-run", "--secret", secret, "--", "true")
+    assert told.code != 0 and said in told.err and "--secret" in told.err
+    assert "hunter2" not in told.out + told.err
+
+
+def test_an_order_file_says_where_its_secrets_lie(yunhe: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "pass").write_text("hunter2")
+    text = "run:\n  command: ['true']\n  secrets:\n    A: {env: TOKEN}\n    B: {file: pass}\n"
+    (folder / "order.yaml").write_text(text)
+    missing = yunhe("submit", "--dry-run", "order.yaml")
+    assert missing.code != 0 and "run.secrets.A" in missing.err and "TOKEN is not set" in missing.err
+    monkeypatch.setenv("TOKEN", "hunter3")
+    shown = yunhe("submit", "--dry-run", "order.yaml")
+    assert shown.code == 0 and "hunter" not in shown.out
+    for wrong in ("hunter2", "{env: A, file: b}", "[hunter2]", "{value: hunter2}"):
+        (folder / "order.yaml").write_text(text.replace("{env: TOKEN}", wrong))
+        told = yunhe("submit", "--dry-run", "order.yaml")
+        assert told.code != 0 and "does not say where the secret lies" in told.err
+        assert "hunter" not in told.err

@@ -72,6 +72,7 @@ class FakeAgent:
     applied_seq: int = 0
     report_seq: int = 0
     pools: tuple[PoolReport, ...] = field(default_factory=lambda: (cpu_pool(),))
+    tier: int = 2
 
     def enrol(self, token: str, name: str, cluster: str = "zhangjiakou") -> None:
         message = Enrol(
@@ -132,7 +133,9 @@ class FakeAgent:
         return parsed
 
     def certificate(self) -> Certificate:
-        return Certificate(seq=0, tested_utc_ms=1, tier=2, isolation="none: a test", software="test", pools=self.pools)
+        return Certificate(
+            seq=0, tested_utc_ms=1, tier=self.tier, isolation="none: a test", software="test", pools=self.pools
+        )
 
     def become_active(self) -> None:
         """Hello, wait for the turn to measure, and report."""

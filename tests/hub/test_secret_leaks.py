@@ -151,6 +151,13 @@ def test_the_value_is_in_no_file_no_log_and_no_answer(network: Network) -> None:
     (network.folder / "said").unlink()
 
 
+def test_the_hub_shows_the_tier_that_the_site_found(network: Network) -> None:
+    [view] = network.operator.sites()
+    assert view.tier == (2 if "cgroup v" in view.isolation else 1 if os.geteuid() == 0 else 0), view.isolation
+    too_much = order("true", requirement={"cores": 0.2, "tier": 3}, budget="1CNY")
+    assert not network.customer.quote(too_much).offers
+
+
 @pytest.mark.parametrize("killed", ["agent", "agent and supervisor"])
 def test_they_are_gone_whoever_was_killed(network: Network, killed: str) -> None:
     before = set(in_memory())

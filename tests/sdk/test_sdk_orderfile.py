@@ -81,3 +81,14 @@ def test_what_cannot_be_read_is_said_without_a_traceback(tmp_path: Path) -> None
 def test_a_dumped_order_is_the_same_order(path: Path, tmp_path: Path) -> None:
     order = load_order(path)
     assert parse_order(dump_order(order), tmp_path) == order
+
+
+def test_the_text_of_secrets_is_read_from_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YUNHE_TEST_TOKEN", "from the environment")
+    (tmp_path / "pass").write_text("from a file\n")
+    order = parse_order("run:\n  command: [x]\n  secrets: {A: {env: YUNHE_TEST_TOKEN}, B: {file: pass}}\n", tmp_path)
+    assert {name: value.get_secret_value() for name, value in order.run.secrets.items()} == {
+        "A": "from the environment",
+        "B": "from a file\n",
+    }
+    assert "from" not in repr(order) and "from" not in dump_order(order) and "from" not in order.model_dump_json()

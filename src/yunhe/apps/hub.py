@@ -58,6 +58,7 @@ from yunhe.hub.platform.writer import Tx
 from yunhe.hub.settlement import looking
 from yunhe.hub.settlement import routes as settlement_routes
 from yunhe.hub.settlement import service as settlement
+from yunhe.site.supervisor.kernel import keep_memory_private
 from yunhe.wire.api import MAX_BODY_BYTES, HubView
 from yunhe.wire.link import MAX_CHUNK_BYTES, MAX_SYNC_BYTES
 
@@ -251,6 +252,7 @@ def init(settings: HubSettings) -> Path | None:
 
 def serve(settings: HubSettings) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
+    keep_memory_private()  # orders bring secrets
     # The writer's thread asks for the interpreter after each statement; at the usual 5 ms a busy event loop would
     # keep it waiting for longer than the statement takes.
     sys.setswitchinterval(SWITCH_S)

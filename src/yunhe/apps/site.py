@@ -28,6 +28,7 @@ from yunhe.site import link
 from yunhe.site.agent import PAUSE_FILE, Agent, AlreadyRunning, Superseded
 from yunhe.site.discover import share
 from yunhe.site.settings import DriverSettings, LendSettings, SiteSettings
+from yunhe.site.supervisor.kernel import keep_memory_private
 from yunhe.wire import signing
 from yunhe.wire.link import Enrol, Enrolled
 
@@ -236,6 +237,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 def serve(settings: SiteSettings) -> int:
     """Run the agent until SIGTERM or Ctrl-C; the exit status. Jobs go on, and the next start takes them up again."""
+    keep_memory_private()  # the site's key, and secrets on their way
 
     async def run() -> None:
         stop = asyncio.Event()
