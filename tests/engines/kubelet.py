@@ -21,6 +21,7 @@ import signal
 import ssl
 import sys
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +71,7 @@ class Kubelet:
         tls.load_cert_chain(settings["certificate"], settings["key"])
         self.http = httpx.AsyncClient(base_url=settings["server"], verify=tls, timeout=30, trust_env=False)
         self.containers: dict[str, Container] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
     async def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
@@ -110,10 +112,16 @@ class Kubelet:
 
     async def beat(self) -> None:
         leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+        away: set[str] = set()
         while True:
             for node in self.nodes:
                 if self.silent(node):
+                    away.add(node)
                     continue
+                if node in away:
+                    away.discard(node)
+                    for pod in (await self.call("GET", "/api/v1/pods"))["items"]:
+                        self.seen(pod, True)
                 body = {"status": {"conditions": [self._ready()]}}
                 await self.call("PATCH", f"/api/v1/nodes/{node}/status", body, STRATEGIC)
                 stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -151,7 +159,7 @@ class Kubelet:
                 container = self.containers[uid] = Container(pod)
                 container.task = asyncio.create_task(self.run(container))
             elif there and pod["metadata"].get("deletionTimestamp"):
-                asyncio.create_task(self.remove(pod))
+                self.aside(self.remove(pod))
             return
         container.pod = pod
         if not there or (pod["status"].get("phase") in ("Failed", "Succeeded") and container.process):
@@ -161,7 +169,12 @@ class Kubelet:
             container.deleting = time.monotonic() + grace
             self.kill(container, signal.SIGTERM if grace else signal.SIGKILL)
             if container.task is None or container.task.done():
-                asyncio.create_task(self.remove(pod))
+                self.aside(self.remove(pod))
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def kill(self, container: Container, number: signal.Signals) -> None:
         process = container.process
@@ -229,6 +242,8 @@ class Kubelet:
         words: list[str] = []
         for mount in sorted(spec["containers"][0].get("volumeMounts") or (), key=lambda one: one["mountPath"]):
             source = sources[mount["name"]] / mount.get("subPath", "")
+            for parent in reversed(Path(mount["mountPath"]).parents[:-1]):
+                words += ["--perms", "0755", "--dir", str(parent)]
             words += ["--ro-bind" if mount.get("readOnly") else "--bind", str(source), mount["mountPath"]]
         return words
 
@@ -283,7 +298,7 @@ class Kubelet:
             container.lines.append((time.time_ns(), line if line.endswith(b"\n") else line + b"\n"))
         code = await process.wait()
         watcher.cancel()
-        if self.silent(container.pod["spec"]["nodeName"]) or container.pod["status"].get("phase") == "Failed":
+        if container.pod["status"].get("phase") == "Failed":
             return
         code = code if code >= 0 else 128 - code
         reason = "OOMKilled" if container.killed_for == "OOMKilled" else "Completed" if code == 0 else "Error"

@@ -17,6 +17,7 @@ from yunhe.site.drivers.kubernetes.driver import KubernetesDriver
 from yunhe.site.drivers.kubernetes.manifest import job_name, site_tag
 from yunhe.site.drivers.kubernetes.tenant import namespace_of
 from yunhe.site.settings import KubernetesSettings
+from yunhe.site.supervisor.records import boottime_ms
 
 RBAC = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
 TOKENS = "/api/v1/namespaces/yunhe-system/serviceaccounts/yunhe-agent/token"
@@ -60,6 +61,15 @@ class KubeHarness(Harness):
             return KubernetesDriver(QUICK, self.settings, self.site_id, data_dir)
 
         super().__init__(make, scripted=False, data_dir=data_dir)
+
+    def reopen_closed(self) -> None:
+        """The agent comes back after it was stopped."""
+        self.driver = self._make()
+        self.run(self.driver.open())
+
+    def hear(self) -> None:
+        """As the agent does when the hub has answered."""
+        (self.data_dir / "contact").write_text(str(boottime_ms()))
 
     # --- words for tests ------------------------------------------------------------------------------------------
 

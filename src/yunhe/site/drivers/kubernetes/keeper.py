@@ -230,15 +230,20 @@ class Keeper:
         held.tries += 1
         tenants = self.engine.tenants
         try:
-            await tenants.ensure(held.tenant, pools, self.engine.kueue)
-            await self.engine.place(held)
+            known = await tenants.ensure(held.tenant, pools, self.engine.kueue)
+            try:
+                await self.engine.place(held)
+            except Refusal as refusal:
+                if refusal.status not in (403, 404) or not known:
+                    raise
+                # Somebody may have removed the tenant's namespace, and the rights in it, since it was made.
+                tenants.forget(held.tenant)
+                await tenants.ensure(held.tenant, pools, self.engine.kueue)
+                await self.engine.place(held)
             await asyncio.to_thread(held.record.mark, "placed")
             held.placed = True
         except Refusal as refusal:
-            if refusal.status != 404:
-                return refusal.message
-            # Somebody has removed the tenant's namespace: it is made again at the next try.
-            tenants.forget(held.intent.namespace)
+            return refusal.message
         except Unavailable as error:
             log.warning("%s: %s", held.key, error)
         finally:
@@ -301,4 +306,4 @@ class Keeper:
         """Raises Unavailable when the server does not give it now."""
         pods = [pod for pod in held.pods.values() if pod.started_ms]
         if pods:
-            await self.engine.logs.take(held.key, held.record, pods, held.intent.log_cap_bytes, at_once=at_once)
+            await self.engine.logs.take(held.key, held.record, held.intent, pods, at_once)

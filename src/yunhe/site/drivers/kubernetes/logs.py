@@ -17,7 +17,7 @@ import httpx
 from yunhe.core.errors import Unavailable
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.drivers.kubernetes.client import KubeClient, Refusal
-from yunhe.site.drivers.kubernetes.record import Record
+from yunhe.site.drivers.kubernetes.record import Intent, Record
 from yunhe.site.drivers.kubernetes.views import PodView
 from yunhe.site.supervisor.records import write_record
 
@@ -131,20 +131,19 @@ class Logs:
     def forget(self, key: LeaseKey) -> None:
         self._logs.pop(key, None)
 
-    async def take(self, key: LeaseKey, record: Record, pods: Iterable[PodView], cap: int, *, at_once: bool) -> None:
+    async def take(self, key: LeaseKey, record: Record, intent: Intent, pods: Iterable[PodView], at_once: bool) -> None:
         """Fetch what is new. Raises Unavailable when the server does not give it now."""
         one = self._logs.get(key)
         if one is None:
-            one = self._logs[key] = _Log.restored(record, cap)
+            one = self._logs[key] = _Log.restored(record, intent.log_cap_bytes)
         async with one.turn:
             now = time.monotonic()
             if one.full or (not at_once and now - one.asked_at < self._pause_s):
                 return
             one.asked_at = now
-            ranked = sorted(pods, key=lambda pod: pod.rank)
-            for pod in ranked:
+            for pod in sorted(pods, key=lambda pod: pod.rank):
                 if pod.started_ms and pod.uid not in one.done and not one.full:
-                    prefix = f"[{pod.rank}] ".encode() if len(ranked) > 1 else b""
+                    prefix = f"[{pod.rank}] ".encode() if intent.slots > 1 else b""
                     async with self._gate:
                         await self._take_pod(one, pod, prefix)
 

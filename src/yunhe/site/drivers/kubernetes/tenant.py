@@ -35,18 +35,20 @@ class Tenants:
         self._seen: set[str] = set()
         self._turn = asyncio.Lock()
 
-    async def ensure(self, tenant: str, pools: Iterable[KubePool], kueue: bool) -> str:
-        """The namespace's name. Raises Refusal when the agent's rights do not reach, Unavailable when it takes long."""
+    async def ensure(self, tenant: str, pools: Iterable[KubePool], kueue: bool) -> bool:
+        """True: nothing was done, it was seen to before. Raises Refusal when the agent's rights do not reach,
+        Unavailable when it takes long."""
         name = namespace_of(self._settings.namespace_prefix, tenant)
         async with self._turn:
-            if name not in self._seen:
-                await self._make(name, tuple(pools), kueue)
-                self._seen.add(name)
-        return name
+            if name in self._seen:
+                return True
+            await self._make(name, tuple(pools), kueue)
+            self._seen.add(name)
+        return False
 
-    def forget(self, name: str) -> None:
-        """Somebody has removed it: it is made again for the next lease."""
-        self._seen.discard(name)
+    def forget(self, tenant: str) -> None:
+        """It is looked at again for the next lease."""
+        self._seen.discard(namespace_of(self._settings.namespace_prefix, tenant))
 
     async def _make(self, name: str, pools: tuple[KubePool, ...], kueue: bool) -> None:
         client, base = self._client, f"/api/v1/namespaces/{name}"
