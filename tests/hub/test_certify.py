@@ -245,6 +245,7 @@ def test_no_answer_is_no_proof(court: Court) -> None:
             court.answer(site, Proof(seq=0, challenge=asked.challenge, error="no numpy there"), 100)
         else:
             court.world.clock.ms += settings.certify_turn_ms
+    court.give_turn(site)
     assert court.give_turn(site) is None
     assert court.claim(site).state is ClaimState.SILENT and court.pool(site).trust_milli == 300
 
@@ -330,14 +331,12 @@ def test_a_real_hub_finds_the_liars_out(url: str, tmp_path: Path) -> None:
     }
     with running_hub(url, tmp_path / "data", **settings) as hub:
         true, twice = 5 * SLOW, 10 * SLOW
-        machines = [
-            Machine(hub.site("honest", pools=(pool_of(true),)), true),
-            Machine(hub.site("twice", pools=(pool_of(twice),)), true),
-            Machine(hub.site("borrows", pools=(pool_of(twice),)), true, "borrows"),
-        ]
-        threads = [threading.Thread(target=machine.run, daemon=True) for machine in machines]
-        for thread in threads:
-            thread.start()
+        machines: list[Machine] = []
+        threads: list[threading.Thread] = []
+        for name, says, cheat in (("honest", true, ""), ("twice", twice, ""), ("borrows", twice, "borrows")):
+            machines.append(Machine(hub.site(name, pools=(pool_of(says),)), true, cheat))
+            threads.append(threading.Thread(target=machines[-1].run, daemon=True))
+            threads[-1].start()
         try:
             wanted = {"honest": (1000, 1000), "twice": (300, 620), "borrows": (0, 0)}
             until = threading.Event()

@@ -3,7 +3,7 @@
 One site at a time: first those that wait for their first certificate, then rates that were claimed and not shown, then
 sites whose last test is long ago.  The later two only while a whole unit is free there.
 
-A challenge is 256 random bits of the hub, bound by the key of the chain to the site, its agent epoch and the pool.  Its
+A challenge is 256 random bits of the hub, used once, and bound by the key of the chain to the site and the pool.  Its
 work is sized by the claim, and doubled with every try.  The time counts from the transaction that hands it out to the
 one that takes the answer, by the hub's clock.
 """
@@ -33,7 +33,8 @@ from yunhe.wire.link import CertifyNow, Proof, ProveNow
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 50  # claims and sites that are looked at for the next turn
+LOOKED_AT = 20  # claims and sites that are looked at for the next turn
+SPARE_MS = 10_000  # for an answer beyond the time of its work
 CARD_WIDTH = 16_384  # a card needs wide matrices to be busy
 MOST_STEPS = 65_536
 PROVES = frozenset({SiteState.ACTIVE, SiteState.PAUSED})
@@ -52,40 +53,50 @@ class Waiting:
 
 
 def candidates(conn: sa.Connection, sites: Sequence[SiteRecord], now_ms: int, settings: HubSettings) -> Waiting:
-    """Of the sites that were heard of lately."""
-    near = {site.id: site for site in sites if site.connected(now_ms, settings.silent_after_ms)}
-    return Waiting(
-        tuple(s.id for s in sites if s.state is SiteState.APPROVED and s.certified_ms is None),
-        tuple(c for c in claims.due(conn, now_ms, LOOKED_AT) if c.site_id in near and near[c.site_id].state in PROVES),
-        tuple(
-            site.id for site in near.values() if site.state in PROVES and site.retest_ms and site.retest_ms <= now_ms
-        )[:LOOKED_AT],
-    )
+    """Of the sites that were heard of lately; nobody while somebody has the turn."""
+    first = tuple(s.id for s in sites if s.state is SiteState.APPROVED and s.certified_ms is None)
+    turn = conn.execute(sa.select(store.certify_turn)).first()
+    if turn is not None and not _over(conn, turn, now_ms, settings):
+        return Waiting((), (), ())
+    near = [s for s in sites if s.state in PROVES and s.connected(now_ms, settings.silent_after_ms)]
+    old = [s.id for s in near if s.retest_ms is not None and s.retest_ms <= now_ms][:LOOKED_AT]
+    due = claims.due(conn, now_ms, LOOKED_AT)
+    fit = {site_id for site_id in {*old, *(c.site_id for c in due)} & {s.id for s in near} if _fits(conn, site_id)}
+    return Waiting(first, tuple(c for c in due if c.site_id in fit), tuple(s for s in old if s in fit))
+
+
+def _over(conn: sa.Connection, turn: sa.Row[Any], now_ms: int, settings: HubSettings) -> bool:
+    """Whether the time of a turn has run out. A rate is shown in twice the time of its work, or not at all."""
+    limit_ms = settings.certify_turn_ms
+    if turn.challenge:
+        tries = [c.tries for c in claims.of_site(conn, turn.site_id) if c.precision == turn.precision]
+        limit_ms = min(limit_ms, 2 * settings.certify_prove_ms * 2 ** max(tries, default=0) + SPARE_MS)
+    return bool(now_ms - turn.since_ms >= limit_ms)
 
 
 def give(tx: Tx, waiting: Waiting, settings: HubSettings) -> None:
-    """Hand the turn to the next one, unless somebody has it. Nobody waits for a first certificate because another site
-    owes an answer: that one is asked anew later."""
+    """Hand the turn to the next one, unless somebody has it."""
     turn = tx.conn.execute(sa.select(store.certify_turn)).first()
     if turn is not None:
-        running = tx.now_ms - turn.since_ms < settings.certify_turn_ms
-        if running and not (turn.challenge and waiting.first):
+        if not _over(tx.conn, turn, tx.now_ms, settings):
             return
         tx.conn.execute(sa.delete(store.certify_turn))
-        if turn.challenge and not running:
+        if turn.challenge:
             verdict = Verdict(f"{turn.site_id}:{turn.pool}", turn.precision, failed="no answer in time")
             claims.settle(tx, verdict, settings)
     last = turn.site_id if turn is not None else ""
-    first = [site_id for site_id in waiting.first if _has_link(tx, site_id)]
+    first = [site_id for site_id in waiting.first if _has_link(tx.conn, site_id)]
     first = [site_id for site_id in first if site_id > last] or first
-    if first:
+    # A site that did not measure in its turn is behind the others, or they would wait for it for ever.
+    late = turn is not None and not turn.challenge
+    if first and not (late and (waiting.due or waiting.again)):
         _measure(tx, first[0])
         return
     for claim in waiting.due:
-        if _fits(tx, claim.site_id) and _prove(tx, claim, settings):
+        if _fits(tx.conn, claim.site_id) and _prove(tx, claim, settings):
             return
     for site_id in waiting.again:
-        if _fits(tx, site_id):
+        if _fits(tx.conn, site_id):
             catalogue.retest_at(tx, site_id, tx.now_ms + settings.certify_retry_ms)  # where no certificate comes
             _measure(tx, site_id)
             return
@@ -132,17 +143,17 @@ def _share(pool: PoolRecord) -> int:
     return max(1, min(1000, pool.capacity_milli))
 
 
-def _fits(tx: Tx, site_id: str) -> bool:
+def _fits(conn: sa.Connection, site_id: str) -> bool:
     """A whole unit, or all of a smaller pool, is free in every pool of the site: a test disturbs nobody."""
-    if not _has_link(tx, site_id):
+    if not _has_link(conn, site_id):
         return False
-    pools = catalogue.list_pools(tx.conn, site_id)
+    pools = catalogue.list_pools(conn, site_id)
     return all(pool.free_milli >= min(1000, pool.capacity_milli) for pool in pools)
 
 
-def _has_link(tx: Tx, site_id: str) -> bool:
+def _has_link(conn: sa.Connection, site_id: str) -> bool:
     link = store.site_link
-    return tx.conn.execute(sa.select(link.c.site_id).where(link.c.site_id == site_id)).first() is not None
+    return conn.execute(sa.select(link.c.site_id).where(link.c.site_id == site_id)).first() is not None
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
