@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from yunhe.apps import site as application
-from yunhe.cli import engine_hub, engine_ray, engines
+from yunhe.cli import engine_hub, engine_kubernetes, engine_ray, engines
 from yunhe.cli.completion import complete_site
 from yunhe.cli.connection import connect, session_of
 from yunhe.cli.engine_hub import HubOptions
+from yunhe.cli.engine_kubernetes import KubernetesOptions
 from yunhe.cli.engine_ray import RayOptions
 from yunhe.cli.engines import Engine, SlurmOptions
 from yunhe.cli.failure import remark
@@ -73,6 +74,13 @@ def join(
     ray_token: engine_ray.Token = None,
     ray_resource: engine_ray.Lent = None,
     runtime_env: engine_ray.RuntimeEnv = None,
+    kubeconfig: engine_kubernetes.Kubeconfig = None,
+    context: engine_kubernetes.Context = None,
+    namespace_prefix: engine_kubernetes.Prefix = None,
+    node_selector: engine_kubernetes.NodeSelector = None,
+    image: engine_kubernetes.Images = None,
+    shared_volume: engine_kubernetes.Volume = None,
+    cluster_queue: engine_kubernetes.Queue = None,
     lower_url: engine_hub.Url = None,
     lower_key_file: engine_hub.KeyFile = None,
     lower_site: engine_hub.Sites = None,
@@ -88,7 +96,7 @@ def join(
 ) -> None:
     """Enrol this machine as a site, with a one-time token.
 
-    With --engine slurm or ray it is the cluster that this machine submits to, with --engine hub another hub.
+    With --engine slurm, ray or kubernetes it is the cluster that jobs are handed to, with --engine hub another hub.
     The operator approves it (`yunhe site approve`); then `yunhe site serve` runs it.
     """
     if not name or not token:
@@ -97,6 +105,15 @@ def join(
     part = _Share(cores, memory)
     cluster_of = SlurmOptions(partition, account, qos, chip, shared_dir, slurm_conf, python)
     ray = RayOptions(address, ray_token, ray_resource, runtime_env, chip, shared_dir, python)
+    kubernetes = KubernetesOptions(
+        kubeconfig,
+        context,
+        namespace_prefix,
+        (node_selector, image),
+        shared_volume,
+        cluster_queue,
+        (chip, shared_dir),
+    )
     below = HubOptions(
         lower_url,
         lower_key_file,
@@ -121,6 +138,7 @@ def join(
             engine=engine,
             engine_settings=cluster_of.settings(engine)
             or ray.settings(engine, data_dir)
+            or kubernetes.settings(engine)
             or below.settings(engine, cluster, region),
             private_files=ray.private_files(engine),
             extra={"allow_programs": tuple(allow)} if allow else {},

@@ -12,13 +12,14 @@ from yunhe.sdk.checked import checked
 from yunhe.site.settings import SlurmSettings
 
 SLURM_PANEL = "Options of --engine slurm"
-NODES_PANEL = "Options of --engine slurm and --engine ray"
+NODES_PANEL = "Options of --engine slurm, ray and kubernetes"
 
 
 class Engine(StrEnum):
     PROCESS = "process"
     SLURM = "slurm"
     RAY = "ray"
+    KUBERNETES = "kubernetes"
     HUB = "hub"
 
 
@@ -55,7 +56,7 @@ class SlurmOptions:
     def settings(self, engine: Engine) -> SlurmSettings | None:
         """None without Slurm, where only SLURM_CONF may be set, for other reasons."""
         if engine is not Engine.SLURM:
-            shared = () if engine is Engine.RAY else ("chip", "shared_dir", "python")
+            shared = {Engine.RAY: (), Engine.KUBERNETES: ("python",)}.get(engine, ("chip", "shared_dir", "python"))
             for name in ("partition", "account", "qos", *shared):
                 if getattr(self, name):
                     raise InvalidInput("is for --engine slurm", field=f"--{name.replace('_', '-')}")
