@@ -360,7 +360,7 @@ def test_an_order_that_others_cancel_below_is_not_the_customers_cancel(on_hub: H
     on_hub.until(key, Phase.STARTED)
     two_hubs.node().post(f"/v1/orders/{on_hub.order_id(key)}/cancel").raise_for_status()
     status = on_hub.ended(key, 10)
-    assert status.reason is EndReason.SITE_REFUSED and "by others" in status.detail
+    assert status.reason is EndReason.SITE_REFUSED and "at the lower hub" in status.detail
 
 
 def test_an_order_that_costs_more_than_it_brings_is_not_placed(on_hub: HubHarness) -> None:

@@ -7,6 +7,7 @@ its tag and a colon.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -78,7 +79,7 @@ def give_up(tx: Tx, batches: Sequence[Sequence[Follower]]) -> list[None]:
     return [None] * len(batches)
 
 
-def _alive(item: Follower) -> sa.Select[tuple[str]]:
+def _alive(item: Follower) -> sa.Select[Any]:
     order, task = store.order.c, store.task.c
     return (
         sa.select(task.lease_id)

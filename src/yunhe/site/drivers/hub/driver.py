@@ -24,10 +24,11 @@ from yunhe.site.drivers.hub.records import Order, Record, Shelf
 from yunhe.site.drivers.hub.upper import Upper
 from yunhe.site.link import Backoff
 from yunhe.site.settings import LowerHubSettings
-from yunhe.wire.api import LookView
+from yunhe.wire.api import Follow, LookView
 from yunhe.wire.link import PoolDigest, PoolReport
 
 log = logging.getLogger(__name__)
+MIN_SILENCE_MS, USUAL_SILENCE_MS = 1_000, 300_000
 LOOK_WAIT_S = 2.0  # a look at leases does not wait longer for the lower hub
 
 
@@ -76,6 +77,7 @@ class HubDriver:
             self._passed[key] = passed
             if passed.status is None and not passed.order_id:
                 self._talk(passed, self._insist(key, passed))
+        await self._fresh_look()  # the lower hub knows this site before its first order there
         self._background(self._keep_looking())
         tier = supply.tier(list(self._around.offered.values()), self._settings)
         return Isolation(tier, f"orders at {self._around.ends.lower}, held by its sites, each of tier {tier} or more")
@@ -151,9 +153,12 @@ class HubDriver:
             pool=lease.pool,
             milli=lease.slots * lease.slot_milli,
             memory_bytes=lease.slots * lease.slot_memory_bytes,
+            silence_ms=lease.disconnect_limit_ms,
             made_utc_ms=time.time_ns() // 1_000_000,
         )
         passed = self._passed[job.key] = Passed(self._shelf.of(job.key), order)
+        if time.monotonic() - self._looked > self._settings.look_valid_ms / 1000:
+            await self._fresh_look()  # the lower hub may think that this site is gone, which had nothing to look at
         try:
             await asyncio.to_thread(passed.record.begin, order)
             self._crash_point("driver.prepared")
@@ -183,7 +188,7 @@ class HubDriver:
         while not passed.order_id and passed.status is None:
             try:
                 # An order that it has already is not judged anew: prices may have changed since.
-                known = await self._lower.look([passed.order.key])
+                known = await self._lower.look([passed.order.key], self._follow())
                 if view := known.get(passed.order.key):
                     passed.order_id = view.order.id
                     await asyncio.to_thread(passed.record.note_placed, passed.order_id)
@@ -277,7 +282,7 @@ class HubDriver:
         asked = time.monotonic()
         open_ones = {p.order.key: (key, p) for key, p in self._passed.items() if p.status is None and p.order_id}
         try:
-            found = await self._lower.look(list(open_ones))
+            found = await self._lower.look(list(open_ones), self._follow())
         except YunheError as error:
             log.log(logging.INFO if self._looked < asked - 60 else logging.DEBUG, "no look at the lower hub: %s", error)
             return
@@ -290,6 +295,13 @@ class HubDriver:
                 passed.missing = None
                 if _differs(before, passed.view):
                     self._announce(key)
+
+    def _follow(self) -> Follow:
+        """What this site is to the lower hub: when it is gone for as long as the hub above waits for it, its orders
+        there have to end, because they are placed anew."""
+        limits = [passed.order.silence_ms for passed in self._passed.values() if passed.status is None]
+        tag = passing.tag_of(self._around.ends.upper, self._site_id)
+        return Follow(tag=tag, silence_ms=max(MIN_SILENCE_MS, min(limits, default=USUAL_SILENCE_MS)))
 
     async def _keep_looking(self) -> None:
         while True:

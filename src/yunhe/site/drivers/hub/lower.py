@@ -9,7 +9,7 @@ from typing import TypeVar
 from yunhe.core.errors import InvalidInput, Unavailable
 from yunhe.sdk.client import Client
 from yunhe.site.settings import LowerHubSettings
-from yunhe.wire.api import LookView, OrderSpec, OutputView, SiteView
+from yunhe.wire.api import Follow, LookView, OrderSpec, OutputView, SiteView
 from yunhe.wire.api.orders import MAX_LOOK
 
 T = TypeVar("T")
@@ -84,12 +84,14 @@ class LowerHub:
     async def cancel(self, order_id: str) -> None:
         await self._do(lambda hub: hub.cancel(order_id))
 
-    async def look(self, keys: Sequence[str]) -> dict[str, LookView]:
-        """What became of the orders of these keys; keys that made none are absent."""
+    async def look(self, keys: Sequence[str], follow: Follow | None = None) -> dict[str, LookView]:
+        """What became of the orders of these keys; keys that made none are absent. Nobody waits for the orders of
+        `follow` any more when it is silent for longer than it says."""
         found: dict[str, LookView] = {}
-        for start in range(0, len(keys), MAX_LOOK):
+        for start in range(0, max(1, len(keys)), MAX_LOOK):
             part = tuple(keys[start : start + MAX_LOOK])
-            found.update((view.key, view) for view in await self._do(lambda hub, part=part: hub.look(part)))  # type: ignore[misc]
+            views = await self._do(lambda hub, part=part: hub.look(part, follow))  # type: ignore[misc]
+            found.update((view.key, view) for view in views)
         return found
 
     async def log(self, order_id: str, attempt: int, offset: int) -> bytes:

@@ -27,6 +27,7 @@ class Order:
     pool: str  # as it is offered above
     milli: int
     memory_bytes: int
+    silence_ms: int  # the lease's disconnect limit
     made_utc_ms: int
 
     def message(self) -> OrderSpec:

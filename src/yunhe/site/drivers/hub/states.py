@@ -49,7 +49,11 @@ def _reason(view: LookView, asked: EndReason | None) -> tuple[EndReason, str]:
     reason = EndReason(task.reason) if task.reason else EndReason.SUPERVISOR_LOST
     if reason in STOPPED:
         # Nobody above asked for it: then it is not the customer's cancel, and not for the customer to pay.
-        return (asked, task.detail) if asked else (EndReason.SITE_REFUSED, "cancelled at the lower hub by others")
+        return (
+            (asked, task.detail)
+            if asked
+            else (EndReason.SITE_REFUSED, "cancelled at the lower hub, by others or because this site was silent")
+        )
     if reason is EndReason.DEADLINE_MISSED:
         return asked or EndReason.SPAWN_FAILED, "the lower hub had no room for it in time"
     return reason, task.detail
