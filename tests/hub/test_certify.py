@@ -304,7 +304,7 @@ class Machine:
     flops: int
     cheat: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
-    old: Proof | None = None
+    asked: threading.Event = field(default_factory=threading.Event)  # to measure again
 
     def run(self) -> None:
         while not self.stop.is_set():
@@ -314,6 +314,8 @@ class Machine:
                     if self.cheat != "borrows":
                         self.stop.wait(flop_of(item) / self.flops)
                     self.agent.poll([proof])
+                elif isinstance(item, CertifyNow):
+                    self.asked.set()
 
 
 @pytest.fixture
@@ -352,6 +354,11 @@ def test_a_real_hub_finds_the_liars_out(url: str, tmp_path: Path) -> None:
                 until.wait(0.25)
             else:
                 raise AssertionError(found)
+            again = f"/v1/sites/{machines[0].agent.site_id}/certify"
+            assert hub.customer().post(again).status_code == 403
+            machines[0].asked.clear()
+            shown = hub.operator.post(again).json()
+            assert shown["retest_utc_ms"] and machines[0].asked.wait(20)
         finally:
             for machine, thread in zip(machines, threads, strict=True):
                 machine.stop.set()
