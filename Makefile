@@ -16,16 +16,20 @@ ARGS ?=
 DB ?=
 ONLY ?=
 
-.PHONY: help demo test check bench soak fmt clean
+.PHONY: help demo test test-kubernetes check bench soak fmt clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 demo: $(if $(findstring ray,$(ARGS)),$(TEST),$(BASE)) ## three computing centres on this machine run and settle real work; ARGS="--exit --json"
 	@$(BIN)/yunhe demo $(ARGS)
 
 test: $(TEST) ## everything that is checked; DB=sqlite or DB=postgresql for one database alone
 	@tools/run-tests.sh $(DB)
+
+test-kubernetes: $(TEST) ## the Kubernetes driver on a real control plane, built from source once (ten minutes, 3 GB)
+	@tools/build-kubernetes.sh
+	@$(BIN)/pytest -ra tests/kubernetes $(ARGS)
 
 check: $(TEST) ## style, types and the import law; seconds
 	@tools/check.sh
