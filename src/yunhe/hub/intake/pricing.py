@@ -49,7 +49,7 @@ def canonical(spec: OrderSpec) -> Canonical:
     bundle = json.dumps(spec.run.files, sort_keys=True, separators=(",", ":")) if spec.run.files else None
     bundle_sha = hashlib.sha256(bundle.encode()).hexdigest() if bundle is not None else None
     digest = hashlib.sha256(f"{text}\n{bundle_sha}".encode()).hexdigest()
-    origin = spec.origin and spec.origin.model_dump_json()
+    origin = spec.origin.model_dump_json() if spec.origin else None
     body = hashlib.sha256(f"{digest}\n{origin}".encode()).hexdigest() if origin else digest
     return Canonical(digest, text, bundle_sha, bundle, body, origin)
 
