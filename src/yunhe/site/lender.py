@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Checkpoints
+from yunhe.site.drivers.contract import Checkpoints, yields_units
 from yunhe.site.lending import Lent, digests, to_give_back
 from yunhe.site.runner import Lease, Parts, Runner
 from yunhe.wire.link import PoolDigest, PoolReport
@@ -28,10 +28,16 @@ class Lender:
     async def open(self) -> None:
         self._certified = {pool.name: pool for pool in await self._parts.driver.discover()}
         self._foreign = tuple(PoolDigest(name=name) for name in self._certified)
-        self.pools = self._not_lent()
+        self.pools = self._not_lent(self._foreign)
 
-    def _not_lent(self) -> tuple[PoolDigest, ...]:
-        return digests(self._parts.lend, self._certified, self._foreign, time.time_ns() // 1_000_000)
+    def _not_lent(self, foreign: Sequence[PoolDigest]) -> tuple[PoolDigest, ...]:
+        return digests(self._parts.lend, self._certified, foreign, time.time_ns() // 1_000_000)
+
+    def _to_clear(self) -> tuple[PoolDigest, ...]:
+        """What leases have to make room for: of an engine that allocates units itself, what is not lent any more."""
+        if yields_units(self._parts.driver):
+            return self.pools
+        return self._not_lent([PoolDigest(name=name) for name in self._certified])
 
     async def run(self) -> None:
         """Until cancelled. What the engine cannot say stays as it was last known; the clock goes on."""
@@ -40,7 +46,7 @@ class Lender:
                 self._foreign = await self._parts.driver.foreign()
             except (YunheError, OSError) as error:
                 log.info("the engine does not say what others use: %s", error)
-            pools = self._not_lent()
+            pools = self._not_lent(self._foreign)
             if _bounds(pools) != _bounds(self.pools):
                 self._parts.recorder.news.set()
             self.pools = pools
@@ -54,10 +60,10 @@ class Lender:
             for lease in self._runner.leases.values()
             if lease.cancel is None and not lease.finishing and lease.held.start.pool in self._certified
         }
-        plain = [self._lent(lease) for lease in held.values()]
-        if not to_give_back(self._certified, self.pools, plain):
+        clear = self._to_clear()
+        if not to_give_back(self._certified, clear, [self._lent(lease) for lease in held.values()]):
             return  # nothing has to go: the engine need not be asked how far each is
-        for lent in to_give_back(self._certified, self.pools, await self._at_risk(held.values())):
+        for lent in to_give_back(self._certified, clear, await self._at_risk(held.values())):
             log.info("%s: its units go back to the site's own users", lent.key)
             await self._runner.cancel(lent.key, EndReason.PREEMPTED)
 

@@ -98,6 +98,14 @@ def delivers_secrets(driver: object) -> bool:
     return bool(getattr(driver, "delivers_secrets", False))
 
 
+def yields_units(driver: object) -> bool:
+    """Whether local users simply take units that leases hold, so that the agent has to make room for them: on a plain
+    host, whose driver says so by `yields_units = True`. An engine that allocates units itself lets nobody have those of
+    a lease, and what it says of others' use may lag behind what its own jobs hold by seconds.
+    """
+    return bool(getattr(driver, "yields_units", False))
+
+
 class Driver(Protocol):
     """One engine. Constructors do no I/O; `open` comes first, `close` last. Jobs go on after `close`."""
 

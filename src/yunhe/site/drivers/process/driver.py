@@ -43,6 +43,7 @@ class ProcessDriver:
     """`data_dir` holds `leases/`, `contact` (written by the agent), and nothing that a job may read."""
 
     delivers_secrets = True
+    yields_units = True
 
     def __init__(
         self, settings: DriverSettings, site_id: str, data_dir: Path, crash_point: CrashPoint = no_crash
