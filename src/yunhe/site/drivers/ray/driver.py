@@ -167,10 +167,7 @@ class RayDriver:
         if await asyncio.to_thread(lambda: folder.prepared):
             return
         if not self._pools:
-            try:
-                await self.discover()
-            except Unavailable as error:
-                raise SpawnFailed(str(error)) from error
+            await self.discover()
         pool = self._pools.get(job.lease.pool)
         if pool is None:
             raise SpawnFailed(f"this site has no pool {job.lease.pool!r}")
