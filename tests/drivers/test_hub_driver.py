@@ -1,6 +1,8 @@
 """What the driver for hubs adds to the contract: limits both ways, circles, and answers that never came."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from tests.drivers.hub_harness import HubHarness, TwoHubs, key_file
 from tests.fakes.fake_hub import start_lease
+from yunhe.apps.site import load_settings
 from yunhe.core.errors import InvalidInput, Refused, TooLarge
 from yunhe.core.lifecycle import EndReason, OrderState, TaskState
 from yunhe.site.drivers.contract import Job, LeaseKey, Phase, SpawnFailed
@@ -309,6 +312,20 @@ def test_states_of_an_order_below(
 
 
 # --- against a real hub -------------------------------------------------------------------------------------------
+
+
+def test_a_hub_joins_by_one_command(two_hubs: TwoHubs, tmp_path: Path) -> None:
+    two_hubs.upper.operator.post("/v1/organisations", json={"id": "region", "name": "region"})
+    token = two_hubs.upper.operator.post("/v1/enrolment-tokens", json={"provider": "region"}).json()["token"]
+    words = f"""site join {two_hubs.upper.url} --name region --cluster zhangjiakou --token {token} --engine hub
+        --lower-url {two_hubs.lower.url} --lower-key-file {two_hubs.key_file} --margin 7.5 --share 50 --max-run 6h
+        --data-dir {tmp_path / "site"}"""
+    done = subprocess.run([sys.executable, "-m", "yunhe.cli.main", *words.split()], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "region pending\n"), done.stderr
+    settings = load_settings(tmp_path / "site")
+    assert (settings.engine, settings.hub.url, settings.hub.regions) == ("hub", two_hubs.lower.url, ("Hebei",))
+    assert (settings.hub.margin_bps, settings.hub.share_percent, settings.hub.max_run_ms) == (750, 50, 6 * 3_600_000)
+    assert two_hubs.key_file.read_text() not in (tmp_path / "site" / "site.toml").read_text()
 
 
 def test_a_key_that_others_can_read_is_not_used(two_hubs: TwoHubs, tmp_path: Path) -> None:

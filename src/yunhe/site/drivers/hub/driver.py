@@ -63,6 +63,7 @@ class HubDriver:
         self._passed: dict[LeaseKey, Passed] = {}
         self._looked = float("-inf")  # when the newest answer was asked for, monotonic s
         self._asked = float("-inf")
+        self._took = 0.0  # s, the last look: with ten thousand orders it is not taken back to back
         self._asking: asyncio.Task[None] | None = None
         self._news: set[LeaseKey] = set()
         self._bell = asyncio.Event()
@@ -271,7 +272,7 @@ class HubDriver:
 
     async def _fresh_look(self) -> None:
         """Waits for the newest answer, but not for long."""
-        due = time.monotonic() - self._asked >= self._settings.look_interval_ms / 1000
+        due = time.monotonic() - self._asked >= max(self._settings.look_interval_ms / 1000, 2 * self._took)
         if due and (self._asking is None or self._asking.done()):
             self._asked = time.monotonic()
             self._asking = asyncio.get_running_loop().create_task(self._ask())
@@ -286,7 +287,7 @@ class HubDriver:
         except YunheError as error:
             log.log(logging.INFO if self._looked < asked - 60 else logging.DEBUG, "no look at the lower hub: %s", error)
             return
-        self._looked = asked
+        self._looked, self._took = asked, time.monotonic() - asked
         for text, (key, passed) in open_ones.items():
             before, passed.view = passed.view, found.get(text)
             if passed.view is None:
