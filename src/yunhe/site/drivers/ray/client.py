@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -90,18 +91,20 @@ class RayClient:
         answer = _field(await self._get(f"/api/v0/nodes?detail=true&limit={NODES}"), "data")
         listed = _field(answer, "result")
         nodes = _field(listed, "result")
-        if not isinstance(nodes, list) or len(nodes) < int(str(_field(listed, "total"))):
+        total = _field(listed, "total")
+        if not isinstance(nodes, list) or not isinstance(total, int) or len(nodes) < total:
             raise Unavailable("Ray did not list all its nodes")
         return nodes
 
     async def usage(self) -> tuple[int, dict[str, dict[str, float]]]:
         """The head's UTC ms of the report, and per node id what is used of each resource, by Ray's altered names."""
         status = _field(_field(await self._get("/api/cluster_status"), "data"), "clusterStatus")
-        by_node = _field(_field(status, "loadMetricsReport"), "usageByNode")
-        if not isinstance(by_node, dict):
-            raise Unavailable("Ray did not say what is in use")
-        used = {node: {name: float(pair[0]) for name, pair in usage.items()} for node, usage in by_node.items()}
-        return int(float(str(_field(status, "time"))) * 1000), used
+        by_node: Any = _field(_field(status, "loadMetricsReport"), "usageByNode")
+        try:
+            used = {node: {name: float(pair[0]) for name, pair in usage.items()} for node, usage in by_node.items()}
+            return int(float(str(_field(status, "time"))) * 1000), used
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise Unavailable(f"Ray did not say what is in use: {type(error).__name__}") from error
 
     async def listing(self) -> Listing:
         """Every job of this site that Ray remembers, ended ones too, by one question."""

@@ -62,7 +62,7 @@ def parse_nodes(listed: Sequence[object], lent: str | None) -> list[Node]:
             raise InvalidInput(f"Ray said {str(entry)[:200]!r} of a node")
         if entry.get("state") != "ALIVE" or not isinstance(resources, dict):
             continue
-        numbers = {str(name): float(value) for name, value in resources.items()}
+        numbers = {str(name): float(value) for name, value in resources.items() if isinstance(value, int | float)}
         if lent is None or numbers.get(lent, 0) > 0:
             found.append(Node(str(entry["node_id"]), numbers))
     return sorted(found, key=lambda node: node.id)
