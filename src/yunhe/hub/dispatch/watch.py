@@ -107,9 +107,13 @@ class Watch:
         now_s = time.monotonic()
         known = await self._platform.read(following.followers)
         silent = [f for f in known if self._contacts.silent_ms(f.name, f.seen_ms, now_s) > f.silence_ms]
-        if silent and (left := await self._platform.read(lambda conn: following.waiting(conn, silent))):
+        if not silent:
+            return
+        left = await self._platform.read(lambda conn: following.waiting(conn, silent))
+        if left:
             log.warning("orders of silent followers are cancelled: %s", ", ".join(item.name for item in left))
             await self._platform.write(following.give_up, left)
+        await self._platform.write(following.forget, [item for item in silent if item not in left])
 
     def _next_turn(self, tx: Tx, items: Sequence[turns.Waiting]) -> list[None]:
         for waiting in items:

@@ -79,6 +79,17 @@ def give_up(tx: Tx, batches: Sequence[Sequence[Follower]]) -> list[None]:
     return [None] * len(batches)
 
 
+def forget(tx: Tx, batches: Sequence[Sequence[Follower]]) -> list[None]:
+    """Writer handler: followers that have not looked since and have nothing left to wait for. One that looks again is
+    a new one."""
+    follower = store.follower
+    for batch in batches:
+        for item in batch:
+            mine = (follower.c.org == item.org, follower.c.tag == item.tag, follower.c.seen_ms == item.seen_ms)
+            tx.conn.execute(sa.delete(follower).where(*mine))
+    return [None] * len(batches)
+
+
 def _alive(item: Follower) -> sa.Select[Any]:
     order, task = store.order.c, store.task.c
     return (
@@ -86,8 +97,8 @@ def _alive(item: Follower) -> sa.Select[Any]:
         .join(store.order, order.id == task.order_id)
         .where(
             order.org == item.org,
-            order.idem_key > f"{item.tag}:",
-            order.idem_key < f"{item.tag};",  # the character after the colon
+            # Not by comparing texts: their order is another one in every database.
+            sa.func.substr(order.idem_key, 1, len(item.tag) + 1) == f"{item.tag}:",
             order.ended_ms.is_(None),
             task.state.in_([TaskState.PENDING.value, *(state.value for state in PLACED)]),
             task.cancel_requested.is_(False),
