@@ -16,8 +16,6 @@ def check_data(run: RunSpec, array: int) -> None:
     _check_places((*((path, "run.files") for path in run.files), *_input_places(run)))
     for index, item in enumerate(run.inputs):
         size_of(item, f"run.inputs[{index}].size")
-        if item.secret is not None and item.secret not in run.secrets:
-            raise InvalidInput(f"run.secrets has no {item.secret!r}", field=f"run.inputs[{index}].secret")
     sent = {posixpath.normpath(output.path) for output in run.outputs if isinstance(output, OutputSpec)}
     paths = [posixpath.normpath(path) for path in output_paths(run)]
     for index, output in enumerate(run.outputs):
@@ -31,6 +29,13 @@ def check_data(run: RunSpec, array: int) -> None:
                 field=f"run.outputs[{index}].url",
                 hint=f"put {TASK} into it",
             )
+
+
+def check_named_secrets(run: RunSpec) -> None:
+    """Not part of `check_data`: a quote is asked for without the secrets. Raises InvalidInput."""
+    for index, item in enumerate(run.inputs):
+        if item.secret is not None and item.secret not in run.secrets:
+            raise InvalidInput(f"run.secrets has no {item.secret!r}", field=f"run.inputs[{index}].secret")
 
 
 def _covers(folder: str, path: str) -> bool:

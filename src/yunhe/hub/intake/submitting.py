@@ -22,6 +22,7 @@ from yunhe.hub.platform.disk import DiskGuard
 from yunhe.hub.platform.express import Handlers, Parcel, Reply
 from yunhe.wire.api import MAX_BATCH_ORDERS, BatchAccepted, OrderSpec, OrderView
 from yunhe.wire.api.orders import MASK
+from yunhe.wire.data import check_named_secrets
 from yunhe.wire.invalid import field_path
 
 MAX_KEY = 100  # characters of an Idempotency-Key, all of them printable ASCII without the blank
@@ -75,6 +76,7 @@ class Submitting:
 
 def _secrets(spec: OrderSpec) -> dict[str, str]:
     """Raises InvalidInput for a value that only stands for one: an order as it is shown, submitted again."""
+    check_named_secrets(spec.run)
     secrets = {name: value.get_secret_value() for name, value in spec.run.secrets.items()}
     for name, text in secrets.items():
         if text == MASK:

@@ -96,7 +96,7 @@ class Transfers:
         try:
             async with asyncio.timeout(limit_ms / 1000), asyncio.TaskGroup() as group:
                 for index, item in enumerate(start.inputs):
-                    secret = secrets.get(item.secret) if item.secret else None
+                    secret = secrets.get(item.secret, b"") if item.secret else None  # none came: it is refused
                     group.create_task(self._fetch(_Input(start, index, item, secret), have, progress))
         except TimeoutError:
             raise TransferFailed(Blame.SITE, f"run.inputs: not here after {limit_ms // 1000} s") from None
