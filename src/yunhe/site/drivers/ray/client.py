@@ -224,10 +224,11 @@ def _job(entry: dict[str, object]) -> RayJob:
         asked = json.loads(str(metadata["yunhe_resources"])) if isinstance(metadata, dict) else {}
     except (KeyError, ValueError):
         asked = {}
+    numbers = asked.items() if isinstance(asked, dict) else ()
     ended = entry.get("end_time")
     return RayJob(
         state=str(entry.get("status")),
         message=str(entry.get("message") or ""),
         ended_utc_ms=ended if isinstance(ended, int) else 0,
-        asked=asked,
+        asked={str(name): float(value) for name, value in numbers if isinstance(value, int | float)},
     )
