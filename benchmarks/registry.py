@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import hub_rss, round_100, settled, slurm_rate, start, submit, submit_batch
+from benchmarks import hub_rss, round_100, settled, slurm_agent, slurm_rate, start, submit, submit_batch
 from benchmarks.figure import Figure, PeerFigure
 from benchmarks.peers.slurm import Slurm
 from benchmarks.scene import Scene
@@ -33,4 +33,5 @@ BENCHMARKS: dict[str, Benchmark] = {
     "slurm_share": Benchmark(slurm_rate.share, 240),
     "slurm_added_start": Benchmark(slurm_rate.added_start, 120),
     "slurm_observe_10000": Benchmark(slurm_rate.observe, 240),
+    "slurm_agent_rss": Benchmark(slurm_agent.measure, 240),
 }

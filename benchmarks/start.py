@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -58,7 +59,8 @@ def _measured(scene: Scene) -> tuple[tuple[float, ...], str]:
     folder = scene.subfolder("start")
     count = QUICK_ORDERS if scene.quick else ORDERS
     draw = random.Random(scene.seed)
-    with hubs.hub(f"sqlite:///{folder}/hub.db", folder) as running, _site(scene, running, folder / "site"):
+    half = DriverSettings(cores_milli=500, memory_bytes=1 << 30)
+    with hubs.hub(f"sqlite:///{folder}/hub.db", folder) as running, site(scene, running, folder / "site", driver=half):
         key = running.customer()
         isolation = str(running.call("GET", "/v1/sites/host")["isolation"])
         with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
@@ -91,14 +93,11 @@ def _one(client: httpx.Client) -> float:
 
 
 @contextmanager
-def _site(scene: Scene, running: HubProcess, home: Path) -> Iterator[None]:
-    """A site that has measured itself and offers half a core."""
+def site(scene: Scene, running: HubProcess, home: Path, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A site that has measured itself; `more` are further fields of JoinRequest."""
     running.organisation("centre")
     token = str(running.call("POST", "/v1/enrolment-tokens", {"provider": "centre"})["token"])
-    driver = DriverSettings(cores_milli=500, memory_bytes=1 << 30)
-    enrolled = site_app.join(
-        JoinRequest(running.url, token, "host", data_dir=home, cluster="zhangjiakou", driver=driver)
-    )
+    enrolled = site_app.join(JoinRequest(running.url, token, "host", data_dir=home, cluster="zhangjiakou", **more))
     running.call("POST", f"/v1/sites/{enrolled.site_id}/approve", {})
     command = [str(Path(sys.executable).with_name("yunhe")), "site", "serve", "--data-dir", str(home)]
     log = home / "serve.log"
@@ -111,7 +110,7 @@ def _site(scene: Scene, running: HubProcess, home: Path) -> Iterator[None]:
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"the site did not become active: {log.read_text(errors='replace')[-1000:]}")
             time.sleep(0.2)
-        yield
+        yield process
     finally:
         process.terminate()
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -229,3 +230,41 @@ def test_the_disk_is_looked_at_once_for_thousands(on_slurm: SlurmHarness) -> Non
     assert {status.phase for status in found.values()} == {Phase.ABSENT}
     for key in keys[::2]:
         os.rmdir(folder / str(key))
+
+
+# --- accounts -------------------------------------------------------------------------------------------------------
+
+
+def test_accounts_that_come_late_explain_an_end(
+    on_slurm: SlurmHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that left no record and that Slurm lists no more: `sacct` (here a stand-in with its format) knows why."""
+    folder, accounts = tmp_path / "bin", tmp_path / "accounts"
+    folder.mkdir()
+    (folder / "sacct").write_text(f"#!/bin/sh\ncat {accounts} 2>/dev/null\n")
+    (folder / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    (tmp_path / "kept").mkdir()
+    site = SlurmHarness(on_slurm.cluster, tmp_path / "kept", accounting=True, accounting_interval_ms=100)
+    keys = [site.submit(name, ("sleep", "30")) for name in ("told", "never")]
+    for key in keys:
+        site.until(key, Phase.STARTED)
+        os.kill(site.supervisor_pid(key), signal.SIGKILL)
+        site.cluster.call("scancel", f"--name={site.job_name(key)}")
+    site.cluster.kill_controller()
+    shutil.rmtree(site.cluster.folder / "state")  # it lists none of them any more
+    (site.cluster.folder / "state").mkdir()
+    site.cluster.start_controller()
+    site.cluster.until(lambda: len(site.cluster.idle()) == CLUSTER.nodes, "come up again")
+    time.sleep(2.5)  # over `lost_ms`: without accounts they would be given up
+    assert {site.status(key).phase for key in keys} == {Phase.UNKNOWN}
+    accounts.write_text(f"7|TIMEOUT|{site.job_name(keys[0])}\n")
+    status = site.ended(keys[0])
+    assert (status.reason, status.exit_code) == (EndReason.TIME_LIMIT, None)
+    assert "accounting says TIMEOUT" in status.detail
+    assert site.status(keys[1]).phase is Phase.UNKNOWN
+    accounts.write_text(f"8|NODE_FAIL|{site.job_name(keys[1])}\n")
+    assert site.ended(keys[1]).reason is EndReason.SUPERVISOR_LOST
+    site.close()
+    held = [on_slurm.cluster.sbatch("--hold", "--output=/dev/null", "--wrap=true") for _ in range(4)]
+    on_slurm.cluster.call("scancel", *held)

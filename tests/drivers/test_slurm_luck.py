@@ -164,15 +164,17 @@ def test_a_waiting_job_cancelled_behind_the_agents_back(on_slurm: SlurmHarness) 
     assert "CANCELLED" in status.detail
 
 
-def test_a_suspended_job_is_still_there(on_slurm: SlurmHarness) -> None:
-    key = on_slurm.submit("a", ("sleep", "2"))
+def test_a_suspended_job_is_still_there_and_its_time_stands_still(on_slurm: SlurmHarness) -> None:
+    key = on_slurm.submit("a", ("sleep", "4"), run_limit_ms=3_000)
     on_slurm.until(key, Phase.STARTED)
-    time.sleep(1.1)  # a list of Slurm's jobs that is newer than the submit
+    on_slurm.cluster.until(lambda: on_slurm.cluster.call("squeue", "-h", "-t", "R", "-o", "%A") != "", "run")
     number = on_slurm.cluster.call("squeue", "-h", "-t", "R", f"--name={on_slurm.job_name(key)}", "-o", "%A")
     on_slurm.cluster.call("scontrol", "suspend", number)
-    assert phases(on_slurm, key, 2.5) == {Phase.STARTED}
+    assert phases(on_slurm, key, 3.0) == {Phase.STARTED}
     on_slurm.cluster.call("scontrol", "resume", number)
-    assert on_slurm.ended(key).exit_code == 0
+    status = on_slurm.ended(key)
+    assert (status.reason, status.exit_code) == (EndReason.EXITED, 0)
+    assert status.totals is not None and status.totals.wall_ms < 2_500
 
 
 def test_a_step_that_was_killed_is_lost_and_no_success(on_slurm: SlurmHarness) -> None:

@@ -5,12 +5,12 @@ import pytest
 from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey, Phase
-from yunhe.site.drivers.slurm.client import JobLine, parse_listing
+from yunhe.site.drivers.slurm.client import JobLine, parse_accounts, parse_listing
 from yunhe.site.drivers.slurm.folder import Evidence
 from yunhe.site.drivers.slurm.states import Stage, stage
 from yunhe.site.drivers.slurm.step import clock_offset_ms
 from yunhe.site.drivers.slurm.supply import Held, Node, SlurmPool, foreign, parse_nodes, pools
-from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, judge
+from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, explained, judge
 from yunhe.site.settings import DriverSettings, SlurmSettings
 
 KEY = LeaseKey("ord_1.0", 3)
@@ -149,6 +149,34 @@ def test_a_job_is_ours_by_name_and_mark() -> None:
     assert found.strays == {"two", "three"}  # of what is over, nothing is left to do
 
 
+# --- accounts -------------------------------------------------------------------------------------------------------
+
+
+def test_accounts_are_read_by_name_and_element() -> None:
+    other = LeaseKey("ord_1.1", 1)
+    members = {"one": (KEY,), "two": (KEY, other)}
+    text = """\
+12_0|TIMEOUT|yunhe:two
+12_1|CANCELLED by 1000|yunhe:two
+12_[2-5]|CANCELLED|yunhe:two
+9|NODE_FAIL|yunhe:one
+7|COMPLETED|yunhe:gone
+8||yunhe:one
+"""
+    found = parse_accounts(text, lambda name: members.get(name, ()))
+    assert [job.state for job in found.of(KEY)] == ["NODE_FAIL", "TIMEOUT"]
+    assert [job.state for job in found.of(other)] == ["CANCELLED"]
+    assert explained(found.of(KEY)[-1]).reason is EndReason.TIME_LIMIT
+    # What ran to its end by Slurm's word and left no record is no success.
+    assert explained(JobLine("one", 9, "", "COMPLETED")).reason is EndReason.SUPERVISOR_LOST
+
+
+def test_only_what_nothing_explains_is_looked_up() -> None:
+    silent = Memory(pulse=(1,), missed_since=0.0)
+    assert judge(RUNS, silent, [], 100.0, RULES).unexplained
+    assert not judge(RUNS, silent, [line("TIMEOUT")], 100.0, RULES).unexplained
+
+
 # --- clocks of two hosts --------------------------------------------------------------------------------------------
 
 
@@ -176,12 +204,13 @@ def abroad(text: str, **ours: Held) -> dict[str, tuple[int, int]]:
     return {pool.name: (pool.foreign_milli // 1000, pool.foreign_memory_bytes >> 20) for pool in found}
 
 
+PARTITIONS = (("closed", "drain"), ("open", "up"))
 MIXED = """\
-batch*|c1|64|0/64/0/64|256000|0|idle|(null)|(null)|epyc-9654|
-batch*|c2|64|16/48/0/64|256000|64000|mixed|(null)|(null)|epyc-9654|
-long|c1|64|0/64/0/64|256000|0|idle|(null)|(null)|epyc-9654|
-long|g1|32|0/32/0/32|128000|0|idle|gpu:a100:4(S:0-1)|gpu:a100:0(IDX:N/A)|(null)|
-GPU_Nodes_2|g2|32|0/0/32/32|128000|0|down*|gpu:h20:8,mps:100|gpu:h20:0(IDX:N/A)|(null)|
+batch*|c1|64|0/64/0/64|256000|0|up|idle|(null)|(null)|epyc-9654|
+batch*|c2|64|16/48/0/64|256000|64000|up|mixed|(null)|(null)|epyc-9654|
+long|c1|64|0/64/0/64|256000|0|up|idle|(null)|(null)|epyc-9654|
+long|g1|32|0/32/0/32|128000|0|up|idle|gpu:a100:4(S:0-1)|gpu:a100:0(IDX:N/A)|(null)|
+GPU_Nodes_2|g2|32|0/0/32/32|128000|0|up|down*|gpu:h20:8,mps:100|gpu:h20:0(IDX:N/A)|(null)|
 """
 
 
@@ -213,8 +242,15 @@ def test_what_others_hold_and_what_is_away_cannot_be_had() -> None:
     assert abroad(MIXED, batch=Held(11_500, 30_000 << 20))["batch"] == (4, 34_000)
 
 
+def test_a_closed_partition_is_held_and_its_nodes_elsewhere_are_not() -> None:
+    text = "".join(f"{name}|c1|4|0/4/0/4|1000|0|{opened}|idle|(null)|(null)|(null)|\n" for name, opened in PARTITIONS)
+    assert abroad(text) == {"closed": (4, 1000)}
+    other = foreign(tuple(supply(text, partitions=("open",)).values()), parse_nodes(text), {}, SlurmSettings())
+    assert [pool.foreign_milli for pool in other] == [0]
+
+
 def test_cards_cores_and_memory_of_a_node_hang_together() -> None:
-    node = "gpu*|g1|32|{}/{}/0/32|128000|{}|mixed|gpu:a100:4(S:0-1)|gpu:a100:{}(IDX:0,2)|(null)|\n"
+    node = "gpu*|g1|32|{}/{}/0/32|128000|{}|up|mixed|gpu:a100:4(S:0-1)|gpu:a100:{}(IDX:0,2)|(null)|\n"
     assert abroad(node.format(8, 24, 32_000, 2)) == {"gpu": (0, 0), "gpu-a100": (2, 32_000)}
     # All cards are free, and only two of them can be used: their cores are taken.
     assert abroad(node.format(24, 8, 0, 0)) == {"gpu": (16, 0), "gpu-a100": (2, 32_000)}
@@ -230,7 +266,7 @@ def test_a_chip_is_named_exactly_or_not_at_all() -> None:
 
 
 def test_names_of_pools_are_short_plain_and_apart() -> None:
-    long = "".join(f"{'very_' * 6}{i}|n{i}|4|0/4/0/4|1000|0|idle|(null)|(null)|(null)|\n" for i in range(3))
+    long = "".join(f"{'very_' * 6}{i}|n{i}|4|0/4/0/4|1000|0|up|idle|(null)|(null)|(null)|\n" for i in range(3))
     names = list(supply(long))
     assert len(set(names)) == 3 and all(len(name) <= 24 for name in names)
     assert "gpu-nodes-2-h20" in supply(MIXED)
@@ -238,14 +274,14 @@ def test_names_of_pools_are_short_plain_and_apart() -> None:
 
 def test_what_sinfo_says_otherwise_is_refused() -> None:
     with pytest.raises(InvalidInput, match="sinfo said"):
-        parse_nodes("batch*|c1|many|0/4/0/4|x|0|idle|(null)|(null)|(null)|")
+        parse_nodes("batch*|c1|many|0/4/0/4|x|0|up|idle|(null)|(null)|(null)|")
     with pytest.raises(InvalidInput, match="no partition 'night'"):
         supply(MIXED, partitions=("night",))
 
 
 @pytest.mark.parametrize("state", ["down", "down*", "idle*", "drained", "draining", "maint", "reboot^", "powered_down"])
 def test_a_node_that_takes_no_jobs_is_held_by_others(state: str) -> None:
-    text = f"p|n|4|0/4/0/4|1000|0|{state}|(null)|(null)|(null)|"
+    text = f"p|n|4|0/4/0/4|1000|0|up|{state}|(null)|(null)|(null)|"
     [node] = parse_nodes(text)
     assert isinstance(node, Node) and not node.up
     assert abroad(text) == {"p": (4, 1000)}

@@ -45,3 +45,9 @@ class SlurmSettings(BaseModel):
     cancel_hard_ms: int = Field(default=10_000, ge=0)
     # Slurm's time limit is the lease's run limit and this: the step ends its job itself, Slurm only one that hangs.
     time_slack_ms: int = Field(default=120_000, ge=0)
+    # The centre keeps accounts (slurmdbd): `sacct` is asked why a job ended that Slurm no longer lists.
+    accounting: bool = False
+    # Accounts are written late; a job of which they say nothing for so long is lost.
+    accounting_wait_ms: int = Field(default=300_000, ge=0)
+    # All such jobs are asked for at once, so often.
+    accounting_interval_ms: int = Field(default=10_000, ge=100)

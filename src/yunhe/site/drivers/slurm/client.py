@@ -20,7 +20,11 @@ Members = Callable[[str], Sequence[LeaseKey]]  # of a batch, in the order of the
 PREFIX = "yunhe:"
 # The name last: those of other jobs of this user may hold anything.
 LISTED = "%F|%K|%T|%k|%j"
-NODES = "Partition:|,NodeList:|,CPUs:|,CPUsState:|,Memory:|,AllocMem:|,StateLong:|,Gres:|,GresUsed:|,Features:|"
+NODES = (
+    "Partition:|,NodeList:|,CPUs:|,CPUsState:|,Memory:|,AllocMem:|,Available:|,StateLong:|,Gres:|,GresUsed:|,Features:|"
+)
+ACCOUNTED = "JobID,State,JobName"
+ACCOUNT_DAYS = 30
 # Said by commands that may have reached the controller, or will another time. Anything else is a refusal.
 PASSING = (
     "unable to contact",
@@ -112,6 +116,16 @@ class SlurmClient:
             text = await self._answer("squeue", *options)
         return parse_listing(text, self._tag, members, asked)
 
+    async def accounted(self, batches: Sequence[str], members: Members) -> Listing:
+        """What the accounts say of these; the controller is not asked. Raises Unavailable, also without any."""
+        names = ",".join(f"{PREFIX}{batch}" for batch in batches)
+        asked = time.monotonic()
+        text = await self._answer(
+            *("sacct", "--noheader", "--parsable2", "--allocations", f"--user={os.geteuid()}", f"--name={names}"),
+            *(f"--starttime=now-{ACCOUNT_DAYS}days", f"--format={ACCOUNTED}"),
+        )
+        return parse_accounts(text, members, asked)
+
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
         """The controller gets one question at a time, and a pause after the start of each."""
@@ -198,3 +212,17 @@ def parse_listing(text: str, tag: str, members: Members, asked: float = 0.0) -> 
             strays.add(job.batch)
     jobs = {key: tuple(sorted(of_key, key=lambda job: job.number)) for key, of_key in found.items()}
     return Listing(asked, jobs, frozenset(strays))
+
+
+def parse_accounts(text: str, members: Members, asked: float = 0.0) -> Listing:
+    """Lines of "12_3|CANCELLED by 1000|yunhe:BATCH". Elements that never began stand together and tell nothing."""
+    found: dict[LeaseKey, list[JobLine]] = {}
+    for line in text.splitlines():
+        job_id, state, name = (*line.split("|", 2), "", "")[:3]
+        number, _, element = job_id.partition("_")
+        keys = members(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else ()
+        if not number.isdecimal() or not (element or "0").isdecimal() or not state or int(element or 0) >= len(keys):
+            continue
+        job = JobLine(name.removeprefix(PREFIX), int(number), element, state.split()[0])
+        found.setdefault(keys[int(element or 0)], []).append(job)
+    return Listing(asked, {key: tuple(sorted(jobs, key=lambda job: job.number)) for key, jobs in found.items()})

@@ -13,10 +13,11 @@ from pathlib import Path
 from yunhe.core.errors import Unavailable
 from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify
-from yunhe.site.contact import boot_id
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
+from yunhe.site.drivers.slurm.accounting import Accounting
 from yunhe.site.drivers.slurm.batches import Batches
+from yunhe.site.drivers.slurm.beacon import Beacon
 from yunhe.site.drivers.slurm.client import Listing, SlurmClient
 from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder
 from yunhe.site.drivers.slurm.lookout import Lookout
@@ -25,13 +26,11 @@ from yunhe.site.drivers.slurm.program import Program
 from yunhe.site.drivers.slurm.sender import Sender
 from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.drivers.slurm.supply import NOTHING, Held, Node, SlurmPool, foreign, parse_nodes, pools
-from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, judge, waits_for_word, word_on
+from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, explained, judge, waits_for_word, word_on
 from yunhe.site.settings import DriverSettings, SlurmSettings
-from yunhe.site.supervisor.records import boottime_ms
 from yunhe.wire.link import PoolDigest, PoolReport
 
 log = logging.getLogger(__name__)
-BEACON_S = 1.0
 REAP_AFTER_S = 10.0  # a step that has written its end still has to leave
 
 
@@ -53,10 +52,12 @@ class SlurmDriver:
         shared = (self._slurm.shared_dir or self._data_dir).absolute()
         self._leases = shared / "leases"
         self._news_dir = shared / "news"
-        self._beacon = shared / "beacon"
+        self._beacon = Beacon(shared / "beacon", self._data_dir / "contact")
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:12]
         self._client = SlurmClient(self._slurm, f"yunhe-site:{site_id}:{tag}")
-        self._planner = Planner(self._driver, self._slurm, Program(shared / "programs"), self._news_dir, self._beacon)
+        self._planner = Planner(
+            self._driver, self._slurm, Program(shared / "programs"), self._news_dir, self._beacon.path
+        )
         self._batches = Batches(shared / "batches")
         self._sender = Sender(
             self._client, self._batches, self._planner, self._still_wanted, self._refused, crash_point
@@ -67,6 +68,7 @@ class SlurmDriver:
         self._memory: dict[LeaseKey, Memory] = {}
         self._ended: dict[LeaseKey, Status] = {}
         self._forgotten: dict[LeaseKey, float] = {}  # when, while Slurm still lists it
+        self._accounting = Accounting(self._client, self._batches, self._slurm)
         self._lookout = Lookout(self._client, self._slurm, self._batches.members, self._reap)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -76,8 +78,9 @@ class SlurmDriver:
         """The controller need not answer yet. Raises Unavailable without Slurm's commands, OSError for the folder."""
         version = await self._client.version()
         await asyncio.to_thread(self._prepare_folders)
-        self._background(self._keep_beacon())
+        self._background(self._beacon.keep())
         self._background(self._sender.run())
+        self._background(self._accounting.run())
         user = pwd.getpwuid(os.geteuid()).pw_name
         return Isolation(0, f"Slurm {version}: all jobs as user {user}, memory sampled, no sandbox")
 
@@ -86,23 +89,7 @@ class SlurmDriver:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._planner.program.install()
         self._batches.load(self._known())
-        self._write_beacon()
-
-    def _write_beacon(self) -> None:
-        contact = self._data_dir / "contact"
-        heard = contact.read_text().strip() if contact.exists() else ""
-        tmp = self._beacon.with_name(f"beacon.{os.getpid()}")
-        tmp.write_text(f"{boot_id()} {boottime_ms()} {heard or 0}")
-        tmp.rename(self._beacon)
-
-    async def _keep_beacon(self) -> None:
-        """When the hub was last heard. By this and the disk's own clock, nodes find out how their clocks differ."""
-        while True:
-            await asyncio.sleep(BEACON_S)
-            try:
-                await asyncio.to_thread(self._write_beacon)
-            except OSError as error:
-                log.warning("the beacon on the shared disk cannot be written: %s", error)
+        self._beacon.write()
 
     async def close(self) -> None:
         """Jobs go on."""
@@ -320,6 +307,10 @@ class SlurmDriver:
         elif verdict.act is Act.SEAL:
             await asyncio.to_thread(self._seal, key, folder, verdict)
         elif verdict.act is Act.LOSE:
+            if verdict.unexplained and self._accounting.waits(key):
+                return
+            if verdict.unexplained and (job := self._accounting.word(key)) is not None:
+                verdict = explained(job)
             await asyncio.to_thread(folder.lose, verdict.reason, verdict.detail)
             await asyncio.to_thread(folder.tell, key)
         elif verdict.act is Act.STOP:
@@ -390,6 +381,7 @@ class SlurmDriver:
         """Its folder goes first: without it no step starts, and one that runs after all stops."""
         self._ended.pop(key, None)
         self._memory.pop(key, None)
+        self._accounting.forget(key)
         self._forgotten[key] = time.monotonic()
         await asyncio.to_thread(self._remove, key)
 

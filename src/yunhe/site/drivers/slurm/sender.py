@@ -79,10 +79,9 @@ class Sender:
 
     async def _place(self, keys: list[LeaseKey], leases: dict[LeaseKey, Memory], options: Options) -> str:
         """One sbatch for all; why it is refused, or nothing. Without a clear answer, jobs are looked for by name."""
-        keys = await asyncio.to_thread(self._wanted, keys)
+        name, keys = await asyncio.to_thread(self._make, keys)
         if not keys:
             return ""
-        name = await asyncio.to_thread(self._batches.make, keys)
         path = self._batches.path(name)
         words = [*options, f"--chdir={path}", f"--output={path}/slurm.out"]
         words += [f"--array=0-{len(keys) - 1}"] if len(keys) > 1 else []
@@ -106,6 +105,10 @@ class Sender:
                 else:
                     await self._place(part, leases, options)
         return submitted.refusal
+
+    def _make(self, keys: Sequence[LeaseKey]) -> tuple[str, list[LeaseKey]]:
+        wanted = self._wanted(keys)
+        return (self._batches.make(wanted) if wanted else ""), wanted
 
     def _refuse_all(self, keys: Sequence[LeaseKey], refusal: str) -> None:
         for key in keys:

@@ -22,6 +22,7 @@ GANG_KILL_MS = 10_000  # after SIGTERM, srun has its tasks killed; then it is ki
 GANG_END_MS = 1_000  # for the last records of the ranks
 STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGKILL)
 FENCE_MS = 1_000
+SUSPENDED_MS = 2_000  # this process looks around at least every second: after a longer pause it was not running
 SPREAD_MS = 500  # Slurm signals a job's processes one after the other: the job may fall before its step is told
 
 
@@ -128,7 +129,20 @@ class NodeSupervisor(Supervisor):
         self.offset_ms = offset_ms
         self.news = news
         self.next_fence = 0
+        self.looked = monotonic_ms()
         signal.signal(signal.SIGTERM, lambda *_: self.stopped_by_slurm())
+        signal.signal(signal.SIGCONT, lambda *_: self.resumed())
+
+    def resumed(self) -> None:
+        """Slurm had suspended the job, and this process with it: that time is neither used nor charged."""
+        away = monotonic_ms() - self.looked
+        if self.job.start_ms and away > SUSPENDED_MS:
+            self.job.start_ms += away
+        self.looked = monotonic_ms()
+
+    def pause_ms(self) -> int:
+        self.looked = monotonic_ms()
+        return super().pause_ms()
 
     def stopped_by_slurm(self) -> None:
         self.check_limits()  # a cancel or limit of ours comes first

@@ -1,8 +1,8 @@
 """Partitions, nodes and GPUs of a cluster as pools, each node and each core of it counted once.
 
 A pool is all that Slurm has there, whatever state its nodes are in. What takes no jobs now (others run there, the node
-is down, drained or silent) is held by others: so a node that goes or returns is known within seconds, and not with the
-next certificate.
+is down, drained or silent, the partition is closed) is held by others: so a node that goes or returns is known within
+seconds, and not with the next certificate.
 """
 
 import re
@@ -37,6 +37,7 @@ class Node:
     cores_idle: int
     memory_bytes: int
     memory_used_bytes: int
+    opened: bool  # the partition starts jobs
     state: str
     cards: dict[str, int]
     cards_used: dict[str, int]
@@ -44,7 +45,7 @@ class Node:
 
     @property
     def up(self) -> bool:
-        return not (self.state.endswith("*") or any(word in self.state for word in AWAY))
+        return self.opened and not (self.state.endswith("*") or any(word in self.state for word in AWAY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def parse_nodes(text: str) -> list[Node]:
     found = []
     for line in text.splitlines():
         try:
-            partition, name, cores, by_use, memory, memory_used, state, gres, gres_used, features, _ = line.split("|")
+            partition, name, cores, by_use, memory, memory_used, *rest, _ = line.split("|")
+            opened, state, gres, gres_used, features = rest
             _, idle, _, _ = by_use.split("/")  # allocated, idle, other, total
             numbers = [int(text) for text in (cores, idle, memory, memory_used)]
         except ValueError as error:
@@ -87,6 +89,7 @@ def parse_nodes(text: str) -> list[Node]:
                 cores_idle=numbers[1],
                 memory_bytes=numbers[2] * MIB,
                 memory_used_bytes=numbers[3] * MIB,
+                opened=opened == "up",
                 state=state.lower(),
                 cards=dict(_cards(gres)),
                 cards_used=dict(_cards(gres_used)),
@@ -126,10 +129,11 @@ def foreign(
     found: Sequence[SlurmPool], nodes: Sequence[Node], ours: Mapping[str, Held], slurm: SlurmSettings
 ) -> tuple[PoolDigest, ...]:
     """Of each pool, what a lease cannot have and our own running leases (`ours`, by pool) do not hold."""
-    free = {node.name: _free_on(node, slurm) for node in nodes}
+    free = {(node.partition, node.name): _free_on(node, slurm) for node in nodes}
     digests = []
     for pool in found:
-        left = [free[name].get(pool.card, NOTHING) for name in pool.nodes if name in free]
+        there = (free.get((pool.partition, name), {}) for name in pool.nodes)
+        left = [of_node.get(pool.card, NOTHING) for of_node in there]
         mine, report = ours.get(pool.report.name, NOTHING), pool.report
         milli = report.capacity_milli - sum(held.milli for held in left) - mine.milli
         memory = report.memory_bytes - sum(held.memory_bytes for held in left) - mine.memory_bytes

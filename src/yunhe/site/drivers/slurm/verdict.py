@@ -45,6 +45,7 @@ class Verdict:
     act: Act = Act.NOTHING
     reason: EndReason = EndReason.SUPERVISOR_LOST
     detail: str = ""
+    unexplained: bool = False  # neither a record nor Slurm's list says why it ended
 
 
 @dataclass(slots=True)
@@ -135,7 +136,8 @@ def _claimed(evidence: Evidence, memory: Memory, jobs: Sequence[JobLine] | None,
         memory.missed_since = now
     if silent > rules.pulse and min(silent, now - memory.missed_since) >= rules.lost:
         reason, detail = _why(jobs)
-        return Verdict(Phase.UNKNOWN, Act.LOSE, EndReason(evidence.cancel) if evidence.cancel else reason, detail)
+        reason = EndReason(evidence.cancel) if evidence.cancel else reason
+        return Verdict(Phase.UNKNOWN, Act.LOSE, reason, detail, unexplained=not jobs and not evidence.cancel)
     return Verdict(alive)
 
 
@@ -180,6 +182,12 @@ def _why(jobs: Sequence[JobLine]) -> tuple[EndReason, str]:
     if not over:
         return EndReason.SUPERVISOR_LOST, "Slurm does not know it any more, and its step left no record"
     return OVER[over[-1].state], word_on(over)
+
+
+def explained(job: JobLine) -> Verdict:
+    """By Slurm's accounting; COMPLETED without a record is a job whose end nobody saw, here too."""
+    detail = f"Slurm's accounting says {job.state} of its job {job.id}"
+    return Verdict(Phase.UNKNOWN, Act.LOSE, OVER[job.state], detail)
 
 
 def word_on(jobs: Sequence[JobLine]) -> str:
