@@ -37,6 +37,7 @@ class Web:
     status: int = 0  # instead of any other answer
     token: str = ""  # asked for, as a bearer
     sent_bytes: int = 0  # of bodies, on the wire
+    taken_bytes: int = 0  # of bodies that came
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # method, path, headers
     put: dict[str, bytes] = field(default_factory=dict)
 
@@ -102,7 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         path = self._begin()
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body, left = b"", int(self.headers["Content-Length"])
+        while left > len(body):
+            chunk = self.rfile.read(min(CHUNK, left - len(body)))
+            if not chunk:
+                return
+            body += chunk
+            self.web.taken_bytes += len(chunk)
+            time.sleep(self.web.pause_s)
         if not self.web.status:
             self.web.put[path] = body
         self._empty(self.web.status or 201)
@@ -143,11 +151,12 @@ def s3_client(address: str) -> "boto3.client":
 
 @dataclass
 class Sftp:
-    """A server with one user, `tester`, whose password is `open sesame`. `root` is its /."""
+    """A server with one user, `tester`, whose password is `open sesame`, and who has a key. `root` is its /."""
 
     root: Path
     known_hosts: Path
     port: int = 0
+    private_key: str = ""
 
     @property
     def url(self) -> str:
@@ -160,10 +169,18 @@ def sftp_server(folder: Path) -> Iterator[Sftp]:
     root.mkdir(parents=True)
     server = Sftp(root, folder / "known_hosts")
     key = asyncssh.generate_private_key("ssh-ed25519")
+    server.private_key = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+    known = asyncssh.import_private_key(server.private_key).convert_to_public()
 
     class Door(asyncssh.SSHServer):
         def begin_auth(self, username: str) -> bool:
             return True
+
+        def public_key_auth_supported(self) -> bool:
+            return True
+
+        def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+            return username == "tester" and key == known
 
         def password_auth_supported(self) -> bool:
             return True

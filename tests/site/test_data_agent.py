@@ -145,6 +145,21 @@ def test_a_failed_delivery_is_no_failed_job(hub: FakeHub, site: SiteProcess, web
     assert bytes(hub.site.outputs["a.1/out"]) == b"42\n"
 
 
+def test_a_killed_agent_delivers_what_it_had_not(hub: FakeHub, site: SiteProcess, web: Web) -> None:
+    web.pause_s = 0.05
+    deliveries = (Delivery(path="out", url=web.url + "put/out"),)
+    command = ("sh", "-c", "head -c 3000000 /dev/zero > out")
+    hub.tell(start_lease("a", command, outputs=("out",), deliveries=deliveries))
+    wait_for(lambda: web.taken_bytes > 500_000)
+    site.kill()
+    assert "put/out" not in web.put and not hub.reports("a", "ended")
+    web.pause_s = 0
+    site.start()
+    assert hub.wait_end("a").exit_code == 0
+    assert len(web.put["put/out"]) == 3_000_000 == len(hub.site.outputs["a.1/out"])
+    assert [file.problem for report in moved(hub, "a") for file in report.files] == [""]
+
+
 def test_what_is_too_large_for_the_hub_goes_to_its_url_alone(hub: FakeHub, site: SiteProcess, web: Web) -> None:
     deliveries = (Delivery(path="out", url=web.url + "put/out"),)
     command = ("sh", "-c", "head -c 100000 /dev/zero > out")
