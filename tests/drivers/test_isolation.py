@@ -405,3 +405,36 @@ def test_each_way_states_its_tier(tmp_path: Path) -> None:
     assert tiers["sandbox"].tier == (1 if sandbox else apart)
     assert tiers["processes"].tier == apart
     assert ("a user per job" in tiers["processes"].text) is ROOT
+
+
+def test_a_job_inherits_nothing_but_its_streams(held: Harness) -> None:
+    """A descriptor of the supervisor's would let it hold a lock, or say in its place how it started and ended."""
+    code = (
+        "import os\n"
+        "for fd in range(3, 256):\n"
+        " try:\n  where = os.readlink(f'/proc/self/fd/{fd}')\n  os.fstat(fd)\n except OSError:\n  continue\n"
+        " print('OPEN', fd, where)\n"
+        ' try: os.write(fd, b\'{"spawn-error": "never started"}\\n\')\n'
+        " except OSError: pass\n"
+        "print(sorted(os.listdir('/proc/self/fd'), key=int)[:3], os.getppid() != 0)"
+    )
+    plain = held.job("a", (*PYTHON, code), secrets=("TOKEN",), **SMALL)
+    held.run(held.driver.submit(Job(plain.lease, plain.contact_ms, {}, {"TOKEN": b"x"})))
+    status = held.ended(plain.key)
+    assert (status.reason, status.exit_code) == (EndReason.EXITED, 0), status
+    assert "OPEN" not in held.log(plain.key).decode(), held.log(plain.key)
+
+
+def test_all_that_a_sandboxed_job_can_write_to_has_a_size(sandboxed: Harness) -> None:
+    """Memory file systems are memory of its lease, also where nothing but sampling watches it."""
+    script = (
+        "for d in / /dev /run /etc /usr /proc /dev/shm /tmp /job /run/secrets; do"
+        " if touch $d/probe 2>/dev/null; then echo writes $d; fi; done; df -Pk /tmp /dev/shm | tail -n 2;"
+        "python3 -c 'import multiprocessing; multiprocessing.Lock(); print(\"lock\")'; echo x > /dev/null && echo null"
+    )
+    status, log = sandboxed.do("a", ("sh", "-c", script), **SMALL)
+    written = {line.split()[1] for line in log.splitlines() if line.startswith("writes")}
+    assert written == {"/dev/shm", "/tmp", "/job"}, log
+    sizes = [int(line.split()[1]) for line in log.splitlines() if line.startswith("tmpfs")]
+    assert sizes == [64 << 10] * 2, log
+    assert status.exit_code == 0 and "lock\nnull\n" in log

@@ -21,7 +21,6 @@ from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
 from yunhe.site.drivers.process import cgroups, sandbox
 from yunhe.site.drivers.process.isolation import FIRST_UID, Hold, probe
 from yunhe.site.drivers.process.local_use import LocalUse
-from yunhe.site.drivers.process.secrets import INSIDE as SECRETS
 from yunhe.site.drivers.process.secrets import JobSecrets, give_up_unbegun
 from yunhe.site.drivers.saved import Saved
 from yunhe.site.settings import DriverSettings
@@ -209,7 +208,7 @@ class ProcessDriver:
         if hold.bwrap:
             wants = sandbox.Wants(memory, lease.network, bool(job.secrets))
             words = sandbox.argv(hold.bwrap, folder, self._expose, self._data_dir, wants)
-            argv = sandbox.inside(argv, uid, settings.pids_limit, SECRETS if job.secrets else "")
+            argv = sandbox.inside(argv, uid, settings.pids_limit, sandbox.SECRETS_INSIDE if job.secrets else "")
         limits = [("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", settings.file_limit_bytes)]
         if uid is not None and not hold.layout:
             limits.append(("RLIMIT_NPROC", settings.pids_limit))

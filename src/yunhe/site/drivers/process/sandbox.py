@@ -9,6 +9,7 @@ from pathlib import Path
 
 ENV_INSIDE = "/run/yunhe/env"
 JOB_INSIDE = "/job"
+SECRETS_INSIDE = "/run/secrets"
 GANG = Path(__file__).parents[2] / "supervisor" / "gang.py"
 # Without these programs of Debian and others do not find their libraries or the time zone, and Debian's Python meets
 # links without an end: a part of its library lies in /etc/python3.N.
@@ -68,8 +69,13 @@ def argv(bwrap: str, lease_dir: Path, expose: Sequence[Path], hide: Path, wants:
     if any(hide.is_relative_to(path) for path in (*expose, Path("/usr"))):
         words += ["--tmpfs", str(hide)]
     words += ["--proc", "/proc", "--dev", "/dev"]
+    # Semaphores and shared memory of the job's own processes; as much as /tmp, both are memory.
+    words += ["--perms", "1777", "--size", str(wants.tmp_bytes), "--tmpfs", "/dev/shm"]
+    words += ["--dir", SECRETS_INSIDE] if wants.secrets else []
     words += ["--ro-bind", str(lease_dir / "env"), ENV_INSIDE]
-    return [*words, "--bind", str(lease_dir / "job"), JOB_INSIDE, "--chdir", JOB_INSIDE]
+    words += ["--bind", str(lease_dir / "job"), JOB_INSIDE, "--chdir", JOB_INSIDE]
+    # These two are memory as well, of no size of their own: what a job wrote there would be nobody's.
+    return [*words, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
 def _parents(paths: Sequence[Path]) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from yunhe.site.drivers.contract import LeaseKey, SpawnFailed
 from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
+from yunhe.site.drivers.process.sandbox import SECRETS_INSIDE
 
 log = logging.getLogger(__name__)
-INSIDE = "/run/secrets"  # in a sandbox
 MEMORY = Path("/dev/shm")  # without one
 
 
@@ -39,7 +39,7 @@ class JobSecrets:
     def folder(self, key: LeaseKey, sandboxed: bool) -> str:
         """As the job sees it. Raises SpawnFailed where only a disk could hold it."""
         if sandboxed:
-            return INSIDE
+            return SECRETS_INSIDE
         if not _in_memory(MEMORY):
             raise SpawnFailed(f"this site cannot deliver secrets: no sandbox, and {MEMORY} is not in memory")
         return str(self._outside(key))
