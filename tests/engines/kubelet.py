@@ -341,7 +341,7 @@ class Kubelet:
         before: dict[str, tuple[float, float]] = {}
         while self.settings["metrics"]:
             await asyncio.sleep(1)
-            for uid, container in self.containers.items():
+            for uid, container in list(self.containers.items()):
                 if container.process is None or container.process.returncode is not None:
                     continue
                 meta, at = container.pod["metadata"], time.time()
@@ -351,7 +351,7 @@ class Kubelet:
                 body = {
                     "apiVersion": "metrics.k8s.io/v1beta1",
                     "kind": "PodMetrics",
-                    "metadata": {"name": meta["name"], "labels": meta["labels"]},
+                    "metadata": {"name": meta["name"], "labels": meta.get("labels", {})},
                     "timestamp": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                     "window": "1s",
                     "containers": [{"name": "job", "usage": {"cpu": f"{rate}n", "memory": str(container.memory)}}],
