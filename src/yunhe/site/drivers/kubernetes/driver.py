@@ -60,8 +60,13 @@ class KubernetesDriver:
         self._engine.open()
         self._engine.background(self._keeper.tend())
         self._engine.background(self._engine.measure())
-        if not await self._engine.synced(SYNC_WAIT_S):
-            log.warning("Kubernetes has not answered yet: nothing is known of its jobs")
+        try:
+            if await self._engine.synced(SYNC_WAIT_S):
+                await self._engine.learn()
+            else:
+                log.warning("Kubernetes has not answered yet: nothing is known of its jobs")
+        except (Unavailable, Refusal) as error:
+            log.warning("Kubernetes does not say what it can do: %s", error)
         enforced = self._kubernetes.network_enforced
         network = "enforced (stated by the site)" if enforced else "where the cluster enforces them"
         version = self._engine.version or "(not heard yet)"

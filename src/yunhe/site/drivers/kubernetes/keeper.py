@@ -86,8 +86,11 @@ class Keeper:
             there = await self.engine.remove_job(held)
             await self.engine.remove_rest(held)
         except (Unavailable, Refusal) as error:
-            log.warning("%s: what is left of it cannot be removed yet: %s", held.key, error)
-            return
+            # Rights end with a namespace that somebody has removed, and so does everything in it.
+            if isinstance(error, Unavailable) or held.job is not None:
+                log.warning("%s: what is left of it cannot be removed yet: %s", held.key, error)
+                return
+            there = False
         if not there and (held.job is None or not held.was_there):
             self._gone(held)
 

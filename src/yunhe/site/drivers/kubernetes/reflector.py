@@ -76,7 +76,7 @@ class Reflector(Generic[View]):
             asked = time.monotonic()
             answer = await self._client.get(self._path, **self._params, limit=str(PAGE), **page)
             for item in answer.get("items") or ():
-                view = self._view(item)
+                view = self._seen(item)
                 if view is not None:
                     found[item["metadata"]["uid"]] = view
             meta = answer.get("metadata") or {}
@@ -127,8 +127,16 @@ class Reflector(Generic[View]):
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise Unavailable(f"Kubernetes: a watch event that cannot be read ({type(error).__name__})") from error
 
+    def _seen(self, item: Object) -> View | None:
+        """One object that cannot be read stays as it was, and does not hide the others."""
+        try:
+            return self._view(item)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("%s: an object that cannot be read: %r", self._path, error)
+            return self.items.get(str((item.get("metadata") or {}).get("uid")))
+
     def _apply(self, uid: str, item: Object, there: bool) -> None:
-        view = self._view(item)
+        view = self._seen(item)
         if view is None:  # it has stopped to matter, as a pod of others that has ended
             if (before := self.items.pop(uid, None)) is not None:
                 self._changed(uid, before, False)
