@@ -231,7 +231,7 @@ class Oracle:
         checks = {
             "site": site.state is not SiteState.ACTIVE or not site.connected,
             "sites": bool(need.sites) and site.id not in need.sites,
-            "pools": bool(need.pools) and pool.id not in need.pools,
+            "pools": bool(need.pools) and self.pool.id not in need.pools,
             "stack": self.pool.stack not in need.stacks,
             "chip": need.chip is not None and need.chip != self.pool.chip,
             "card_memory": need.card_memory_bytes > self.pool.card_memory_bytes,

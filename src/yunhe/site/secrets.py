@@ -1,4 +1,4 @@
-"""Secrets of a lease, from the hub to the job: opened in this process's memory, never kept and never written to a disk."""
+"""Secrets of a lease, from the hub to the job: opened in this process's memory, never kept, never written to a disk."""
 
 import json
 

@@ -15,8 +15,8 @@ from yunhe.hub.intake.pricing import Canonical, Pricer, Reader
 from yunhe.hub.intake.service import Submission
 from yunhe.hub.orders import views
 from yunhe.hub.orders.model import NewOrder
-from yunhe.hub.platform import identity
 from yunhe.hub.orders.vault import Vault
+from yunhe.hub.platform import identity
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.disk import DiskGuard
 from yunhe.hub.platform.express import Handlers, Parcel, Reply
