@@ -255,10 +255,12 @@ class RayDriver:
         for key, job in listing.jobs.items():
             if key in known and key not in self._ended:
                 continue
-            late = listing.asked - self._over.get(key, 0.0) > REAP_AFTER_S
-            if job.stage is Stage.WAITING or (job.stage is Stage.RUNNING and late):
+            if listing.asked - self._over.get(key, float("-inf")) < REAP_AFTER_S:
+                continue
+            self._over[key] = listing.asked  # Ray takes its time; it is not asked again at once
+            if job.stage in (Stage.WAITING, Stage.RUNNING):
                 self._background(self._stop(key))
-            elif job.stage is Stage.OVER and late and key not in known:
+            elif job.stage is Stage.OVER and key not in known:
                 self._background(self._delete(key))
 
     def _look(self, keys: Iterable[LeaseKey], listing: Listing | None) -> dict[LeaseKey, tuple[Status, Verdict]]:
