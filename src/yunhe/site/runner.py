@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 Fetched = TypeVar("Fetched")
 SUBMITS = 16  # at a time: more only wait for each other on the disk
 LOG_PUSHES = 8
+MAX_BACKLOG = 200  # unsent reports, above which nothing is said of transfers
 
 
 @dataclass(slots=True)
@@ -233,7 +234,8 @@ class Runner:
 
     def _progress(self, lease: Lease, phase: Literal["in", "out"]) -> Progress:
         def tell(staged: Staged) -> None:
-            self._recorder.record([staged])
+            if len(self._recorder.outbox) < MAX_BACKLOG:  # while the hub is away the newest word is enough, later
+                self._recorder.record([staged])
 
         return Progress(lease.key, phase, tell, self._settings.data.report_ms)
 
@@ -344,8 +346,12 @@ class Runner:
     async def _deliver(self, lease: Lease) -> tuple[MovedFile, ...]:
         """Send the outputs that have a URL; what does not get there is told, and changes nothing about the end."""
         start = lease.held.start
-        sent = await self._unless_stopped(lease, self._parts.transfers.push(start, self._progress(lease, "out")))
-        return sent or tuple(MovedFile(path=item.path, problem="cancelled") for item in start.deliveries)
+        problem = "cancelled"
+        try:
+            sent = await self._unless_stopped(lease, self._parts.transfers.push(start, self._progress(lease, "out")))
+        except (YunheError, OSError) as error:
+            sent, problem = None, f"it cannot be read: {error}"[:200]
+        return sent or tuple(MovedFile(path=item.path, problem=problem) for item in start.deliveries)
 
     async def _end(self, lease: Lease, events: list[Event]) -> None:
         lease.finishing = True

@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Iterable
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from yunhe.core import units
 from yunhe.core.errors import InvalidInput
@@ -101,8 +101,7 @@ def target_of(delivery: Delivery, path: str) -> str:
     if path == delivery.path:
         return delivery.url
     inner = path.removeprefix(delivery.path.rstrip("/") + "/")
-    web = urlsplit(delivery.url).scheme in ("http", "https")
-    return f"{delivery.url.rstrip('/')}/{quote(inner) if web else inner}"
+    return f"{delivery.url.rstrip('/')}/{quote(inner)}"
 
 
 def url_of(run: RunSpec, task: int, path: str) -> str:

@@ -32,13 +32,21 @@ def _checked(url: str) -> str:
         raise ValueError("needs a host or bucket" if parts.scheme != "file" else "needs three slashes: file:///path")
     if parts.scheme != "http" and parts.scheme != "https" and parts.path in ("", "/"):
         raise ValueError("needs the path of a file")
-    if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
+    path = unquote(parts.path)
+    if "\0" in path or any(segment in (".", "..") for segment in path.split("/")):
         raise ValueError("must not have '.' or '..' in its path")
     if re.search(r"[{}]", url.replace(TASK, "")):
         raise ValueError(f"the only place holder is {TASK}, the number of a task")
     return url
 
 
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must be a path inside the job's directory, without '..'")
+    return path
+
+
+JobPath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$"), AfterValidator(_inside)]
 DataUrl = Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARS), AfterValidator(_checked)]
 
 

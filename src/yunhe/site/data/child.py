@@ -24,7 +24,24 @@ Progress = Callable[[int, int | None], None]  # bytes so far, of how many
 
 async def run(job: dict[str, object], progress: Progress, stall_ms: int, fd: int | None = None) -> dict[str, Any]:
     """The child's answer. Raises TransferFailed. `fd` is handed on to the child. Cancelled: the child is killed."""
-    process = await asyncio.create_subprocess_exec(
+    try:
+        process = await _start(fd)
+    except OSError as error:
+        raise TransferFailed(Blame.LUCK, f"no process can be started: {error.strerror}") from None
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(job).encode() + b"\n")  # stays open: its end is the end of the child
+        return await _listen(process.stdout, progress, stall_ms)
+    except TimeoutError:
+        raise TransferFailed(Blame.LUCK, f"nothing came for {stall_ms // 1000} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def _start(fd: int | None) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
         "-m",
@@ -36,16 +53,6 @@ async def run(job: dict[str, object], progress: Progress, stall_ms: int, fd: int
         pass_fds=() if fd is None else (fd,),
         limit=LINE_BYTES,
     )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(job).encode() + b"\n")  # stays open: its end is the end of the child
-        return await _listen(process.stdout, progress, stall_ms)
-    except TimeoutError:
-        raise TransferFailed(Blame.LUCK, f"nothing came for {stall_ms // 1000} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def _listen(out: asyncio.StreamReader, progress: Progress, stall_ms: int) -> dict[str, Any]:

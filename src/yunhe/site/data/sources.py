@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -176,8 +176,8 @@ class FileSource:
 
 
 def file_path(url: str) -> str:
-    """The path of a `file:` URL, as it is written: nothing in it is decoded."""
-    return urlsplit(url).path
+    """The path of a `file:` URL."""
+    return unquote(urlsplit(url).path)
 
 
 def check_folder(path: Path, folders: Sequence[str], verb: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import fsspec  # type: ignore[import-untyped]
 
@@ -15,9 +15,10 @@ SFTP_OPTIONS = frozenset({"username", "password", "private_key"})
 
 
 def store_path(url: str) -> str:
-    """`bucket/key` of an S3 URL, the absolute path of an SFTP one; nothing in it is decoded."""
+    """`bucket/key` of an S3 URL, the absolute path of an SFTP one."""
     parts = urlsplit(url)
-    return f"{parts.netloc}{parts.path}" if parts.scheme == "s3" else parts.path
+    path = unquote(parts.path)
+    return f"{parts.netloc}{path}" if parts.scheme == "s3" else path
 
 
 def open_store(url: str, options: Mapping[str, Any] | None, known_hosts: str) -> Any:
@@ -56,8 +57,6 @@ def _sftp(host: str, port: int, options: dict[str, Any], known_hosts: str) -> An
         raise TransferFailed(Blame.SITE, "this site knows no SFTP servers (data.known_hosts)")
     if "username" not in options:
         raise TransferFailed(Blame.SITE, "neither the order nor this site has a user for this SFTP server")
-    import asyncssh  # only with the extra `sftp`  # noqa: PLC0415
-
     key = options.pop("private_key", None)
     return fsspec.filesystem(
         "sftp",
@@ -69,7 +68,7 @@ def _sftp(host: str, port: int, options: dict[str, Any], known_hosts: str) -> An
         # Neither the agent user's own keys nor its configuration.
         config=[],
         agent_path=None,
-        client_keys=[asyncssh.import_private_key(key)] if key else None,
+        client_keys=key.encode() if key else None,  # the key itself: text would be the name of a file
         **{"password": None, **options},
         skip_instance_cache=True,
     )

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -23,7 +23,8 @@ from yunhe.site.drivers.lease_dir import remove_tree
 from yunhe.site.link import Backoff
 from yunhe.site.settings import SiteSettings
 from yunhe.wire.data import target_of
-from yunhe.wire.link import MAX_MOVED_FILES, DataInput, MovedFile, StartLease
+from yunhe.wire.invalid import readable
+from yunhe.wire.link import MAX_MOVED_FILES, MAX_MOVED_PATH, DataInput, MovedFile, StartLease
 
 Result = TypeVar("Result")
 
@@ -113,7 +114,10 @@ class Transfers:
         part = progress.part(field, one.item.size_bytes)
 
         async def attempt() -> None:
-            await self._obtain(one, have, part)
+            try:
+                await self._obtain(one, have, part)
+            except OSError as error:
+                raise TransferFailed(Blame.LUCK, f"the site's cache cannot be used: {error.strerror}") from error
 
         await self._persist(field, attempt, progress)
 
@@ -205,7 +209,9 @@ class Transfers:
         for delivery in start.deliveries:
             for output in await self._driver.outputs(key, (delivery.path,), room):
                 room -= output.size_bytes
-                found.append((output, target_of(delivery, output.path)))
+                if readable(output.path) != output.path or len(output.path) > MAX_MOVED_PATH:
+                    output = replace(output, missing="its name is no text, or too long")
+                found.append((output, "" if output.missing else target_of(delivery, output.path)))
         return found[:MAX_MOVED_FILES]
 
     async def _push(
@@ -303,4 +309,9 @@ def _below(url: str, prefix: str) -> bool:
 
 
 def _moved(output: Output, problem: str) -> MovedFile:
-    return MovedFile(path=output.path, size_bytes=output.size_bytes, sha256=output.sha256, problem=problem[:200])
+    return MovedFile(
+        path=readable(output.path)[:MAX_MOVED_PATH],
+        size_bytes=output.size_bytes,
+        sha256=output.sha256,
+        problem=readable(problem)[:200],
+    )

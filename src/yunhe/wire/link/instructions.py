@@ -10,7 +10,7 @@ from yunhe.wire.link.parts import Challenge, Count, Id, Small
 from yunhe.wire.link.reports import Checkpoint
 from yunhe.wire.message import Message
 from yunhe.wire.origin import Origin
-from yunhe.wire.urls import DataUrl
+from yunhe.wire.urls import DataUrl, JobPath
 
 
 class CheckpointPlan(Message):
@@ -25,7 +25,7 @@ class DataInput(Message):
     """A file to be in the job's directory before the job starts."""
 
     url: DataUrl
-    path: str
+    path: JobPath
     size_bytes: Count | None = None
     sha256: str = ""
     secret: str = ""  # of the lease's secrets: options of the store, as JSON
@@ -34,7 +34,7 @@ class DataInput(Message):
 class Delivery(Message):
     """A file or folder that goes to a URL when the job has ended."""
 
-    path: str
+    path: JobPath
     url: DataUrl
 
 

@@ -11,6 +11,7 @@ MAX_REPORTS_PER_SYNC = 1_000
 MAX_INSTRUCTIONS_PER_ANSWER = 500
 MAX_CHUNK_BYTES = 1024 * 1024
 MAX_MOVED_FILES = 200  # of one lease and phase
+MAX_MOVED_PATH = 400
 CHECKPOINT_PATH = "yunhe-checkpoint.tar"  # among an attempt's outputs
 LINK_VERSION: Literal[1] = 1
 

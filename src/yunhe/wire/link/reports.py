@@ -6,7 +6,7 @@ from pydantic import Field
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.wire.link.certificates import Certificate, Proof
-from yunhe.wire.link.parts import MAX_MOVED_FILES, Count, Id, Small
+from yunhe.wire.link.parts import MAX_MOVED_FILES, MAX_MOVED_PATH, Count, Id, Small
 from yunhe.wire.message import NO_NUL, Message
 
 
@@ -77,7 +77,7 @@ class LeaseStaging(Message):
 class MovedFile(Message):
     """An input or an output with a URL; the order says which URL. `problem`: it did not get there."""
 
-    path: Annotated[str, Field(min_length=1, max_length=400, pattern=NO_NUL)]
+    path: Annotated[str, Field(min_length=1, max_length=MAX_MOVED_PATH, pattern=NO_NUL)]
     size_bytes: Count = 0
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     problem: Annotated[str, Field(max_length=200, pattern=NO_NUL)] = ""
