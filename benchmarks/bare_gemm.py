@@ -57,7 +57,8 @@ def _rate(work: Any, n: int, wait: Any, clock: Any) -> float:
             work()
         wait()
         done += 4
-    return 2.0 * n**3 * done / (clock() - start)
+    took: float = clock() - start
+    return 2.0 * n**3 * done / took
 
 
 def certified(names: list[str], stack: str) -> dict[str, list[float]]:
