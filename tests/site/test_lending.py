@@ -296,7 +296,8 @@ def counting(hub: FakeHub, lease_id: str, signal: str = "SIGTERM", count: str = 
     bundle = hub.add_bundle({"count.py": COUNT})
     plan = PLAN.model_copy(update={"signal": signal})
     command = ("python3", "count.py", signal, count)
-    return start_lease(lease_id, command, bundle_sha256=bundle, checkpoint=plan, **changes)
+    limits = {"run_limit_ms": 120_000, **changes}
+    return start_lease(lease_id, command, bundle_sha256=bundle, checkpoint=plan, **limits)
 
 
 def lending_site(make_site: MakeSite, **changes: object) -> SiteProcess:
@@ -332,44 +333,44 @@ def check_kept(hub: FakeHub, end: LeaseEnded) -> Checkpoint:
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
 def test_a_job_is_told_saves_its_work_and_goes_on_from_it(hub: FakeHub, make_site: MakeSite, signal: str) -> None:
     site = lending_site(make_site)
-    hub.tell(counting(hub, "a", signal))  # type: ignore[arg-type]
-    hub.wait(lambda: "from 0" in log_of(hub, "a.1"))
+    hub.tell(counting(hub, "lent-a", signal))  # type: ignore[arg-type]
+    hub.wait(lambda: "from 0" in log_of(hub, "lent-a.1"))
     reserve(site, "1")
-    end = hub.wait_end("a")
+    end = hub.wait_end("lent-a")
     assert end.reason is EndReason.PREEMPTED
     kept = check_kept(hub, end)
-    count = saved_count(hub, "a.1")
+    count = saved_count(hub, "lent-a.1")
     assert count > 0
     if signal == "SIGTERM":
-        assert f"saved {count}" in log_of(hub, "a.1") and end.exit_code == 0
+        assert f"saved {count}" in log_of(hub, "lent-a.1") and end.exit_code == 0
     assert hub.site.syncs[-1].pools[0].foreign_milli == 1_000
 
     reserve(site, "0")
-    hub.tell(counting(hub, "a", signal, "10", epoch=2, restore=kept))  # type: ignore[arg-type]
-    again = hub.wait_end("a", epoch=2)
+    hub.tell(counting(hub, "lent-a", signal, "10", epoch=2, restore=kept))  # type: ignore[arg-type]
+    again = hub.wait_end("lent-a", epoch=2)
     assert (again.reason, again.exit_code, again.checkpoint) == (EndReason.EXITED, 0, None)
-    assert f"from {count}\n" in log_of(hub, "a.2")
+    assert f"from {count}\n" in log_of(hub, "lent-a.2")
     wait_for(lambda: not list((site.data_dir / "checkpoints").iterdir()))
 
 
 def test_only_as_many_go_as_are_needed_and_the_one_with_the_least_to_lose(hub: FakeHub, make_site: MakeSite) -> None:
     site = lending_site(make_site)
-    hub.tell(start_lease("old", ("sleep", "60"), slot_milli=500))
-    hub.wait(lambda: hub.reports("old", "started"))
-    hub.tell(counting(hub, "saved", slot_milli=500))  # type: ignore[arg-type]
-    hub.wait(lambda: (site.data_dir / "leases" / "saved.1" / "job" / "saved" / "count").exists())
+    hub.tell(start_lease("lent-old", ("sleep", "60"), slot_milli=500))
+    hub.wait(lambda: hub.reports("lent-old", "started"))
+    hub.tell(counting(hub, "lent-saved", slot_milli=500))  # type: ignore[arg-type]
+    hub.wait(lambda: (site.data_dir / "leases" / "lent-saved.1" / "job" / "saved" / "count").exists())
     reserve(site, "0.3")
-    assert hub.wait_end("saved").reason is EndReason.PREEMPTED
-    assert hub.reports("old", "ended") == []
+    assert hub.wait_end("lent-saved").reason is EndReason.PREEMPTED
+    assert hub.reports("lent-old", "ended") == []
     reserve(site, "1")
-    end = hub.wait_end("old")
+    end = hub.wait_end("lent-old")
     assert (end.reason, end.checkpoint) == (EndReason.PREEMPTED, None)
 
 
 def test_outside_the_hours_nothing_is_lent_and_what_runs_is_given_back(hub: FakeHub, make_site: MakeSite) -> None:
     site = lending_site(make_site)
-    hub.tell(counting(hub, "a"))  # type: ignore[arg-type]
-    hub.wait(lambda: (site.data_dir / "leases" / "a.1" / "job" / "saved" / "count").exists())
+    hub.tell(counting(hub, "lent-a"))  # type: ignore[arg-type]
+    hub.wait(lambda: (site.data_dir / "leases" / "lent-a.1" / "job" / "saved" / "count").exists())
     settings_file = site.data_dir / "site.toml"
     at = datetime.now(UTC)
     never = f"{(at.hour + 12) % 24:02}:00-{(at.hour + 12) % 24:02}:01"
@@ -377,7 +378,7 @@ def test_outside_the_hours_nothing_is_lent_and_what_runs_is_given_back(hub: Fake
     new = settings_file.with_suffix(".new")
     new.write_text(text.replace("[lend]\n", f'[lend]\nhours = ["{never}"]\nzone = "UTC"\n'))
     new.rename(settings_file)
-    end = hub.wait_end("a")
+    end = hub.wait_end("lent-a")
     assert end.reason is EndReason.PREEMPTED
     check_kept(hub, end)
     hub.wait(lambda: hub.site.syncs[-1].pools[0].foreign_milli == 1_000)
@@ -385,9 +386,11 @@ def test_outside_the_hours_nothing_is_lent_and_what_runs_is_given_back(hub: Fake
 
 def test_a_longer_run_than_the_site_lends_for_is_refused(hub: FakeHub, make_site: MakeSite) -> None:
     make_site(lend=LendSettings(longest_ms=60_000)).start()
-    hub.tell(start_lease("a", ("true",), run_limit_ms=60_001), start_lease("b", ("true",), run_limit_ms=60_000))
-    assert hub.wait_end("a").reason is EndReason.SITE_REFUSED
-    assert hub.wait_end("b").reason is EndReason.EXITED
+    hub.tell(
+        start_lease("lent-a", ("true",), run_limit_ms=60_001), start_lease("lent-b", ("true",), run_limit_ms=60_000)
+    )
+    assert hub.wait_end("lent-a").reason is EndReason.SITE_REFUSED
+    assert hub.wait_end("lent-b").reason is EndReason.EXITED
     assert hub.site.syncs[-1].pools[0].longest_ms == 60_000
 
 
@@ -396,8 +399,8 @@ def test_an_agent_killed_while_it_gives_back_loses_and_doubles_nothing(
     hub: FakeHub, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     site = lending_site(make_site)
-    hub.tell(counting(hub, "a"))  # type: ignore[arg-type]
-    hub.wait(lambda: (site.data_dir / "leases" / "a.1" / "job" / "saved" / "count").exists())
+    hub.tell(counting(hub, "lent-a"))  # type: ignore[arg-type]
+    hub.wait(lambda: (site.data_dir / "leases" / "lent-a.1" / "job" / "saved" / "count").exists())
     site.kill()
     reserve(site, "1")
     monkeypatch.setenv("YUNHE_CRASH_POINTS", f"{point}=1")
@@ -406,20 +409,20 @@ def test_an_agent_killed_while_it_gives_back_loses_and_doubles_nothing(
     assert site.process.wait(20) != 0
     monkeypatch.delenv("YUNHE_CRASH_POINTS")
     site.start()
-    end = hub.wait_end("a")
+    end = hub.wait_end("lent-a")
     assert end.reason is EndReason.PREEMPTED
     check_kept(hub, end)
-    assert saved_count(hub, "a.1") > 0
-    hub.wait(lambda: not (site.data_dir / "leases" / "a.1").exists())
-    assert len([r for r in hub.reports("a") if r.kind == "ended"]) == 1
-    assert len([u for u in hub.usage("a") if u.final]) == 1
+    assert saved_count(hub, "lent-a.1") > 0
+    hub.wait(lambda: not (site.data_dir / "leases" / "lent-a.1").exists())
+    assert len([r for r in hub.reports("lent-a") if r.kind == "ended"]) == 1
+    assert len([u for u in hub.usage("lent-a") if u.final]) == 1
 
 
 def test_a_notice_outlives_the_agent(hub: FakeHub, make_site: MakeSite) -> None:
     """SIGUSR1 leaves the job running until the notice is over; the agent is gone all that time."""
     site = lending_site(make_site)
-    hub.tell(counting(hub, "a", "SIGUSR1"))  # type: ignore[arg-type]
-    folder = site.data_dir / "leases" / "a.1"
+    hub.tell(counting(hub, "lent-a", "SIGUSR1"))  # type: ignore[arg-type]
+    folder = site.data_dir / "leases" / "lent-a.1"
     hub.wait(lambda: (folder / "job" / "saved" / "count").exists())
     reserve(site, "1")
     hub.wait(lambda: (folder / "cancel").is_symlink())
@@ -427,31 +430,31 @@ def test_a_notice_outlives_the_agent(hub: FakeHub, make_site: MakeSite) -> None:
     wait_for(lambda: (folder / "exit.json").exists(), 15)
     reserve(site, "0")
     site.start()
-    end = hub.wait_end("a")
+    end = hub.wait_end("lent-a")
     assert end.reason is EndReason.PREEMPTED
     assert check_kept(hub, end).kept_ms > 1_500  # it went on saving while it had time
 
 
 def test_a_checkpoint_that_is_not_what_was_promised_starts_nothing(hub: FakeHub, make_site: MakeSite) -> None:
     lending_site(make_site)
-    hub.site.outputs[f"a.1/{CHECKPOINT_PATH}"] = bytearray(b"not what was saved")
+    hub.site.outputs[f"lent-a.1/{CHECKPOINT_PATH}"] = bytearray(b"not what was saved")
     wrong = Checkpoint(epoch=1, kept_ms=5, size_bytes=18, sha256="0" * 64)
-    hub.tell(counting(hub, "a", epoch=2, restore=wrong))  # type: ignore[arg-type]
-    end = hub.wait_end("a", epoch=2)
+    hub.tell(counting(hub, "lent-a", epoch=2, restore=wrong))  # type: ignore[arg-type]
+    end = hub.wait_end("lent-a", epoch=2)
     assert end.reason is EndReason.SPAWN_FAILED and "hash" in end.detail
     missing = wrong.model_copy(update={"epoch": 7})
-    hub.tell(counting(hub, "b", epoch=8, restore=missing))  # type: ignore[arg-type]
-    assert hub.wait_end("b", epoch=8).reason is EndReason.SPAWN_FAILED
+    hub.tell(counting(hub, "lent-b", epoch=8, restore=missing))  # type: ignore[arg-type]
+    assert hub.wait_end("lent-b", epoch=8).reason is EndReason.SPAWN_FAILED
 
 
 def test_a_checkpoint_over_the_cap_is_told_and_not_kept(hub: FakeHub, make_site: MakeSite) -> None:
     site = lending_site(make_site)
     plan = PLAN.model_copy(update={"cap_bytes": 10_000})
     write = 'head -c 20000 /dev/zero > "$YUNHE_CHECKPOINT/big"; exec sleep 60'
-    hub.tell(start_lease("a", ("sh", "-c", write), checkpoint=plan))
-    hub.wait(lambda: (site.data_dir / "leases" / "a.1" / "job" / "saved" / "big").exists())
+    hub.tell(start_lease("lent-a", ("sh", "-c", write), checkpoint=plan))
+    hub.wait(lambda: (site.data_dir / "leases" / "lent-a.1" / "job" / "saved" / "big").exists())
     reserve(site, "1")
-    end = hub.wait_end("a")
+    end = hub.wait_end("lent-a")
     assert (end.reason, end.checkpoint) == (EndReason.PREEMPTED, None) and "larger than 10000" in end.detail
 
 
