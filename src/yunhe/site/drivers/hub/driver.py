@@ -63,6 +63,7 @@ class HubDriver:
         self._passed: dict[LeaseKey, Passed] = {}
         self._looked = float("-inf")  # when the newest answer was asked for, monotonic s
         self._asked = float("-inf")
+        self._away = False
         self._took = 0.0  # s, the last look: with ten thousand orders it is not taken back to back
         self._asking: asyncio.Task[None] | None = None
         self._news: set[LeaseKey] = set()
@@ -285,8 +286,13 @@ class HubDriver:
         try:
             found = await self._lower.look(list(open_ones), self._follow())
         except YunheError as error:
-            log.log(logging.INFO if self._looked < asked - 60 else logging.DEBUG, "no look at the lower hub: %s", error)
+            if not self._away:
+                log.warning("the lower hub cannot be asked: %s", error)
+            self._away = True
             return
+        if self._away:
+            log.info("the lower hub answers again")
+        self._away = False
         self._looked, self._took = asked, time.monotonic() - asked
         for text, (key, passed) in open_ones.items():
             before, passed.view = passed.view, found.get(text)
