@@ -1,6 +1,7 @@
 """One order with secrets over a real hub process, a real agent and a real job: where its values can be found."""
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -30,6 +31,9 @@ class Network:
 
     def __init__(self, folder: Path, isolation: str) -> None:
         self.folder = folder
+        self.isolation = isolation
+        self.clients: list[Client] = []
+        self.site = SiteProcess(folder / "site")
         self.url = f"http://127.0.0.1:{free_port()}"
         settings = {
             "database_url": f"sqlite:///{folder}/hub.db",
@@ -41,13 +45,16 @@ class Network:
             self.hub = subprocess.Popen(
                 [sys.executable, "-m", "tests.replicas.hub_process", json.dumps(settings)], stdout=out, stderr=out
             )
-        wait_for(self._ready, 20)
-        self.operator = Client(self.url, (folder / "hub" / "operator.key").read_text().strip())
+
+    def start(self) -> None:
+        folder = self.folder
+        wait_for(self._ready, 60)
+        self.operator = self._client((folder / "hub" / "operator.key").read_text().strip())
         self.operator.create_organisation(OrganisationRequest(id="lab", name="lab"))
         self.operator.deposit("lab", "100CNY", "first")
         self.operator.create_organisation(OrganisationRequest(id="centre", name="centre"))
-        self.customer = Client(self.url, self.operator.create_key("lab", "me", "customer").key)
-        driver = DriverSettings(cores_milli=1000, memory_bytes=512 << 20, isolation=isolation)
+        self.customer = self._client(self.operator.create_key("lab", "me", "customer").key)
+        driver = DriverSettings(cores_milli=1000, memory_bytes=512 << 20, isolation=self.isolation)
         request = JoinRequest(
             hub_url=self.url,
             token=self.operator.enrolment_token("centre").token,
@@ -58,8 +65,12 @@ class Network:
             extra={**QUICK},
         )
         self.operator.approve(join(request).site_id)
-        self.site = SiteProcess(folder / "site").start("--verbose")
-        wait_for(lambda: any(view.state == "active" for view in self.operator.sites()), 60)
+        self.site.start("--verbose")
+        wait_for(lambda: any(view.state == "active" for view in self.operator.sites()), 90)
+
+    def _client(self, key: str) -> Client:
+        self.clients.append(Client(self.url, key))
+        return self.clients[-1]
 
     def _ready(self) -> bool:
         try:
@@ -75,11 +86,16 @@ class Network:
             if path.is_file() and any(form in path.read_bytes() for form in FORMS)
         ]
 
+    def in_memory(self) -> list[Path]:
+        """Folders of the site's jobs, as the driver names them."""
+        tag = hashlib.sha256(str(self.site.data_dir).encode()).hexdigest()[:16]
+        return list(Path("/dev/shm").glob(f"yunhe-{tag}-*"))
+
     def leases(self, order_id: str) -> list[Path]:
         return list((self.folder / "site" / "leases").glob(f"{order_id}.*"))
 
     def close(self) -> None:
-        for client in (self.customer, self.operator):
+        for client in self.clients:
             client.close()
         if self.site.process and self.site.process.poll() is None:
             self.site.kill()
@@ -94,6 +110,7 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """One for all tests, because a site measures itself for some seconds before it takes work."""
     made = Network(tmp_path_factory.mktemp(request.param), request.param)
     try:
+        made.start()
         yield made
     finally:
         made.close()
@@ -117,10 +134,6 @@ def answers(network: Network, order_id: str) -> str:
         return "".join(http.get(f"/v1/orders/{order_id}{path}").text for path in paths) + http.get("/v1/orders").text
 
 
-def in_memory() -> list[Path]:
-    return list(Path("/dev/shm").glob("yunhe-*"))
-
-
 def until_running(network: Network, order_id: str) -> None:
     wait_for(lambda: network.customer.order(order_id).state == "running" and b"up" in log(network, order_id), 30)
 
@@ -131,7 +144,6 @@ def log(network: Network, order_id: str) -> bytes:
 
 def test_the_value_is_in_no_file_no_log_and_no_answer(network: Network) -> None:
     """Sealed while the order waits and runs, nowhere after it; the job alone had it."""
-    before = set(in_memory())
     sha = 'sha256sum < "$YUNHE_SECRETS/TOKEN" | cut -c-64 > said; echo up; while [ ! -e go ]; do sleep 0.05; done'
     placed = network.customer.submit(order(sha), idempotency_key="once")
     until_running(network, placed.id)
@@ -146,7 +158,7 @@ def test_the_value_is_in_no_file_no_log_and_no_answer(network: Network) -> None:
     wait_for(lambda: not network.leases(placed.id))
     assert network.found() == []
     assert VALUE not in answers(network, placed.id)
-    assert set(in_memory()) == before
+    assert network.in_memory() == []
     assert network.customer.submit(order(sha), idempotency_key="once").id == placed.id
     (network.folder / "said").unlink()
 
@@ -160,7 +172,6 @@ def test_the_hub_shows_the_tier_that_the_site_found(network: Network) -> None:
 
 @pytest.mark.parametrize("killed", ["agent", "agent and supervisor"])
 def test_they_are_gone_whoever_was_killed(network: Network, killed: str) -> None:
-    before = set(in_memory())
     placed = network.customer.submit(order('cat "$YUNHE_SECRETS/TOKEN" > /dev/null && echo up; sleep 1', retries=0))
     until_running(network, placed.id)
     [lease] = network.leases(placed.id)
@@ -171,11 +182,11 @@ def test_they_are_gone_whoever_was_killed(network: Network, killed: str) -> None
     else:
         # The supervisor goes on alone, and cleans up alone.
         wait_for(lambda: not os.path.exists(f"/proc/{supervisor}"), 20)
-        assert set(in_memory()) == before
+        assert network.in_memory() == []
     network.site.start()
     # A lost attempt is a fault of the site: it runs again, with its secrets.
     assert settled(network.customer, placed.id) == "succeeded"
-    assert set(in_memory()) == before
+    assert network.in_memory() == []
     assert network.found() == []
 
 
