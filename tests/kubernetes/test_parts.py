@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.drivers.harness import QUICK
+from yunhe.cli.engine_kubernetes import KubernetesOptions
+from yunhe.cli.engines import Engine
 from yunhe.core.errors import InvalidInput
 from yunhe.site.drivers.kubernetes import access
 from yunhe.site.drivers.kubernetes.logs import _Lines, _Mark
@@ -206,3 +208,21 @@ def test_a_zone_and_a_rank() -> None:
     mark = _Mark()
     assert _Lines(mark, b"[1] ").take(line("", "x", "+08:00") + b"unable to retrieve container logs\n") == b"[1] x\n"
     assert (mark.second, mark.zone) == ("2026-01-01T00:00:01", "+08:00")
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_options_make_settings_and_belong_to_their_engine() -> None:
+    options = KubernetesOptions(
+        None, "prod", "lent", (["lend=yes"], ["cpu=busybox"]), "host:/s", None, (["a=h20"], Path("/s"))
+    )
+    settings = options.settings(Engine.KUBERNETES)
+    assert settings is not None and (settings.context, settings.namespace_prefix) == ("prod", "lent")
+    assert (settings.images, settings.chips, settings.shared_dir) == (("cpu=busybox",), ("a=h20",), Path("/s"))
+    with pytest.raises(InvalidInput, match="is for --engine kubernetes") as caught:
+        options.settings(Engine.SLURM)
+    assert caught.value.field == "--context"
+    assert KubernetesOptions(None, None, None, (None, None), None, None, (["a=h20"], None)).settings(Engine.RAY) is None
+    with pytest.raises(InvalidInput):
+        KubernetesOptions(None, None, "Not A Label", (None, None), None, None, (None, None)).settings(Engine.KUBERNETES)
