@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from yunhe.site.drivers.contract import LeaseKey
-from yunhe.site.drivers.lease_dir import remove_tree
+from yunhe.site.drivers.slurm.folder import remove
 
 
 class Batches:
@@ -34,7 +34,7 @@ class Batches:
                 lines = []
             keys = tuple(key for line in lines if (key := LeaseKey.parse(line)) is not None)
             if known.isdisjoint(keys):
-                remove_tree(self._folder / name)
+                remove(self._folder / name)
             else:
                 self._keep(name, keys)
 
@@ -79,6 +79,6 @@ class Batches:
     def forget(self, key: LeaseKey) -> None:
         """A batch of which no lease is known any more goes; without it, none of its elements starts anything."""
         for name in self._names.pop(key, ()):
-            if not any(name in self._names.get(other, ()) for other in self._members[name]):
-                del self._members[name]
-                remove_tree(self.path(name))
+            if not any(name in self._names.get(other, ()) for other in self.members(name)):
+                self._members.pop(name, None)
+                remove(self.path(name))

@@ -19,7 +19,7 @@ from yunhe.site.drivers.slurm.accounting import Accounting
 from yunhe.site.drivers.slurm.batches import Batches
 from yunhe.site.drivers.slurm.beacon import Beacon
 from yunhe.site.drivers.slurm.client import Listing, SlurmClient
-from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder
+from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder, remove
 from yunhe.site.drivers.slurm.lookout import Lookout
 from yunhe.site.drivers.slurm.plan import Planner
 from yunhe.site.drivers.slurm.program import Program
@@ -386,5 +386,5 @@ class SlurmDriver:
         await asyncio.to_thread(self._remove, key)
 
     def _remove(self, key: LeaseKey) -> None:
-        self._folder(key).remove()
+        remove(self._folder(key).path)
         self._batches.forget(key)

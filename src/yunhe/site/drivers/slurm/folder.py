@@ -167,11 +167,12 @@ class LeaseFolder(LeaseDir):
         """Leave word for `changed`, as a step does."""
         (self._news / str(key)).touch()
 
-    def remove(self) -> None:
-        """Quickly where that goes; a job may have left what is harder to remove."""
-        try:
-            shutil.rmtree(self.path)
-        except FileNotFoundError:
-            return
-        except (OSError, RecursionError):
-            remove_tree(self.path)
+
+def remove(path: Path) -> None:
+    """Quickly where that goes; a job may have left what is harder to remove."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except (OSError, RecursionError):
+        remove_tree(path)
