@@ -52,7 +52,7 @@ def site(hub: RunningHub, head: ray.Head, tmp_path: Path) -> Iterator[SiteProces
     hub.operator.post(f"/v1/sites/{site_id}/approve", json={}).raise_for_status()
     process = SiteProcess(data_dir).start()
     try:
-        wait_for(lambda: hub.operator.get(f"/v1/sites/{site_id}").json()["state"] == "active", 30)
+        wait_for(lambda: hub.operator.get(f"/v1/sites/{site_id}").json()["state"] == "active", 90)
         yield process
     finally:
         process.stop()
