@@ -41,7 +41,7 @@ class DataSettings(BaseModel):
     input_limit_bytes: int = Field(default=100 * GIB, ge=0)
     # Of all files that one lease sends to URLs.
     output_limit_bytes: int = Field(default=100 * GIB, ge=0)
-    # Transfers at a time, each a process of about 60 MiB: more only share the same line.
+    # Transfers at a time, each a process of 35 to 70 MiB: more only share the same line.
     parallel: int = Field(default=4, ge=1, le=64)
     # A transfer that says nothing for so long is killed and tried again.
     stall_ms: int = Field(default=60_000, ge=100)
