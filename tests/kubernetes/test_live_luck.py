@@ -150,6 +150,30 @@ def test_an_unanswered_submit_is_made_once(kube: KubeHarness, monkeypatch: pytes
     assert kube.log(key) == b"once\n"
 
 
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("point", ["driver.prepared", "driver.launched"])
+def test_an_agent_killed_while_it_submits(kube: KubeHarness, point: str) -> None:
+    """Before the server was asked nothing is known of it, and it is submitted again; after, it runs, once."""
+
+    def crash(name: str) -> None:
+        if name == point:
+            raise Killed
+
+    job = kube.job("a", kube.command(say="once", run_ms=500))
+    kube.driver._crash_point = crash  # type: ignore[attr-defined]
+    with pytest.raises(Killed):
+        kube.run(kube.driver.submit(job))
+    kube.reopen()
+    if point == "driver.prepared":
+        kube.until(job.key, Phase.ABSENT)
+        kube.run(kube.driver.submit(job))
+    assert kube.ended(job.key).exit_code == 0
+    assert kube.log(job.key) == b"once\n"
+
+
 def test_no_word_of_the_credentials(kube: KubeHarness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     token = (
