@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tests.faults.customers import ENDED, Customers, Delivered, Placed
+from tests.faults.customers import ENDED, SECRET_MARK, Customers, Delivered, Placed
 from tests.faults.network import CUSTOMER, DEPOSIT_CNY, FaultNetwork
 from tests.faults.plan import Summary
 from tests.faults.witness import Run, Witness
@@ -46,6 +46,7 @@ class Books:
             self.work = self._rows(conn, "SELECT * FROM work")
             self.links = self._rows(conn, "SELECT * FROM site_link")
             self.heads = self._rows(conn, "SELECT * FROM outbox_head")
+            self.secrets = self._rows(conn, "SELECT order_id FROM secret")
         engine.dispose()
 
     @staticmethod
@@ -72,6 +73,7 @@ def judge(
         *_money(books),
         *_guards(books),
         *_sites(network, books),
+        *_secrets(network, books),
     ]
     summary.violations += found
     summary.orders, summary.tasks = len(books.orders), len(books.tasks)
@@ -294,6 +296,23 @@ def _sites(network: FaultNetwork, books: Books) -> Iterator[str]:
         left = sorted(path.name for path in (site.home / "leases").iterdir())
         if left:
             yield f"site {site.name} keeps the folders {left}"
+
+
+def _secrets(network: FaultNetwork, books: Books) -> Iterator[str]:
+    """All orders are over: nothing is kept of their secrets, and no file of any part has ever had one."""
+    for row in books.secrets:
+        yield f"the hub keeps the secrets of {row.order_id}"
+    for path in network.plan.folder.rglob("*"):
+        try:
+            found = path.is_file() and SECRET_MARK.encode() in path.read_bytes()
+        except OSError:  # a database that lives removes files of its own
+            continue
+        if found:
+            yield f"{path} has a secret"
+    for site in network.sites:
+        tag = hashlib.sha256(str(site.home).encode()).hexdigest()[:16]  # as the driver names its folders
+        for folder in Path("/dev/shm").glob(f"yunhe-{tag}-*"):
+            yield f"{folder} is left"
 
 
 def logs(network: FaultNetwork) -> Iterator[str]:

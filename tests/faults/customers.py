@@ -1,18 +1,21 @@
 """Who orders: many short orders of several kinds, each submitted until it is known to be accepted."""
 
 import asyncio
+import hashlib
 import json
 import random
 from dataclasses import dataclass, field
 
 import httpx
 
-from tests.faults.witness import PROGRAM, VARIABLE
+from tests.faults.witness import HUSH, PROGRAM, VARIABLE
 
 TRY_S = 10.0
 PAUSE_S = (0.05, 0.5)
 ENDED = frozenset({"succeeded", "failed", "cancelled", "withdrawn"})
 CONNECTIONS = 64
+SECRET_MARK = "hush-4711-"  # begins every secret
+SECRET_SHARE = 3  # one order of so many has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,15 @@ class Customers:
 
     def _draw(self, number: int) -> Placed:
         (kind,) = self._dice.choices(KINDS, [kind.share for kind in KINDS])
+        secret = f"{SECRET_MARK}{number}" if number % SECRET_SHARE == 0 else ""
+        env = {VARIABLE: self._pipe} | ({HUSH: hashlib.sha256(secret.encode()).hexdigest()} if secret else {})
         spec = {
             "name": f"{kind.name} {number}",
             "run": {
                 "command": ["python3", "-I", "-S", "-c", PROGRAM, f"{self._dice.uniform(*kind.run_s):.2f}"]
                 + [str(kind.status)],
-                "env": {VARIABLE: self._pipe},
+                "env": env,
+                "secrets": {"TOKEN": secret} if secret else {},
                 "outputs": ["result.txt"] if kind.leaves_result else [],
             },
             "requirement": {"cores": 0.15, "memory": "32MiB", "slots": kind.slots},

@@ -15,6 +15,7 @@ from pathlib import Path
 BEAT_MS = 50
 PIPE_BYTES = 1 << 20
 VARIABLE = "WITNESS"
+HUSH = "HUSH"  # SHA-256 of the secret TOKEN, for orders that have one
 
 # argv: seconds to run, exit status. Times are CLOCK_BOOTTIME in microseconds: one clock for all processes of the host.
 PROGRAM = f"""
@@ -25,6 +26,11 @@ head = os.environ["YUNHE_LEASE"] + " " + os.environ["YUNHE_RANK"] + " " + nonce
 def tell(word):
     os.write(pipe, f"{{word}} {{head}} {{time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000}}\\n".encode())
 tell("start")
+if "{HUSH}" in os.environ:
+    from hashlib import sha256
+    with open(os.environ["YUNHE_SECRETS"] + "/TOKEN", "rb") as file:
+        if sha256(file.read()).hexdigest() != os.environ["{HUSH}"]:
+            sys.exit(77)
 print("begin", nonce, flush=True)
 until = time.monotonic() + float(sys.argv[1])
 while (left := until - time.monotonic()) > 0:
