@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.fake_hub import start_lease
 from tests.site.data_servers import LOCAL, Sftp, Web, WebFile, s3_client, s3_server, sftp_server, web_server
+from yunhe.site.data.cache import key_of
 from yunhe.site.data.failure import Blame, TransferFailed
 from yunhe.site.data.progress import Progress
 from yunhe.site.data.transfers import Transfers
@@ -285,6 +286,52 @@ def test_sftp_in_and_out(tmp_path: Path, sftp: Sftp) -> None:
     (sent,) = site.push(Delivery(path="out", url=sftp.url + "deep/out"), files={"out": BIG})
     assert (sent.problem, sent.sha256) == ("", sha(BIG))
     assert (sftp.root / "deep" / "out").read_bytes() == BIG and len(list((sftp.root / "deep").iterdir())) == 1
+
+
+def test_sftp_by_a_key_of_the_order(tmp_path: Path, sftp: Sftp) -> None:
+    (sftp.root / "big").write_bytes(BIG)
+    site = Site(tmp_path / "site", known_hosts=sftp.known_hosts)
+    secret = json.dumps({"username": "tester", "private_key": sftp.private_key})
+    assert site.fetch(item(sftp.url + "big", secret="KEY"), secret=secret) == BIG
+    wrong = json.dumps({"username": "tester", "private_key": "/root/.ssh/id_rsa"})
+    site.fails(item(sftp.url + "big", secret="KEY"), "KeyImportError", Blame.SITE, secret=wrong, lease="b")
+    site.fails(item(sftp.url + "big"), "neither the order nor this site", Blame.SITE, lease="c")
+
+
+def test_a_broken_upload_goes_on(tmp_path: Path, sftp: Sftp) -> None:
+    """What is there of this very content is not sent again: the server's own record of it is believed."""
+    options = store(tmp_path, sftp.url, username="tester", password="open sesame")
+    site = Site(tmp_path / "site", stores=(options,), known_hosts=sftp.known_hosts, write_folders=(tmp_path,))
+    half = BIG[: len(BIG) // 2]
+    (sftp.root / f".out.{sha(BIG)[:16]}.part").write_bytes(half)
+    (tmp_path / f".out.{sha(BIG)[:16]}.part").write_bytes(half)
+    sent = site.push(
+        Delivery(path="out", url=sftp.url + "out"),
+        Delivery(path="same", url=f"file://{tmp_path}/out"),
+        files={"out": BIG, "same": BIG},
+    )
+    assert [file.problem for file in sent] == ["", ""]
+    assert (sftp.root / "out").read_bytes() == BIG == (tmp_path / "out").read_bytes()
+    first = [staged.done_bytes for staged in site.staged if staged.done_bytes]
+    assert min(first) > len(half) - (1 << 20)
+
+
+def test_a_broken_multipart_upload_goes_on(tmp_path: Path, s3: str) -> None:
+    client = s3_client(s3)
+    client.create_bucket(Bucket="parts")
+    options = store(tmp_path, "s3://parts/", endpoint_url=s3, key="AKIDTEST", secret="SECRETTEST", region="us-east-1")
+    site = Site(tmp_path / "site", stores=(options,))
+    large = BIG * 12
+    part = large[: 16 << 20]
+    upload = client.create_multipart_upload(Bucket="parts", Key="large", Metadata={"sha256": sha(large)})["UploadId"]
+    client.upload_part(Bucket="parts", Key="large", UploadId=upload, PartNumber=1, Body=part)
+    state = tmp_path / "site" / "data" / "uploads" / "a.1" / key_of("large")
+    state.mkdir(parents=True)
+    (state / "upload").write_text(json.dumps({"upload": upload, "sha256": sha(large)}))
+    (sent,) = site.push(Delivery(path="large", url="s3://parts/large"), files={"large": large})
+    got = client.get_object(Bucket="parts", Key="large")
+    assert sent.problem == "" and got["Body"].read() == large and not (state / "upload").exists()
+    assert client.list_multipart_uploads(Bucket="parts").get("Uploads", []) == []
 
 
 def test_an_unknown_sftp_server_is_not_spoken_to(tmp_path: Path, sftp: Sftp) -> None:
