@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.drivers.hub_harness import QUICK, QUICK_SITE
+from tests.faults.parts import end_with_parent
 from tests.hub.running import free_port
 from tests.replicas.network import Replica, until
 from yunhe.apps.hub import OPERATOR_KEY_FILE
@@ -37,7 +38,7 @@ class Agent:
     def start(self) -> None:
         words = [sys.executable, "-m", "yunhe.apps.site", "--data-dir", str(self.home)]
         with (self.home / "agent.log").open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log)
+            self._process = subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=end_with_parent)
 
     def kill(self) -> None:
         if self._process is not None:
