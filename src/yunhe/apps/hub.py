@@ -124,7 +124,8 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     platform, app = hub.platform, hub.app
     disk = DiskGuard(platform.settings.data_dir, platform.settings.min_free_disk_bytes)
     who = Accounts(platform)
-    gate, polling = Gate(platform), Polling(platform, hub.outbox_reader, SyncHandler(metering.accept, platform.settings))
+    gate = Gate(platform)
+    polling = Polling(platform, hub.outbox_reader, SyncHandler(metering.accept, platform.settings))
     vault = Vault.open(platform.settings.data_dir)
     submitting = Submitting(platform, pricer, disk, vault)
     app.include_router(intake_routes.router(submitting, who, shapes))
