@@ -154,8 +154,12 @@ class ProcessDriver:
         self._crash_point("driver.launched")
 
     def _uid(self, key: LeaseKey) -> int | None:
-        """A user of its own for each lease where the agent may give one: jobs cannot touch each other's files."""
-        return FIRST_UID + (zlib.crc32(str(key).encode()) & 0x0FFFFFFF) if self._hold.drop_uid else None
+        """A user of its own for each lease where the agent may give one: jobs cannot touch each other's files.
+
+        The folder is part of it: several sites of one host may know leases of the same name.
+        """
+        name = f"{self._data_dir}/{key}".encode()
+        return FIRST_UID + (zlib.crc32(name) & 0x0FFFFFFF) if self._hold.drop_uid else None
 
     def _launch(self, lines: bytes) -> None:
         """Ask the launcher for supervisors; a launcher that died is replaced."""
