@@ -23,6 +23,7 @@ from tests.core.placement_network import (
     a_supply,
     cards,
 )
+from yunhe.core.demand import Ability
 from yunhe.core.placement.feasible import CODES
 from yunhe.core.round import Reason, explain, quote
 from yunhe.core.supply import Free, Pool, Rate, Site, SiteState
@@ -67,6 +68,14 @@ CASES: list[tuple[str, str, str, dict[str, Any], Pool, dict[str, Any]]] = [
         {},
         a_pool(),
         {"operators": frozenset({"gemm"})},
+    ),
+    (
+        "abilities",
+        "an engine that gives jobs data, secrets",
+        "one without secrets",
+        {},
+        a_pool(abilities=frozenset({Ability.DATA})),
+        {"abilities": frozenset({Ability.SECRETS, Ability.DATA})},
     ),
     ("cores", "cores", "cards only", {}, cards(), {"cores_milli": 1_000}),
     ("cores", "cores", "cards only", {}, cards(), {}),

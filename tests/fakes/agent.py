@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from yunhe.core.demand import Precision
+from yunhe.core.demand import Ability, Precision
 from yunhe.core.lifecycle import EndReason
 from yunhe.wire.link import (
     Certificate,
@@ -43,6 +43,7 @@ from yunhe.wire.signing import (
 def cpu_pool(cores_milli: int = 4_000, memory_bytes: int = 8 << 30) -> PoolReport:
     """A measured pool of cores: 20 GFLOP/s FP64 and 40 GFLOP/s FP32 each."""
     return PoolReport(
+        abilities=tuple(Ability),
         name="cpu",
         kind_of_unit="core",
         chip="unknown",

@@ -16,7 +16,7 @@ URL: TypeAdapter[str] = TypeAdapter(DataUrl)
         "https://data.example/a%20b?sig=x",
         "http://[2001:db8::1]:8080/x",
         "s3://bucket/key/with=odd&chars",
-        "sftp://host:2222/home/x",
+        "sftp://host:2222/srv/x",
         "file:///srv/data/{task}.csv",
         "https://例え.jp/データ",
     ],

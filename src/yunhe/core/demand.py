@@ -58,6 +58,15 @@ class LatencyBound:
     kind: LatencyKind
 
 
+class Ability(StrEnum):
+    """What an engine can do for a job beyond running it; not every engine can do all."""
+
+    SECRETS = "secrets"  # deliver them by file
+    DATA = "data"  # bring inputs from URLs, and outputs to them
+    CHECKPOINTS = "checkpoints"  # keep what a job saves, and give it back to the next attempt
+    NETWORK = "network"  # let the job open connections
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """Hard constraints on the place of ONE task of an order, and what it consumes there.
@@ -87,6 +96,7 @@ class Requirement:
     pools: frozenset[str] = field(default_factory=frozenset)  # allowed pool ids, empty: any
     stacks: frozenset[str] = field(default_factory=lambda: frozenset({"cpu"}))  # software stacks with a command
     operators: frozenset[str] = field(default_factory=frozenset)  # that the pool's stack must have been seen to run
+    abilities: frozenset[Ability] = frozenset()  # of the pool's engine
 
 
 @dataclass(frozen=True, slots=True)

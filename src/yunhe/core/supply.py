@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from yunhe.core.demand import Precision
+from yunhe.core.demand import Ability, Precision
 
 # Software stacks that an order has commands for and that a pool runs; each is that of some chip in facts/chips.
 STACKS = frozenset(
@@ -88,6 +88,7 @@ class Pool:
     # How far its rates are believed: 1000 where the network has seen them, less where they are only claimed.
     trust_milli: int = 1000
     operators: frozenset[str] = frozenset()  # of its software stack, tried and right; empty: nothing was tried
+    abilities: frozenset[Ability] = frozenset(Ability)  # of its engine
     longest_ms: int | None = None  # the longest run limit that its site takes now; None: any
 
 

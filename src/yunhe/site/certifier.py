@@ -10,7 +10,7 @@ from importlib.metadata import version
 from yunhe.core.errors import StorageFull, YunheError
 from yunhe.site.certify import network, prove
 from yunhe.site.certify.results import result
-from yunhe.site.drivers.contract import Driver, Isolation
+from yunhe.site.drivers.contract import Driver, Isolation, abilities
 from yunhe.site.link import Link
 from yunhe.site.recorder import Recorder
 from yunhe.site.settings import SiteSettings
@@ -79,13 +79,15 @@ class Certifier:
         except (YunheError, OSError) as error:
             log.error("the benchmark failed, only nominal rates are reported: %s", error)
             pools = await self._driver.discover()
+        able = abilities(self._driver)
         certificate = Certificate(
             seq=0,
             tested_utc_ms=time.time_ns() // 1_000_000,
             tier=self.isolation.tier,
             isolation=self.isolation.text,
             software=software(),
-            pools=pools,
+            # A pool behind another hub says itself what its engine can do.
+            pools=tuple(pool.model_copy(update={"abilities": pool.abilities or able}) for pool in pools),
             network=await self._network(),
         )
         try:

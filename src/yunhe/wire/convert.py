@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from yunhe.core import units
-from yunhe.core.demand import LatencyBound, LatencyKind, Requirement, Shape, Terms
+from yunhe.core.demand import Ability, LatencyBound, LatencyKind, Requirement, Shape, Terms
 from yunhe.core.errors import InvalidInput, TooLarge
 from yunhe.core.supply import STACKS
-from yunhe.wire.api import DataSpec, LatencySpec, OrderSpec, RequirementSpec, RunSpec
+from yunhe.wire.api import DataSpec, LatencySpec, OrderSpec, OutputSpec, RequirementSpec, RunSpec
 from yunhe.wire.api.orders import MAX_COMMAND_CHARS, MAX_FILES_BYTES, MAX_SECRET_BYTES
 from yunhe.wire.data import check_data, stated_bytes
 from yunhe.wire.invalid import field_path
@@ -45,7 +45,7 @@ def to_shape(spec: OrderSpec, now_ms: int, places: Mapping[str, str]) -> Shape:
         raise InvalidInput(
             "work needs a deadline: the rate follows from it", field="deadline", hint="for example deadline: 6h"
         )
-    requirement = _requirement(spec.requirement, stacks, places)
+    requirement = _requirement(spec.requirement, stacks, _abilities(spec.run), places)
     if requirement.data_at is not None and not requirement.data_bytes:  # where it lies is said, how much is known
         requirement = replace(requirement, data_bytes=stated_bytes(spec.run))
     return Shape(requirement, terms)
@@ -136,7 +136,20 @@ def _check_secrets(run: RunSpec) -> None:
 # --- requirement ------------------------------------------------------------------------------------------------
 
 
-def _requirement(spec: RequirementSpec, stacks: frozenset[str], places: Mapping[str, str]) -> Requirement:
+def _abilities(run: RunSpec) -> frozenset[Ability]:
+    """What the run needs of an engine beyond running a command."""
+    needed = {
+        Ability.SECRETS: bool(run.secrets),
+        Ability.DATA: bool(run.inputs) or any(isinstance(output, OutputSpec) for output in run.outputs),
+        Ability.CHECKPOINTS: run.checkpoint is not None,
+        Ability.NETWORK: run.network,
+    }
+    return frozenset(ability for ability, wanted in needed.items() if wanted)
+
+
+def _requirement(
+    spec: RequirementSpec, stacks: frozenset[str], abilities: frozenset[Ability], places: Mapping[str, str]
+) -> Requirement:
     at = "requirement"
     stated = [name for name in _SIZES if getattr(spec, name) is not None]
     if len(stated) > 1:
@@ -172,6 +185,7 @@ def _requirement(spec: RequirementSpec, stacks: frozenset[str], places: Mapping[
         pools=frozenset(spec.pools),
         stacks=stacks,
         operators=frozenset(spec.operators),
+        abilities=abilities,
     )
 
 

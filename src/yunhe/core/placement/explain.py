@@ -115,6 +115,11 @@ def _operators(case: Case) -> tuple[str, str]:
     return f"the operators {_list(needed)} on {case.at.stack}", have
 
 
+def _abilities(case: Case) -> tuple[str, str]:
+    needed, able = case.asked.requirement.abilities, case.at.abilities
+    return f"an engine that gives jobs {_list(needed)}", f"one without {_list(needed - able)}"
+
+
 def _trust(case: Case) -> tuple[str, str]:
     return "rates that a test has shown", "claims that a test has refuted"
 
@@ -256,6 +261,7 @@ _TEXTS: dict[str, Callable[[Case], tuple[str, str]]] = {
     "trust": _trust,
     "stack": _stack,
     "operators": _operators,
+    "abilities": _abilities,
     "cores": _cores,
     "cards": _cards,
     "chip": _chip,

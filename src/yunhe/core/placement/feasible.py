@@ -133,6 +133,14 @@ def _operators_missing(t: Table) -> Bools:
     return by_distinct(keys, lambda needed: np.array([not needed <= ready for ready in have], dtype=bool))
 
 
+def _abilities_missing(t: Table) -> Bools:
+    keys = [shape.requirement.abilities for shape in t.shapes]
+    if not any(keys):
+        return np.zeros((1, 1), dtype=bool)
+    have = [pool.abilities for pool in t.columns.supply.pools]
+    return by_distinct(keys, lambda needed: np.array([not needed <= able for able in have], dtype=bool))
+
+
 def _not_believed(t: Table) -> Bools:
     """What the pool claimed was found to be false; it takes no work until a test goes well."""
     return t.columns.refuted[None, :]
@@ -304,6 +312,7 @@ CONSTRAINTS = (
     Constraint("trust", _not_believed, lasting=False),
     Constraint("stack", _no_command),
     Constraint("operators", _operators_missing),
+    Constraint("abilities", _abilities_missing),
     Constraint("cores", _wants_cores),
     Constraint("cards", _wants_cards),
     Constraint("chip", _other_chip),

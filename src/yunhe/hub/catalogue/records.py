@@ -64,6 +64,7 @@ class PoolRecord:
     hubs: tuple[str, ...] = ()  # between this one and the pool, nearest first
     asking_microcny: int | None = None  # per unit hour, by the site's own wish
     tested_ms: int = 0  # when its figures were measured behind another hub; 0: with the certificate
+    abilities: tuple[str, ...] = ()  # of the engine: core.demand.Ability
     stack_check: StackReport | None = None
     trust_milli: int = 1000  # how far the rates are believed
     trust_note: str = ""  # what speaks against them

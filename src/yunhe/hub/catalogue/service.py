@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from yunhe.core.demand import Ability
 from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
 from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply
 from yunhe.facts.load import place_coordinates
@@ -130,11 +131,12 @@ def _supply_site(connected: bool, accepting: bool, *columns: Any) -> Site:
 
 @lru_cache(maxsize=16_384)
 def _supply_pool(core_hour: int, card_hour: int, *columns: Any) -> Pool:
-    pool_id, site_id, kind_name, *sizes, rates, watts, trust_milli, operators, longest_ms = columns
+    pool_id, site_id, kind_name, *sizes, rates, watts, trust_milli, operators, abilities, longest_ms = columns
     kind = PoolKind(kind_name)
     price = core_hour if kind is PoolKind.CPU else card_hour
     rated = texts.parse_rates(rates), price, watts, trust_milli, texts.names_set(operators)
-    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, *rated, longest_ms)
+    able = frozenset(Ability(name) for name in texts.names(abilities))
+    values: tuple[Any, ...] = (pool_id, site_id, kind, *sizes, *rated, able, longest_ms)
     return Pool(*values)
 
 
@@ -300,6 +302,7 @@ def _pool(site_id: str, report: PoolReport) -> PoolRecord:
         benchmarks=report.benchmarks,
         watts_per_unit=report.watts_per_unit,
         watts_source=report.watts_source,
+        abilities=tuple(sorted(report.abilities)),
         stack_check=report.stack_check,
         hubs=report.hubs,
         asking_microcny=report.asking_microcny_per_unit_hour,

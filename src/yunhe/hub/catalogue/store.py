@@ -94,6 +94,7 @@ pool = Table(
     Column("asking_microcny", BigInteger),  # per unit hour
     Column("tested_ms", BigInteger, nullable=False, server_default="0"),
     Column("operators", Text, nullable=False, server_default="[]"),  # JSON list, of stack_check
+    Column("abilities", Text, nullable=False, server_default="[]"),  # JSON list of core.demand.Ability
     Column("stack_check", Text, nullable=False, server_default="null"),  # wire.link.StackReport
     # How far the rates are believed, and what speaks against them; set by the room that judges them.
     Column("trust_milli", Integer, nullable=False, server_default="1000"),
@@ -226,6 +227,7 @@ def put_pool(conn: Connection, record: PoolRecord) -> None:
         "asking_microcny": record.asking_microcny,
         "tested_ms": record.tested_ms,
         "operators": names_text(record.stack_check.operators if record.stack_check else ()),
+        "abilities": names_text(record.abilities),
         "stack_check": stack_text(record.stack_check),
         "retired": False,
     }
@@ -303,6 +305,7 @@ def _pool(row: Row[Any]) -> PoolRecord:
     values["kind"] = PoolKind(values["kind"])
     values["rates"] = parse_rates(values["rates"])
     values["hubs"] = names(values["hubs"])
+    values["abilities"] = names(values["abilities"])
     values["benchmarks"] = results(values["benchmarks"])
     values["stack_check"] = stack_check(values["stack_check"])
     del values["operators"]

@@ -43,6 +43,7 @@ def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
         tested_utc_ms=pool.tested_ms or site.certified_ms or 0,
         trust_milli=pool.trust_milli,
         trust_note=pool.trust_note,
+        abilities=pool.abilities,
         stack_check=_stack_view(pool.stack_check),
     )
 

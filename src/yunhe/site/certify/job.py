@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from yunhe.core import chain
+from yunhe import core
 from yunhe.core.errors import Unavailable, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.certify.results import stack_report, with_results
@@ -23,6 +23,7 @@ from yunhe.wire.link import PoolReport, Proof, ProveNow, StartLease
 log = logging.getLogger(__name__)
 
 PROGRAMS = Path(__file__).parent / "programs"
+CHAIN = Path(core.__file__).with_name("chain.py")  # read, not imported: the agent has no use for numpy
 LEASE_ID = "certify"
 LIMIT_MS = 60_000
 CARD_LIMIT_MS = 300_000  # PyTorch alone takes many seconds to start on a card
@@ -132,7 +133,7 @@ def _files(program: str) -> dict[str, str]:
     """The program, and what lies beside it."""
     files = {name: (PROGRAMS / name).read_text(encoding="utf-8") for name in (program, "device.py")}
     if program == "show.py":
-        files["chain.py"] = Path(chain.__file__).read_text(encoding="utf-8")
+        files["chain.py"] = CHAIN.read_text(encoding="utf-8")
     return files
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from yunhe.core.demand import Ability
 from yunhe.core.lifecycle import EndReason
 from yunhe.wire.link import PoolDigest, PoolReport, StartLease, UsageTotals
 
@@ -96,6 +97,20 @@ def delivers_secrets(driver: object) -> bool:
     met again by another process is ABSENT (what was in memory is gone): then it is submitted again with them.
     """
     return bool(getattr(driver, "delivers_secrets", False))
+
+
+def abilities(driver: object) -> tuple[Ability, ...]:
+    """What the engine can do for jobs beyond running them: placement sends no order where it cannot be carried out.
+
+    A driver whose jobs get no network even when they ask for it says so by `gives_network = False`.
+    """
+    able = {
+        Ability.SECRETS: delivers_secrets(driver),
+        Ability.DATA: isinstance(driver, DataDriver),
+        Ability.CHECKPOINTS: isinstance(driver, Checkpoints),
+        Ability.NETWORK: bool(getattr(driver, "gives_network", True)),
+    }
+    return tuple(ability for ability, there in able.items() if there)
 
 
 def yields_units(driver: object) -> bool:

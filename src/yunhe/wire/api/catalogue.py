@@ -57,6 +57,7 @@ class PoolView(Answer):
     tested_utc_ms: int = 0
     trust_milli: int = 1000  # how far placement believes its rates
     trust_note: str = ""  # what speaks against them
+    abilities: tuple[str, ...] = ()  # what its engine gives jobs: secrets, data, checkpoints, network
     stack_check: StackView | None = None
 
 

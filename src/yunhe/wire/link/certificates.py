@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from yunhe.core.demand import Precision
+from yunhe.core.demand import Ability, Precision
 from yunhe.wire.link.parts import Challenge, Count, OperatorName, Version
 from yunhe.wire.message import NO_NUL, Message
 from yunhe.wire.origin import HubId
@@ -66,6 +66,7 @@ class PoolReport(Message):
     tested_utc_ms: Count = 0
     rates: Annotated[tuple[RateReport, ...], Field(max_length=16)]
     benchmarks: Annotated[tuple[BenchmarkResult, ...], Field(max_length=32)] = ()
+    abilities: Annotated[tuple[Ability, ...], Field(max_length=16)] = ()  # of the engine; said by the agent
     stack_check: StackReport | None = None  # None: not tried; an order that needs operators does not go there
 
 

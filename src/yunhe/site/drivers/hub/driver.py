@@ -51,6 +51,8 @@ class Passed:
 class HubDriver:
     """`data_dir` holds `passed/`, one folder per lease, and what the lower hub offered last."""
 
+    gives_network = False  # but where the pools below say so
+
     def __init__(
         self, settings: LowerHubSettings, upper: Upper, data_dir: Path, crash_point: CrashPoint = no_crash
     ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
 
-from yunhe.core.demand import Precision
+from yunhe.core.demand import Ability, Precision
 from yunhe.core.errors import Refused, TooLarge
 from yunhe.core.rounding import ceil_div
 from yunhe.core.supply import SiteState
@@ -168,6 +168,8 @@ def _offer(name: str, members: list[Member], ends: Ends, settings: LowerHubSetti
         watts_source=first.watts_source,
         rates=_rates(pools),
         benchmarks=_benchmarks(first) if len(pools) == 1 else (),
+        # Secrets, data and checkpoints are not passed down; what jobs need besides, all pools must have.
+        abilities=tuple(a for a in (Ability.NETWORK,) if all(a in pool.abilities for pool in pools)),
         stack_check=_stack_check(pools),
         hubs=tuple(dict.fromkeys((ends.lower, *chain.from_iterable(pool.hubs for pool in pools)))),
         asking_microcny_per_unit_hour=max(1, ceil_div(dearest * (10_000 + settings.margin_bps), 10_000)),

@@ -48,6 +48,7 @@ class ProcessDriver:
         self, settings: DriverSettings, site_id: str, data_dir: Path, crash_point: CrashPoint = no_crash
     ) -> None:
         self._settings = settings
+        self.gives_network = settings.allow_network
         self._crash_point = crash_point
         self._data_dir = data_dir.absolute()
         self._leases = self._data_dir / "leases"

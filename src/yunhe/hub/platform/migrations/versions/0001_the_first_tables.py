@@ -468,6 +468,7 @@ def upgrade() -> None:
         sa.Column("asking_microcny", sa.BigInteger(), nullable=True),
         sa.Column("tested_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("operators", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("abilities", sa.Text(), server_default="[]", nullable=False),
         sa.Column("stack_check", sa.Text(), server_default="null", nullable=False),
         sa.Column("trust_milli", sa.Integer(), server_default="1000", nullable=False),
         sa.Column("trust_note", sa.Text(), server_default="", nullable=False),
