@@ -171,8 +171,6 @@ class RayDriver:
         pool = self._pools.get(job.lease.pool)
         if pool is None:
             raise SpawnFailed(f"this site has no pool {job.lease.pool!r}")
-        if job.lease.image:
-            raise SpawnFailed("a Ray site runs no container images")
         await asyncio.to_thread(self._prepare, job, pool, folder)
         self._crash_point("driver.prepared")
         refusal = await self._place(job.key)
