@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.fakes.fake_hub import start_lease
@@ -15,6 +16,7 @@ from tests.site.data_servers import LOCAL, Sftp, Web, WebFile, s3_client, s3_ser
 from yunhe.site.data.cache import key_of
 from yunhe.site.data.failure import Blame, TransferFailed
 from yunhe.site.data.progress import Progress
+from yunhe.site.data.sources import Access, http_client
 from yunhe.site.data.transfers import Transfers
 from yunhe.site.drivers.contract import DataDriver, LeaseKey, SpawnFailed
 from yunhe.site.drivers.fake import FakeDriver
@@ -24,6 +26,7 @@ from yunhe.site.settings.data import DataSettings, StoreSettings
 from yunhe.site.spool import Staged
 from yunhe.wire.link import DataInput, Delivery, MovedFile, StartLease
 
+GONE = httpx.Response(404)
 BIG = os.urandom(3_000_000)
 QUICK: dict[str, Any] = {"retry_first_ms": 10, "retry_cap_ms": 50, "tries": 3, "stall_ms": 20_000, "report_ms": 20}
 
@@ -215,6 +218,10 @@ def test_a_source_that_hangs_is_given_up_and_asked_again(tmp_path: Path, web: We
         ("10.1.2.3", Blame.SITE),
         ("100.64.0.1", Blame.SITE),
         ("[64:ff9b::a00:1]", Blame.SITE),
+        ("[64:ff9b:1::7f00:1]", Blame.SITE),
+        ("[fec0::1]", Blame.SITE),
+        ("192.0.0.192", Blame.SITE),
+        ("168.63.129.16", Blame.SITE),
     ],
 )
 def test_inner_addresses_are_closed(tmp_path: Path, web: Web, host: str, blame: Blame) -> None:
@@ -233,6 +240,25 @@ def test_a_redirect_is_no_way_in(tmp_path: Path, web: Web) -> None:
     assert site.fetch(item(web.url + "in"), lease="b") == b"secret"
 
 
+def test_a_redirect_does_not_leave_tls() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(302, headers={"Location": request.url.params["to"]}) if request.url.query else GONE
+
+    with http_client("https://lab.example/", Access((), {}, "")) as client:
+        client._transport = httpx.MockTransport(answer)
+        assert client.get("https://lab.example/?to=/there").status_code == 404
+        assert client.get("https://lab.example/?to=https://other.example/").status_code == 404
+        with pytest.raises(TransferFailed, match="without TLS"):
+            client.get("https://lab.example/?to=http://other.example/")
+
+
+def test_an_endless_or_foreign_name_of_content_is_ignored(site: Site, web: Web) -> None:
+    for etag in (f'"{"a" * 70_000}"', '"\xe9"'):
+        web.files["odd"] = WebFile(b"odd", etag=etag)
+        assert site.fetch(item(web.url + "odd")) == b"odd"
+        assert site.fetch(item(web.url + "odd")) == b"odd"
+
+
 # --- who may have what -------------------------------------------------------------------------------------------
 
 
@@ -243,6 +269,33 @@ def test_a_hash_opens_nobody_elses_file(site: Site, web: Web) -> None:
     wrong = item(web.url + "mine", sha256=sha(b"private"))
     site.fails(wrong, "its SHA-256", Blame.ORDER, tenant="other")
     assert site.fetch(item(web.url + "private", sha256=sha(b"private")), lease="b", tenant="other") == b"private"
+
+
+def test_options_of_an_order_bring_nothing_to_others(site: Site, web: Web) -> None:
+    """Here a bearer; with S3 it is `endpoint_url`, and the answer comes from a server of the order's choice."""
+    web.files["shared"] = WebFile(b"false")
+    site.fetch(item(web.url + "shared", secret="KEY"), tenant="evil", secret='{"bearer": "x"}')
+    web.files["shared"] = WebFile(b"right")  # which has the same name
+    assert site.fetch(item(web.url + "shared"), lease="b") == b"right"
+    assert site.fetch(item(web.url + "shared", secret="KEY"), lease="c", secret='{"bearer": "x"}') == b"right"
+
+
+def test_a_slow_source_of_the_same_hash_holds_nobody_up(tmp_path: Path, web: Web) -> None:
+    web.files["own"] = web.files["slow"] = WebFile(BIG)
+    site = Site(tmp_path / "site")
+    site.fetch(item(web.url + "own"), tenant="lab")
+
+    async def both() -> None:
+        web.pause_s = 1.0
+        slow = asyncio.create_task(site.fetching(item(web.url + "slow", sha256=sha(BIG)), lease="b", tenant="other"))
+        await asyncio.sleep(1.0)
+        async with asyncio.timeout(5):
+            await site.fetching(item(web.url + "own", sha256=sha(BIG)), lease="c", tenant="lab")
+        assert not slow.done()
+        slow.cancel()
+        await asyncio.wait([slow])
+
+    asyncio.run(both())
 
 
 def test_options_of_a_store_are_for_whom_the_site_says(tmp_path: Path, web: Web) -> None:

@@ -2,7 +2,7 @@
 
     content/SHA256        a file, read-only; its time of change is when it was last used
     owners/ORG/SHA256     an organisation that has fetched this content itself: it may have it by its hash alone
-    sources/KEY           what a URL gave last: {"validator", "sha256"}
+    sources/KEY           what a source (a URL, and who asks it how) gave last: {"validator", "sha256"}
     partial/KEY/          downloads on their way (see `layout`)
     leases/LEASE          {path: {"sha256", "size"}} of a lease's inputs: such content is not dropped
 
@@ -54,13 +54,13 @@ class Cache:
     def path(self, sha256: str) -> Path:
         return self._content / sha256
 
-    def partial(self, url: str) -> Path:
-        return self._folder / "partial" / key_of(url)
+    def partial(self, source: str) -> Path:
+        return self._folder / "partial" / key_of(source)
 
-    def partial_bytes(self, url: str) -> int:
+    def partial_bytes(self, source: str) -> int:
         """Of an unfinished download."""
         try:
-            return (self.partial(url) / BYTES).stat().st_size
+            return (self.partial(source) / BYTES).stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -70,10 +70,10 @@ class Cache:
         """Content that the organisation may have by its hash."""
         return self._used(sha256) if sha256 and self._owner(tenant, sha256).exists() else None
 
-    def known(self, url: str) -> tuple[str, str]:
-        """(validator, SHA-256) of what the URL gave last, if that is still here; else empty."""
+    def known(self, source: str) -> tuple[str, str]:
+        """(validator, SHA-256) of what the source gave last, if that is still here; else empty."""
         try:
-            state = json.loads((self._folder / "sources" / key_of(url)).read_text(encoding="utf-8"))
+            state = json.loads((self._folder / "sources" / key_of(source)).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return "", ""
         return (state["validator"], state["sha256"]) if self.path(state["sha256"]).exists() else ("", "")
@@ -101,18 +101,18 @@ class Cache:
 
     # --- keeping --------------------------------------------------------------------------------------------------
 
-    def add(self, tenant: str, url: str, sha256: str, validator: str) -> Content:
-        """Take the complete file out of the partial folder of `url`."""
-        folder = self.partial(url)
+    def add(self, tenant: str, source: str, sha256: str, validator: str) -> Content:
+        """Take the complete file out of the partial folder of `source`."""
+        folder = self.partial(source)
         (folder / BYTES).chmod(0o444)
         (folder / BYTES).rename(self.path(sha256))
         shutil.rmtree(folder)
         self._own(tenant, sha256)
         if validator:
-            source = self._folder / "sources" / key_of(url)
-            new = source.with_suffix(".new")
+            entry = self._folder / "sources" / key_of(source)
+            new = entry.with_suffix(".new")
             new.write_text(json.dumps({"validator": validator, "sha256": sha256}), encoding="utf-8")
-            new.rename(source)
+            new.rename(entry)
         content = self._used(sha256)
         assert content is not None
         return content
@@ -128,8 +128,8 @@ class Cache:
         (self._leases / str(key)).unlink(missing_ok=True)
 
     def evict(self, busy: Iterable[str]) -> None:
-        """Drop what was used least recently until the rest fits. `busy`: URLs of downloads that run."""
-        spared = self._pinned() | {key_of(url) for url in busy}
+        """Drop what was used least recently until the rest fits. `busy`: sources of downloads that run."""
+        spared = self._pinned() | {key_of(source) for source in busy}
         found = sorted((self._measure(path) for path in self._droppable()), key=lambda entry: entry[0])
         total = sum(size for _, size, _ in found)
         for _, size, path in found:

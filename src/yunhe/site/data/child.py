@@ -58,7 +58,10 @@ async def _start(fd: int | None) -> asyncio.subprocess.Process:
 async def _listen(out: asyncio.StreamReader, progress: Progress, stall_ms: int) -> dict[str, Any]:
     while True:
         async with asyncio.timeout(stall_ms / 1000):
-            line = await out.readline()
+            try:
+                line = await out.readline()
+            except ValueError:
+                raise TransferFailed(Blame.LUCK, "the transfer's process says too much") from None
         try:
             message = json.loads(line)
         except ValueError:

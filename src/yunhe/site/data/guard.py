@@ -9,6 +9,8 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 _NAT64 = ip_network("64:ff9b::/96")
 _V4_COMPATIBLE = ip_network("::/96")
+# What the standard library takes for public: site-local, translation to IPv4 inside a network, metadata of two clouds.
+_INNER = tuple(map(ip_network, ("fec0::/10", "64:ff9b:1::/48", "::ffff:0:0:0/96", "192.0.0.0/24", "168.63.129.16/32")))
 
 
 class AddressRefused(Exception):
@@ -29,7 +31,7 @@ def check(text: str, allowed: Sequence[Network]) -> None:
         return
     if address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast:
         raise AddressRefused(f"the address {address} is no place of data", everywhere=True)
-    if not address.is_global:
+    if not address.is_global or any(address.version == net.version and address in net for net in _INNER):
         raise AddressRefused(f"the address {address} is not public, and this site does not allow it", everywhere=False)
 
 

@@ -16,6 +16,7 @@ from yunhe.site.data.stores import open_store, store_path
 
 READ_BYTES = 1 << 20
 MAX_REDIRECTS = 5
+MAX_VALIDATOR = 500  # longer names of content are of no use to anybody
 CONNECT_S = 10.0
 READ_S = 30.0
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses after which another try makes sense
@@ -77,7 +78,9 @@ def http_client(url: str, access: Access) -> httpx.Client:
     headers = {"Authorization": f"Bearer {options['bearer']}"} if "bearer" in options else {}
 
     def stay_private(response: httpx.Response) -> None:
-        if response.next_request and url.startswith("https:") and response.next_request.url.scheme != "https":
+        if not (response.has_redirect_location and url.startswith("https:")):
+            return
+        if response.url.join(response.headers["Location"]).scheme != "https":
             raise TransferFailed(Blame.ORDER, "it leads from https to an address without TLS")
 
     return httpx.Client(
@@ -130,7 +133,8 @@ def _conditions(offset: int, validator: str, known: str) -> dict[str, str]:
 def _validator(response: httpx.Response) -> str:
     """A strong entity tag, else the time of the last change: what `If-Range` takes (RFC 9110, 13.1.5)."""
     tag: str = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else str(response.headers.get("Last-Modified", ""))
+    found = tag if tag.startswith('"') else str(response.headers.get("Last-Modified", ""))
+    return found if found.isascii() and len(found) <= MAX_VALIDATOR else ""
 
 
 def _extent(response: httpx.Response, asked: int) -> tuple[int, int | None]:

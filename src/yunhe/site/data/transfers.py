@@ -22,6 +22,7 @@ from yunhe.site.drivers.contract import DataDriver, Driver, LeaseKey, Output, Sp
 from yunhe.site.drivers.lease_dir import remove_tree
 from yunhe.site.link import Backoff
 from yunhe.site.settings import SiteSettings
+from yunhe.site.settings.data import StoreSettings
 from yunhe.wire.data import target_of
 from yunhe.wire.invalid import readable
 from yunhe.wire.link import MAX_MOVED_FILES, MAX_MOVED_PATH, DataInput, MovedFile, StartLease
@@ -122,10 +123,11 @@ class Transfers:
         await self._persist(field, attempt, progress)
 
     async def _obtain(self, one: _Input, have: dict[str, Content], part: child.Progress) -> None:
-        """Into `have`, pinned. The same content, and the same URL, is fetched by one at a time."""
+        """Into `have`, pinned. An organisation's same content, and the same source, is fetched by one at a time."""
         item = one.item
         async with AsyncExitStack() as stack:
-            for name in ([f"content {item.sha256}"] if item.sha256 else []) + [f"url {item.url}"]:
+            mine = [f"content {item.sha256} {one.start.tenant}"] if item.sha256 else []
+            for name in [*mine, f"source {self._source(one)}"]:
                 await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
             async with self._book:
                 found = await asyncio.to_thread(self._cache.find, one.start.tenant, item.sha256)
@@ -138,21 +140,21 @@ class Transfers:
         part(found.size, found.size)
 
     async def _download(self, one: _Input, have: dict[str, Content], part: child.Progress) -> Content:
-        item, tenant = one.item, one.start.tenant
+        item, tenant, source = one.item, one.start.tenant, self._source(one)
         job = await asyncio.to_thread(self._job, tenant, item.url, one.secret)
-        known, sha256 = await asyncio.to_thread(self._cache.known, item.url)
+        known, sha256 = await asyncio.to_thread(self._cache.known, source)
         if item.sha256 not in ("", sha256):
             known = ""
         job |= {
             "direction": "in",
-            "folder": str(self._cache.partial(item.url)),
+            "folder": str(self._cache.partial(source)),
             "folders": [str(path) for path in self._settings.read_folders],
             "size": item.size_bytes,
             "sha256": item.sha256,
-            "limit_bytes": await asyncio.to_thread(self._room, item.url),
+            "limit_bytes": await asyncio.to_thread(self._room, source),
             "known": known,
         }
-        self._busy.add(item.url)
+        self._busy.add(source)
         try:
             async with self._running:
                 got = await child.run(job, part, self._settings.stall_ms)
@@ -160,21 +162,19 @@ class Transfers:
                 if got["unchanged"]:
                     content = await asyncio.to_thread(self._cache.take, tenant, sha256)
                 else:
-                    content = await asyncio.to_thread(
-                        self._cache.add, tenant, item.url, got["sha256"], got["validator"]
-                    )
+                    content = await asyncio.to_thread(self._cache.add, tenant, source, got["sha256"], got["validator"])
                 if content is None:
                     raise TransferFailed(Blame.LUCK, "it was dropped from the cache just now")
                 await self._pin(one, content, have)
                 await asyncio.to_thread(self._cache.evict, self._busy)
         finally:
-            self._busy.discard(item.url)
+            self._busy.discard(source)
         return content
 
-    def _room(self, url: str) -> int:
+    def _room(self, source: str) -> int:
         """Bytes that this file may have: what the site allows, and what its disk has left for it."""
         disk = os.statvfs(self._folder)
-        free = disk.f_bavail * disk.f_frsize + self._cache.partial_bytes(url)
+        free = disk.f_bavail * disk.f_frsize + self._cache.partial_bytes(source)
         return max(0, min(self._settings.input_limit_bytes, free - self._min_free_bytes))
 
     async def _pin(self, one: _Input, content: Content, have: dict[str, Content]) -> None:
@@ -279,14 +279,27 @@ class Transfers:
             "allow_networks": list(self._settings.allow_networks),
         }
 
-    def _stored(self, tenant: str, url: str) -> dict[str, Any]:
-        """The site's own options for the URL: those of the longest prefix that the organisation may use."""
+    def _source(self, one: _Input) -> str:
+        """What the cache knows a URL by. Asked with other options it may be another server's, which calls another file
+        by the same name: what an order's own options bring is its organisation's alone."""
+        if one.secret is not None:
+            return f"{one.item.url}\n{one.start.tenant}"
+        store = self._store(one.start.tenant, one.item.url)
+        return f"{one.item.url}\n\n{store.options_file}" if store else one.item.url
+
+    def _store(self, tenant: str, url: str) -> StoreSettings | None:
+        """The store of the longest prefix that the organisation may use."""
         fitting = [store for store in self._settings.stores if _below(url, store.prefix)]
         fitting = [store for store in fitting if not store.tenants or tenant in store.tenants]
-        if not fitting:
+        return max(fitting, key=lambda store: len(store.prefix), default=None)
+
+    def _stored(self, tenant: str, url: str) -> dict[str, Any]:
+        """The site's own options for the URL."""
+        store = self._store(tenant, url)
+        if store is None:
             return {}
         try:
-            text = max(fitting, key=lambda store: len(store.prefix)).options_file.read_bytes()
+            text = store.options_file.read_bytes()
         except OSError:
             raise TransferFailed(Blame.SITE, "the site's options of this store cannot be read") from None
         return _options(text, Blame.SITE)
