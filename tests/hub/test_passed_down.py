@@ -38,7 +38,7 @@ def test_the_way_of_an_order_goes_along(shared_hub: RunningHub) -> None:
     order_id = made.json()["id"]
     [start] = site.wait_starts()
     assert start.origin is not None and start.origin.hubs == (UP,)
-    assert start.env["YUNHE_TASK_INDEX"] == "7" and start.tenant.endswith("-ab12")
+    assert start.env["YUNHE_TASK_INDEX"] == "7" and start.tenant.endswith("/ab12")
     assert 0 < start.earns_microcny < made.json()["hold_microcny"]
     assert customer.get(f"/v1/orders/{order_id}").json()["spec"]["origin"] == origin()
     # Where it comes from is a part of what was said under the key.

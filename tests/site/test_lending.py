@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from tests.fakes.agent import cpu_pool
 from tests.fakes.fake_hub import FakeHub, start_lease
 from tests.site.conftest import SiteProcess, wait_for
+from yunhe.apps import site as site_app
 from yunhe.cli.main import main
 from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import EndReason
@@ -28,7 +29,7 @@ from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.drivers.process.local_use import LocalUse
 from yunhe.site.drivers.saved import Saved, newest_ns, place
 from yunhe.site.lending import Lent, choose, digests, to_give_back
-from yunhe.site.settings import DriverSettings, LendSettings
+from yunhe.site.settings import DriverSettings, LendSettings, SiteSettings
 from yunhe.wire.link import CHECKPOINT_PATH, Checkpoint, CheckpointPlan, LeaseEnded, PoolDigest
 
 GIB = 1 << 30
@@ -484,3 +485,18 @@ def test_the_command_changes_what_a_running_site_lends(
     ):
         assert main([*where, *wrong]) != 0
         assert capfd.readouterr().err
+
+
+def test_what_else_a_site_is_stays_when_it_changes_what_it_lends(tmp_path: Path) -> None:
+    before = SiteSettings.model_validate(
+        {
+            "hub_url": "http://hub",
+            "site_id": "a-1",
+            "name": "a",
+            "data_dir": tmp_path,
+            "data": {"stores": [{"prefix": "s3://lab/", "options_file": "/etc/lab.json", "tenants": ["lab"]}]},
+        }
+    )
+    site_app._write(tmp_path, site_app._toml(before))
+    policy = site_app.lend(tmp_path, {"share_percent": 50})
+    assert site_app.load_settings(tmp_path) == before.model_copy(update={"lend": policy})

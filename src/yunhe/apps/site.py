@@ -179,6 +179,9 @@ def _toml_value(value: object) -> str:
         return str(value)
     if isinstance(value, list):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        entries = (f"{name} = {_toml_value(item)}" for name, item in value.items() if item is not None)
+        return "{" + ", ".join(entries) + "}"
     return toml_quoted(str(value))
 
 

@@ -171,7 +171,8 @@ class Committer:
             run_limit_ms=p.run_limit_ms,
             disconnect_limit_ms=self._settings.disconnect_limit_ms,
             command=command_for(spec, pool.stack),
-            tenant=f"{p.order.org}-{origin.tenant}" if origin else p.order.org,
+            # No organisation's id has a slash: whoever states an origin names no other organisation by it.
+            tenant=f"{p.order.org}/{origin.tenant}" if origin else p.order.org,
             origin=origin,
             earns_microcny=_earns(p.order.hold_microcny // _attempts(p), self._policy),
             image=spec.run.images.get(pool.stack, spec.run.image),
