@@ -235,6 +235,40 @@ def test_more_than_the_chip_can_do_is_refuted_at_once(court: Court) -> None:
     assert court.claim(site).due_ms is not None
 
 
+def test_many_small_steps_are_no_way_up(court: Court) -> None:
+    site = court.world.site("north")
+    rate = 4 * SLOW
+    court.certify(site, pool_of(rate))
+    asked = court.challenge(site)
+    court.answer(site, solved(site.id, asked), work_ms(asked, rate))
+    court.certify(site, pool_of(rate * 105 // 100))
+    assert court.pool(site).trust_milli == 1000  # no two tests come out the same
+    for _ in range(12):
+        court.certify(site, pool_of(court.claim(site).claimed_flops * 109 // 100))
+    assert court.claim(site).state is ClaimState.UNPROVEN and court.pool(site).trust_milli == 600
+
+
+def test_a_new_certificate_is_no_new_start(court: Court) -> None:
+    """Who cannot show a rate does not put off the judgement by claiming it again before each try."""
+    site = court.world.site("north")
+    settings = court.world.platform.settings
+    for _ in range(settings.certify_tries):
+        court.certify(site, pool_of(5 * SLOW))
+        court.challenge(site)
+        court.world.clock.ms += settings.certify_turn_ms
+    court.give_turn(site)
+    assert court.claim(site).state is ClaimState.SILENT and court.pool(site).trust_milli == 300
+
+
+@pytest.mark.parametrize("text", ["\u00e9", "a", "=", "\0", "A" * 400_000])
+def test_an_answer_that_is_none_is_wrong(court: Court, text: str) -> None:
+    site = court.world.site("north")
+    court.certify(site, pool_of(5 * SLOW))
+    asked = court.challenge(site)
+    court.answer(site, Proof(seq=0, challenge=asked.challenge, digests=text, columns=text), 100)
+    assert court.claim(site).state is ClaimState.REFUTED
+
+
 def test_no_answer_is_no_proof(court: Court) -> None:
     site = court.world.site("north")
     court.certify(site, pool_of(5 * SLOW))

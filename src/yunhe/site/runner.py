@@ -226,6 +226,8 @@ class Runner:
         secrets: dict[str, bytes] = {}
         if any(item.secret for item in start.inputs):
             secrets = await self._fetched(lease, "secrets", lambda: self._parts.secrets.get(start)) or {}
+        if lease.cancel is not None:  # without its secrets an input would look wrong
+            return {}
         fetched = await self._unless_stopped(lease, transfers.fetch(start, secrets, self._progress(lease, "in")))
         if fetched is None:
             return {}

@@ -122,10 +122,21 @@ def fresh(pool: PoolRecord, rate: Rate, before: Claim | None, settings: HubSetti
     if not settings.certify_prove_ms or pool.hubs or rate.precision.value not in chain.MODULI:
         return claim
     state = before.state if before else ClaimState.UNPROVEN
-    grown = before is None or claimed * 100 > before.claimed_flops * GROWTH_PERCENT
+    grown = (
+        before is None or claimed * 100 > before.claimed_flops * GROWTH_PERCENT or not _shown(before, claimed, settings)
+    )
     if state is ClaimState.CLAIMED or (grown and state is ClaimState.PROVEN):
         state = ClaimState.UNPROVEN
-    return replace(claim, state=state, seen_flops=before.seen_flops if before else 0, due_ms=now_ms)
+    if before:
+        # An answer that is due is due still: a new certificate is no new start.
+        tries = before.tries if before.due_ms is not None else 0
+        claim = replace(claim, seen_flops=before.seen_flops, tries=tries)
+    return replace(claim, state=state, due_ms=now_ms)
+
+
+def _shown(before: Claim, claimed: int, settings: HubSettings) -> bool:
+    """Whether what the hub saw last still bears the claim, which may have grown in many small steps."""
+    return claimed * 10_000 <= before.seen_flops * settings.certify_slack_percent * GROWTH_PERCENT
 
 
 def judged(claim: Claim, verdict: Verdict, settings: HubSettings, now_ms: int) -> Claim:

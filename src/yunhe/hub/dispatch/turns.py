@@ -9,7 +9,6 @@ one that takes the answer, by the hub's clock.
 """
 
 import base64
-import binascii
 import logging
 import secrets
 from collections.abc import Sequence
@@ -197,7 +196,7 @@ def check(row: sa.Row[Any], settings: HubSettings) -> Verdict:
     )
     try:
         answer = chain.Answer(base64.b64decode(proof.digests, validate=True), base64.b64decode(proof.columns))
-    except binascii.Error:
+    except ValueError:
         return Verdict(*about, wrong="an answer that is not base64")
     wrong = chain.check(challenge, answer, secrets.token_bytes(32))
     seen = 0 if wrong else claims.seen_flops(challenge, row.elapsed_ms, settings)
