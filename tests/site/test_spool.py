@@ -15,8 +15,20 @@ from tests.site.conftest import fill_disk, small_disk
 from yunhe.core.errors import StorageFull
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey
+from yunhe.site.recorder import Recorder
 from yunhe.site.spool import Applied, Ended, HeldLease, LeaseState, Spool, Started, Used
-from yunhe.wire.link import Certificate, LeaseEnded, LeaseStarted, UsageReport, UsageTotals
+from yunhe.wire.link import (
+    MAX_REPORTS_PER_SYNC,
+    MAX_SYNC_BYTES,
+    Certificate,
+    LeaseEnded,
+    LeaseMoved,
+    LeaseStarted,
+    MovedFile,
+    Sync,
+    UsageReport,
+    UsageTotals,
+)
 
 A = LeaseKey("a", 1)
 
@@ -199,3 +211,23 @@ def test_a_full_disk_takes_nothing_and_keeps_everything(tmp_path: Path) -> None:
         assert spool.refill_reserve()
         spool.apply(Applied(seq=2, accepted=(big,)))
         spool.close()
+
+
+def test_a_poll_takes_no_more_than_the_hub_does(tmp_path: Path) -> None:
+    files = tuple(MovedFile(path=f"{n:0200}", sha256="0" * 64) for n in range(64))
+    recorder = Recorder(Spool(tmp_path / "spool.sqlite"))
+    kinds = (LeaseMoved(seq=0, lease_id="a", epoch=1, phase="in", files=files), ended_report())
+    recorder.outbox.extend(kinds[seq % 2].model_copy(update={"seq": seq}) for seq in range(1, 2_001))
+    polls = 0
+    while recorder.outbox:
+        reports = recorder.next_reports()
+        assert 1 < len(reports) <= MAX_REPORTS_PER_SYNC
+        poll = Sync(site_id="s", epoch=1, poll_no=1, applied_seq=0, wait_ms=0, reports=tuple(reports))
+        assert len(poll.model_dump_json().encode()) < MAX_SYNC_BYTES
+        assert recorder.stored(reports[-1].seq)
+        polls += 1
+    assert polls < 40
+
+
+def ended_report() -> LeaseEnded:
+    return LeaseEnded(seq=0, lease_id="a", epoch=1, reason=EndReason.EXITED, exit_code=0, detail="\u6cb3" * 500)

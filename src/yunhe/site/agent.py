@@ -39,7 +39,6 @@ from yunhe.site.spool import Applied, HeldLease, LeaseState, Spool
 from yunhe.site.supervisor.records import boottime_ms
 from yunhe.site.uploads import Uploads
 from yunhe.wire.link import (
-    MAX_REPORTS_PER_SYNC,
     LeaseDigest,
     LeaseEnded,
     Report,
@@ -255,7 +254,7 @@ class Agent:
 
     def _next_sync(self) -> Sync:
         """Built without waiting, so that all its parts are of one moment."""
-        reports = [self._recorder.outbox[i] for i in range(min(len(self._recorder.outbox), MAX_REPORTS_PER_SYNC))]
+        reports = self._recorder.next_reports()
         self._poll_no += 1
         now = asyncio.get_running_loop().time()
         leases = None

@@ -1,6 +1,7 @@
 """The agent's one way to its spool: a thread of its own, transactions shared by whatever queued meanwhile."""
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,11 +11,13 @@ from typing import TypeVar
 from yunhe.core.errors import StorageFull
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.spool import Applied, Event, HeldLease, Marks, Spool
-from yunhe.wire.link import Certificate, Proof, Report
+from yunhe.wire.link import MAX_REPORTS_PER_SYNC, MAX_SYNC_BYTES, Certificate, LeaseMoved, Proof, Report
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 FULL_PAUSE_S = 1.0
+LARGE = (Certificate, Proof, LeaseMoved)  # of all others as many as a poll may have fit into it
+LARGE_BYTES = MAX_SYNC_BYTES // 4  # of those in one poll, unless it is a single one
 
 
 class Recorder:
@@ -116,6 +119,18 @@ class Recorder:
         if hub_seq > self.marks.report_seq:
             log.warning("the hub has stored report %d, this spool made %d", hub_seq, self.marks.report_seq)
             await self._call(self._spool.skip_reports, hub_seq)
+
+    def next_reports(self) -> list[Report]:
+        """The oldest that fit into one poll: the hub would refuse a larger one for ever."""
+        found: list[Report] = []
+        large = 0
+        for report in itertools.islice(self.outbox, MAX_REPORTS_PER_SYNC):
+            if isinstance(report, LARGE):
+                large += len(report.model_dump_json())
+                if found and large > LARGE_BYTES:
+                    break
+            found.append(report)
+        return found
 
     def stored(self, report_seq: int) -> bool:
         """Take reports that the hub has stored out of the outbox; True when there were any."""
