@@ -380,6 +380,25 @@ def test_an_order_that_others_cancel_below_is_not_the_customers_cancel(on_hub: H
     assert status.reason is EndReason.SITE_REFUSED and "at the lower hub" in status.detail
 
 
+def test_a_cancel_that_was_noted_is_said_by_the_next_agent(on_hub: HubHarness) -> None:
+    key = on_hub.submit("a", on_hub.command(run_ms=30_000))
+    on_hub.until(key, Phase.STARTED)
+    on_hub.driver._passed[key].record.note_cancel(EndReason.CANCELLED)  # type: ignore[attr-defined]
+    on_hub.reopen()
+    assert on_hub.ended(key, 10).reason is EndReason.CANCELLED
+
+
+def test_a_lease_that_is_given_up_leaves_nothing_running_below(on_hub: HubHarness, two_hubs: TwoHubs) -> None:
+    key = on_hub.submit("a", on_hub.command(run_ms=30_000))
+    on_hub.until(key, Phase.STARTED)
+    order = f"/v1/orders/{on_hub.order_id(key)}"
+    on_hub.run(on_hub.driver.forget(key))
+    until = time.monotonic() + 10
+    while two_hubs.node().get(order).json()["state"] != "cancelled":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def test_an_order_that_costs_more_than_it_brings_is_not_placed(on_hub: HubHarness) -> None:
     with pytest.raises(SpawnFailed, match="refuses it: budget"):
         on_hub.submit("a", on_hub.command(), earns_microcny=1)

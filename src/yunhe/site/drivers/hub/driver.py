@@ -81,6 +81,8 @@ class HubDriver:
             self._passed[key] = passed
             if passed.status is None and not passed.order_id:
                 self._talk(passed, self._insist(key, passed))
+            elif passed.status is None and passed.cancel is not None:  # noted, and perhaps not said
+                self._talk(passed, self._take_back(key, passed))
         await self._fresh_look()  # the lower hub knows this site before its first order there
         self._background(self._keep_looking())
         tier = supply.tier(list(self._around.offered.values()), self._settings)
@@ -356,10 +358,14 @@ class HubDriver:
         return frozenset(self._passed)
 
     async def forget(self, key: LeaseKey) -> None:
-        """Below, the order stays: it is in that hub's books."""
-        passed = self._passed.pop(key, None)
+        """Below, the order stays: it is in that hub's books. One that goes on is taken back first: the lease was given
+        up, and is placed elsewhere."""
+        passed = self._passed.get(key)
         if passed is None:
             return
+        if passed.status is None and passed.order_id:
+            await self._take_back(key, passed)
+        self._passed.pop(key, None)
         if passed.talk is not None:
             passed.talk.cancel()
         await asyncio.to_thread(passed.record.remove)
