@@ -76,8 +76,8 @@ class Certifier:
     async def _certify(self, seq: int) -> None:
         try:
             pools = await self._driver.certify()
-        except (YunheError, OSError) as error:
-            log.error("the benchmark failed, only nominal rates are reported: %s", error)
+        except (YunheError, OSError, ValueError, KeyError, TypeError) as error:  # also what it printed may be anything
+            log.error("the benchmark failed, only nominal rates are reported: %r", error)
             pools = await self._driver.discover()
         able = abilities(self._driver)
         certificate = Certificate(

@@ -86,7 +86,10 @@ class Lender:
             ran_ms = status.totals.wall_ms if status and status.totals else 0
             kept_ms = 0
             if plan is not None and ran_ms and isinstance(driver, Checkpoints):
-                kept_ms = await driver.kept_ms(lease.key, plan.folder)
+                try:
+                    kept_ms = await driver.kept_ms(lease.key, plan.folder)
+                except (YunheError, OSError) as error:  # the folder is the job's, and what it likes
+                    log.info("%s: what it has saved cannot be seen: %s", lease.key, error)
             found.append(self._lent(lease, max(0, ran_ms - kept_ms)))
         return found
 
