@@ -244,7 +244,7 @@ class Keeper:
                 await tenants.ensure(held.tenant, pools, self.engine.kueue)
                 await self.engine.place(held)
             await asyncio.to_thread(held.record.mark, "placed")
-            held.placed = True
+            held.placed, held.objects = True, None
         except Refusal as refusal:
             return refusal.message
         except Unavailable as error:

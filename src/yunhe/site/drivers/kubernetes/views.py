@@ -49,7 +49,6 @@ class JobView:
     name: str
     uid: str
     key: LeaseKey | None
-    tenant: str
     start_ms: int  # by the server's clock; 0: the controller has not taken it up, or it is suspended
     deadline_s: int | None
     deleting: bool
@@ -67,7 +66,6 @@ class JobView:
             name=meta["name"],
             uid=meta["uid"],
             key=LeaseKey.parse(notes.get(KEY, "")),
-            tenant=notes.get("yunhe-tenant", ""),
             start_ms=utc_ms(status.get("startTime")),
             deadline_s=spec.get("activeDeadlineSeconds"),
             deleting="deletionTimestamp" in meta,
