@@ -1,6 +1,6 @@
 """Data of jobs, in and out by URL.
 
-    agent:   staging (a lease's inputs), delivery (its outputs), cache (inputs by content), child (one transfer)
+    agent:   transfers (a lease's inputs and outputs), progress, cache (inputs by content), child (one transfer)
     child:   transfer, a process per transfer: guard (which addresses), sources, receive, targets, stores
 
 The libraries that speak to stores are loaded in the child alone. It can be killed at any time: a download goes on where
