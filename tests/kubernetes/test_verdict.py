@@ -13,7 +13,7 @@ from yunhe.site.drivers.kubernetes.verdict import Act, Rules, Sight, Verdict, ju
 from yunhe.site.drivers.kubernetes.views import JobView, PodView
 
 RULES = Rules(vanished=5, tries=3, pull=10, start=100, lost=20)
-JOB = JobView("ns", "job", "u1", LeaseKey("a", 1), "", 1, 60, False, False, "", "")
+JOB = JobView("ns", "job", "u1", LeaseKey("a", 1), 1, 60, False, False, "", "")
 POD = PodView("ns", "pod", "p1", "job", 0, "n1", "Pending", "", "", False, "", "", "", 0, 0, None, "")
 RUNS = replace(POD, phase="Running", started_ms=5_000)
 WELL = replace(RUNS, phase="Succeeded", finished_ms=9_000, exit_code=0, ended_for="Completed")
