@@ -281,3 +281,17 @@ def test_a_site_that_applied_more_than_was_ever_said(site: FakeAgent) -> None:
 
 def test_the_model_of_a_pool_is_the_one_that_is_tested() -> None:
     assert PoolReport.model_validate(_pool()).name == "cpu"
+
+
+def test_keys_that_no_order_can_have(customer: httpx.Client) -> None:
+    problem(customer.post("/v1/orders:look", json={"keys": ["a", "b\0"]}), 422, "invalid_input", "keys[1]")
+
+
+def test_a_secret_is_measured_also_in_an_order_that_is_known(customer: httpx.Client) -> None:
+    for path in ("/v1/quotes", "/v1/orders"):
+        for text, status in (("x", 200), ("\u8fd0" * 8_000, 413)):
+            run = {"command": ["true"], "secrets": {"KEY": text}}
+            if path == "/v1/orders" and status == 200:
+                continue  # it would be accepted
+            answer = customer.post(path, content=order_json(run=run), headers=JSON)
+            assert answer.status_code == status, answer.text

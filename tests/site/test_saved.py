@@ -1,14 +1,18 @@
 """Archives of checkpoints that no site of Yunhe has packed: refused at once, and nothing is left beside the folder."""
 
+import os
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from yunhe.site.drivers.lease_dir import LeaseDir
 from yunhe.site.drivers.saved import Saved, place
 
 END = bytes(1024)
+SPEC: Any = {}
 
 
 def entry(name: str, body: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
@@ -41,7 +45,6 @@ BAD = {
     "no name": entry("."),
     "a name with a zero": records(b"12 path=a\0b\n") + entry("x"),
     "a name too long": entry("/".join(["a"] * 3000)),
-    "twice": entry("x") + entry("x"),
     "a file as folder": entry("x") + entry("x/y"),
     "a size below zero": sized(-512),
     "records of a size below zero": sized(-512, tarfile.XHDTYPE) + entry("x"),
@@ -78,6 +81,19 @@ def test_one_that_breaks_off_is_refused(tmp_path: Path) -> None:
         job.mkdir()
         with pytest.raises(OSError):
             place(Saved("checkpoint", archive), job)
+
+
+@pytest.mark.parametrize("uid", [None, os.geteuid()])
+def test_a_checkpoint_is_newer_than_the_orders_files(tmp_path: Path, uid: int | None) -> None:
+    archive, cached = tmp_path / "archive", tmp_path / "cached"
+    archive.write_bytes(entry("a", b"saved") + entry("b", b"saved too") + END)
+    cached.write_bytes(b"first")
+    folder = LeaseDir(tmp_path / "lease")
+    files = {"checkpoint/a": "first", "checkpoint/c": "first"}
+    data = {"checkpoint/b": cached, "checkpoint/d": cached}
+    folder.prepare(SPEC, "", files, uid, data, Saved("checkpoint", archive))
+    found = {path.name: path.read_bytes() for path in (tmp_path / "lease" / "job" / "checkpoint").iterdir()}
+    assert found == {"a": b"saved", "b": b"saved too", "c": b"first", "d": b"first"}
 
 
 def test_long_and_foreign_names_come_back(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def to_shape(spec: OrderSpec, now_ms: int, places: Mapping[str, str]) -> Shape:
     _refuse_nul(("run.env", name, text) for name, text in spec.run.env.items())
     _check_length(spec.run)
     _check_files(spec.run)
-    _check_secrets(spec.run)
+    check_secrets(spec.run)
     check_data(spec.run, spec.array)
     if spec.array * spec.requirement.slots > MAX_SLOTS_PER_ORDER:
         raise InvalidInput(
@@ -122,7 +122,8 @@ def _check_files(run: RunSpec) -> None:
         )
 
 
-def _check_secrets(run: RunSpec) -> None:
+def check_secrets(run: RunSpec) -> None:
+    """Raises InvalidInput or TooLarge, naming the secret and never its value."""
     for name, secret in run.secrets.items():
         field = field_path("run.secrets", name)
         try:

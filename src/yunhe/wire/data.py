@@ -7,18 +7,21 @@ from urllib.parse import quote
 from yunhe.core import units
 from yunhe.core.errors import InvalidInput
 from yunhe.wire.api.orders import InputSpec, OutputSpec, RunSpec
-from yunhe.wire.link import DataInput, Delivery
+from yunhe.wire.link import CHECKPOINT_PATH, DataInput, Delivery
 from yunhe.wire.urls import TASK
 
 
 def check_data(run: RunSpec, array: int) -> None:
     """Raises InvalidInput for inputs or outputs that stand in each other's way."""
-    _check_places((*((path, "run.files") for path in run.files), *_input_places(run)))
+    folders = {run.checkpoint.folder} if run.checkpoint else set()
+    _check_places((*((path, "run.files") for path in run.files), *_input_places(run)), folders)
     for index, item in enumerate(run.inputs):
         size_of(item, f"run.inputs[{index}].size")
     sent = {posixpath.normpath(output.path) for output in run.outputs if isinstance(output, OutputSpec)}
     paths = [posixpath.normpath(path) for path in output_paths(run)]
     for index, output in enumerate(run.outputs):
+        if paths[index] == CHECKPOINT_PATH:
+            raise InvalidInput("is the name of checkpoints at the hub", field=f"run.outputs[{index}]")
         if not isinstance(output, OutputSpec):
             continue
         if any(_covers(paths[index], path) for path in sent - {paths[index]}) or paths.count(paths[index]) > 1:
@@ -46,10 +49,10 @@ def _input_places(run: RunSpec) -> Iterable[tuple[str, str]]:
     return ((item.path, f"run.inputs[{index}].path") for index, item in enumerate(run.inputs))
 
 
-def _check_places(places: Iterable[tuple[str, str]]) -> None:
-    """Each file at a place of its own, and none where another one needs a folder."""
+def _check_places(places: Iterable[tuple[str, str]], folders: set[str]) -> None:
+    """Each file at a place of its own, and none where another one needs a folder, or the job has one of `folders`."""
     taken: dict[str, str] = {}
-    folders: set[str] = set()
+    folders = folders | {"."}
     for path, field in places:
         normal = posixpath.normpath(path)
         above = {normal[:at] for at in range(len(normal)) if normal[at] == "/"}

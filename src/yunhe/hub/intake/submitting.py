@@ -22,6 +22,7 @@ from yunhe.hub.platform.disk import DiskGuard
 from yunhe.hub.platform.express import Handlers, Parcel, Reply
 from yunhe.wire.api import MAX_BATCH_ORDERS, BatchAccepted, OrderSpec, OrderView
 from yunhe.wire.api.orders import MASK
+from yunhe.wire.convert import check_secrets
 from yunhe.wire.data import check_named_secrets
 from yunhe.wire.invalid import field_path
 
@@ -75,8 +76,12 @@ class Submitting:
 
 
 def _secrets(spec: OrderSpec) -> dict[str, str]:
-    """Raises InvalidInput for a value that only stands for one: an order as it is shown, submitted again."""
+    """Raises InvalidInput for a value that only stands for one: an order as it is shown, submitted again.
+
+    What is known of an order's text says nothing about its secrets, so these are checked with every order.
+    """
     check_named_secrets(spec.run)
+    check_secrets(spec.run)
     secrets = {name: value.get_secret_value() for name, value in spec.run.secrets.items()}
     for name, text in secrets.items():
         if text == MASK:

@@ -64,6 +64,8 @@ class LeaseDir:
                     os.chown(path, uid, uid)
             os.chown(self.path / "tmp", uid, uid)
         for name, source in data.items():
+            if (job / name).exists():  # of the checkpoint, which is newer
+                continue
             place_data(source, job / name, uid)
         (self.path / "env").write_text(env_text, encoding="utf-8")
         (self.path / "env").chmod(0o444)

@@ -47,7 +47,7 @@ def place(saved: Saved, job: Path) -> None:
                 raise OSError(f"the checkpoint has an entry that no checkpoint has: {name[:100]!r}")
             place = target / path
             place.parent.mkdir(parents=True, exist_ok=True)
-            with open(place, "xb") as file:
+            with open(place, "wb") as file:  # over a file of the order
                 for start in range(0, size, COPY_BYTES):
                     file.write(_read(archive, min(COPY_BYTES, size - start)))
             _read(archive, -size % BLOCK)

@@ -8,7 +8,7 @@ from yunhe.core.demand import Preference
 from yunhe.core.lifecycle import OrderState, TaskState
 from yunhe.wire.api.money import PriceView
 from yunhe.wire.link import OperatorName
-from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
+from yunhe.wire.message import NO_NUL, NUMBER, Answer, Message, Name, Quantity
 from yunhe.wire.origin import Origin
 from yunhe.wire.urls import DataUrl
 
@@ -277,7 +277,9 @@ class LookRequest(Message):
 
     follow: Follow | None = None
 
-    keys: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=MAX_LOOK)]
+    keys: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=100, pattern=NO_NUL)], ...], Field(max_length=MAX_LOOK)
+    ]
 
 
 class FactView(Answer):
