@@ -321,6 +321,16 @@ def test_sites_are_tested_again_when_it_is_time_and_there_is_room(court: Court) 
     assert court.give_turn(site) is None  # one turn at a time
 
 
+def test_those_who_cannot_be_tested_now_keep_nobody_waiting(court: Court) -> None:
+    world = court.world
+    silent = world.site("north", cores=4)
+    court.certify(silent, *(pool_of(SLOW, name=f"p{n}") for n in range(turns.LOOKED_AT + 1)))
+    world.clock.ms += world.platform.settings.silent_after_ms + 1
+    site = world.site("south", cores=4)
+    court.certify(site, pool_of(SLOW))
+    assert isinstance(court.give_turn(site), ProveNow)
+
+
 def test_a_pool_behind_another_hub_is_that_hubs_to_judge(court: Court) -> None:
     site = court.world.site("region")
     court.certify(site, pool_of(3 * SLOW).model_copy(update={"hubs": ("hub-2",)}))

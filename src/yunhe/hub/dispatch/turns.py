@@ -32,7 +32,8 @@ from yunhe.wire.link import CertifyNow, Proof, ProveNow
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 20  # claims and sites that are looked at for the next turn
+LOOKED_AT = 20  # claims and sites that may get the next turn
+MOST_DUE = 10_000  # claims among which they are looked for: those of silent and of full sites keep no other waiting
 SPARE_MS = 10_000  # for an answer beyond the time of its work
 CARD_WIDTH = 16_384  # a card needs wide matrices to be busy
 MOST_STEPS = 65_536
@@ -58,10 +59,14 @@ def candidates(conn: sa.Connection, sites: Sequence[SiteRecord], now_ms: int, se
     if turn is not None and not _over(conn, turn, now_ms, settings):
         return Waiting((), (), ())
     near = [s for s in sites if s.state in PROVES and s.connected(now_ms, settings.silent_after_ms)]
-    old = [s.id for s in near if s.retest_ms is not None and s.retest_ms <= now_ms][:LOOKED_AT]
-    due = claims.due(conn, now_ms, LOOKED_AT)
-    fit = {site_id for site_id in {*old, *(c.site_id for c in due)} & {s.id for s in near} if _fits(conn, site_id)}
-    return Waiting(first, tuple(c for c in due if c.site_id in fit), tuple(s for s in old if s in fit))
+    old = [s.id for s in near if s.retest_ms is not None and s.retest_ms <= now_ms]
+    due = claims.due(conn, now_ms, MOST_DUE)
+    if not old and not due:
+        return Waiting(first, (), ())
+    full = {pool.site_id for pool in catalogue.list_pools(conn) if not _has_room(pool)}
+    fit = {site.id for site in near} - full
+    fitting = [claim for claim in due if claim.site_id in fit][:LOOKED_AT]
+    return Waiting(first, tuple(fitting), tuple([site_id for site_id in old if site_id in fit][:LOOKED_AT]))
 
 
 def _over(conn: sa.Connection, turn: sa.Row[Any], now_ms: int, settings: HubSettings) -> bool:
@@ -79,7 +84,9 @@ def give(tx: Tx, waiting: Waiting, settings: HubSettings) -> None:
     if turn is not None:
         if not _over(tx.conn, turn, tx.now_ms, settings):
             return
-        tx.conn.execute(sa.delete(store.certify_turn))
+        same = sa.and_(store.certify_turn.c.site_id == turn.site_id, store.certify_turn.c.since_ms == turn.since_ms)
+        if not tx.conn.execute(sa.delete(store.certify_turn).where(same)).rowcount:
+            return  # another replica was faster
         if turn.challenge:
             verdict = Verdict(f"{turn.site_id}:{turn.pool}", turn.precision, failed="no answer in time")
             claims.settle(tx, verdict, settings)
@@ -107,7 +114,6 @@ def _measure(tx: Tx, site_id: str) -> None:
 
 def _take(tx: Tx, values: dict[str, object], instruction: CertifyNow | ProveNow) -> None:
     """Note the turn and tell the site; nothing where another replica was faster."""
-    tx.conn.execute(sa.delete(store.certify_turn).where(store.certify_turn.c.since_ms < tx.now_ms))
     row = {"challenge": "", "pool": "", "precision": "", "n": 0, "width": 0, "steps": 0, **values}
     if insert_ignore(store.certify_turn).execute(tx.conn, [{"id": 1, "since_ms": tx.now_ms, **row}]):
         outbox.append(tx, str(values["site_id"]), [instruction])
@@ -146,8 +152,11 @@ def _fits(conn: sa.Connection, site_id: str) -> bool:
     """A whole unit, or all of a smaller pool, is free in every pool of the site: a test disturbs nobody."""
     if not _has_link(conn, site_id):
         return False
-    pools = catalogue.list_pools(conn, site_id)
-    return all(pool.free_milli >= min(1000, pool.capacity_milli) for pool in pools)
+    return all(_has_room(pool) for pool in catalogue.list_pools(conn, site_id))
+
+
+def _has_room(pool: PoolRecord) -> bool:
+    return pool.free_milli >= min(1000, pool.capacity_milli)
 
 
 def _has_link(conn: sa.Connection, site_id: str) -> bool:
