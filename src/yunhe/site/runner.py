@@ -164,6 +164,7 @@ class Runner:
     async def _forget(self, key: LeaseKey) -> None:
         await self._driver.forget(key)
         await self._parts.transfers.release(key)
+        self._parts.checkpoints.forget(key)  # one that was fetched for a start that never came
 
     # --- start ------------------------------------------------------------------------------------------------------
 
