@@ -275,6 +275,13 @@ def place_data(source: Path, target: Path, uid: int | None) -> None:
         os.chown(target, uid, uid)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """The file has the old text or the new one, whatever happens to this process."""
+    tmp = path.with_name(f"{path.name}.tmp")
+    tmp.write_text(text, encoding="utf-8")
+    tmp.rename(path)
+
+
 def remove_tree(path: Path) -> None:
     """`rm` copes with any depth and with thousands of files; the job may have taken its own rights away."""
     done = subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=False)

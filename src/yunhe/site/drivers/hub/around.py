@@ -12,6 +12,7 @@ from yunhe.site.drivers.hub import supply
 from yunhe.site.drivers.hub.lower import LowerHub
 from yunhe.site.drivers.hub.supply import Ends, Offered
 from yunhe.site.drivers.hub.upper import Upper
+from yunhe.site.drivers.lease_dir import replace_text
 from yunhe.site.settings import LowerHubSettings
 from yunhe.wire.api import SiteView
 from yunhe.wire.link import PoolDigest
@@ -76,9 +77,8 @@ class Around:
 
     def _keep(self, sites: Sequence[SiteView]) -> None:
         rows = [site.model_dump(mode="json") for site in sites]
-        tmp = self._kept.with_suffix(".tmp")
-        tmp.write_text(json.dumps({"upper": self.ends.upper, "lower": self.ends.lower, "sites": rows}))
-        tmp.rename(self._kept)
+        text = json.dumps({"upper": self.ends.upper, "lower": self.ends.lower, "sites": rows})
+        replace_text(self._kept, text)
 
     def _recall(self) -> tuple[Ends, tuple[SiteView, ...]]:
         kept = json.loads(self._kept.read_text())

@@ -20,7 +20,7 @@ from yunhe.site.drivers.kubernetes.manifest import Planner, job_name, site_tag, 
 from yunhe.site.drivers.kubernetes.record import Intent, Record
 from yunhe.site.drivers.kubernetes.supply import KubePool, check_settings, held_by_others, pools
 from yunhe.site.drivers.kubernetes.tenant import namespace_of
-from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
+from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree, replace_text
 from yunhe.site.settings import DriverSettings, KubernetesSettings
 from yunhe.site.supervisor.records import boottime_ms, read_text
 from yunhe.wire.link import PoolDigest, PoolReport
@@ -106,10 +106,7 @@ class KubernetesDriver:
         return await asyncio.to_thread(self._kept)
 
     def _keep(self, reports: tuple[PoolReport, ...]) -> None:
-        path = self._data_dir / "kubernetes-pools.json"
-        tmp = path.with_suffix(".tmp")
-        tmp.write_text(json.dumps(REPORTS.dump_python(reports, mode="json")))
-        tmp.rename(path)
+        replace_text(self._data_dir / "kubernetes-pools.json", json.dumps(REPORTS.dump_python(reports, mode="json")))
 
     def _kept(self) -> tuple[PoolReport, ...]:
         """Jobs need an agent that speaks for them, also while the cluster is away."""

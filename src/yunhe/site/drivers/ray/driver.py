@@ -15,7 +15,7 @@ from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
-from yunhe.site.drivers.lease_dir import remove_tree
+from yunhe.site.drivers.lease_dir import remove_tree, replace_text
 from yunhe.site.drivers.nodes.beacon import Beacon
 from yunhe.site.drivers.nodes.folder import LeaseFolder
 from yunhe.site.drivers.nodes.news import News
@@ -79,7 +79,7 @@ class RayDriver:
     # --- open and close -------------------------------------------------------------------------------------------
 
     async def open(self) -> Isolation:
-        """Ray need not answer yet. Raises InvalidInput for the token's file, OSError for the shared folder."""
+        """Ray need not answer yet. Raises OSError for the shared folder."""
         await asyncio.to_thread(self._prepare_folders)
         self._background(self._beacon.keep())
         return Isolation(0, "Ray: all jobs as Ray's user, memory sampled, no sandbox")
@@ -115,7 +115,7 @@ class RayDriver:
         kept = self._data_dir / "ray-nodes"
         try:
             listed = await self._client.nodes()
-            await asyncio.to_thread(kept.write_text, json.dumps(listed))
+            await asyncio.to_thread(replace_text, kept, json.dumps(listed))
         except Unavailable as error:
             if not kept.exists():
                 raise

@@ -9,7 +9,6 @@ name, `yunhe:BATCH`, and what runs in it first takes the claim in the lease's fo
     folder    a lease's folder on the shared disk    verdict   what is known of a lease, from all of this
     batches   which leases are one job array         sender    gathers leases, gives them to Slurm
     lookout   the newest list of jobs                accounting  why a job ended that is listed no more
-    driver    the contract
-    beacon    tells nodes when the hub was heard     program   copies what nodes need to the shared disk
+    driver    the contract                           program   copies what nodes need to the shared disk
     step      runs on the node, as the batch job     rank      runs on the nodes, one for each slot of a gang
 """

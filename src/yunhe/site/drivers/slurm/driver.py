@@ -15,9 +15,10 @@ from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
+from yunhe.site.drivers.lease_dir import replace_text
+from yunhe.site.drivers.nodes.beacon import Beacon
 from yunhe.site.drivers.slurm.accounting import Accounting
 from yunhe.site.drivers.slurm.batches import Batches
-from yunhe.site.drivers.slurm.beacon import Beacon
 from yunhe.site.drivers.slurm.client import Listing, SlurmClient
 from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder, remove
 from yunhe.site.drivers.slurm.lookout import Lookout
@@ -117,14 +118,15 @@ class SlurmDriver:
         kept = self._data_dir / "slurm-nodes"
         try:
             text = await self._client.nodes()
+            nodes = parse_nodes(text)
+            await asyncio.to_thread(replace_text, kept, text)
         except Unavailable as error:
             if not kept.exists():
                 raise
             # Jobs need an agent that speaks for them, also while the controller is away.
             log.warning("the nodes of the last time are taken: %s", error)
-            text = await asyncio.to_thread(kept.read_text)
-        self._take_up(parse_nodes(text))
-        await asyncio.to_thread(kept.write_text, text)
+            nodes = parse_nodes(await asyncio.to_thread(kept.read_text))
+        self._take_up(nodes)
         return tuple(pool.report for pool in self._pools.values())
 
     def _take_up(self, nodes: Sequence[Node]) -> None:
