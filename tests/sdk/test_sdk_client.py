@@ -15,6 +15,7 @@ from yunhe.core import errors
 from yunhe.core.lifecycle import OrderState
 from yunhe.sdk import Client, Order, Requirement, Run
 from yunhe.wire.api import OrderPage, OutputList, OutputView, QuoteView
+from yunhe.wire.api.orders import MASK
 
 AN_ORDER = Order(run=Run(command=("true",)))
 QUOTE = QuoteView(offers=(), refused=())
@@ -111,6 +112,12 @@ def test_a_bare_requirement_is_quoted_as_an_order(script: Script, client: Client
     sent = json.loads(script.seen[0].body)
     assert sent["requirement"]["compute"] == "0.05TFLOPS@fp64"
     assert sent["duration"] == "2h"
+
+
+def test_a_quote_says_that_there_are_secrets_and_not_which(script: Script, client: Client) -> None:
+    script.say(QUOTE)
+    client.quote(Order(run=Run(command=("true",), secrets={"TOKEN": "s3cret-value"}), requirement=Requirement(cores=1)))
+    assert json.loads(script.seen[0].body)["run"]["secrets"] == {"TOKEN": MASK}
 
 
 def test_wrong_values_are_named_before_anything_is_sent(script: Script, client: Client) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pydantic import SecretStr
+
 from yunhe.core import errors
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState
 from yunhe.sdk.checked import checked
@@ -32,6 +34,7 @@ from yunhe.wire.api import (
     UsageList,
     WhyView,
 )
+from yunhe.wire.api.orders import MASK
 
 # One long poll; shorter than the idle limit of common proxies.
 HOLD_S = 20.0
@@ -90,8 +93,9 @@ class OrderCalls:
         if isinstance(wanted, RequirementSpec):
             job = RunSpec(command=("true",))
             wanted = checked(OrderSpec, {"run": job, "requirement": wanted, "duration": duration})
-        # A price needs no secret.
-        wanted = wanted.model_copy(update={"run": wanted.run.model_copy(update={"secrets": {}})})
+        # A price needs no secret, but the engine that can deliver one.
+        masked = dict.fromkeys(wanted.run.secrets, SecretStr(MASK))
+        wanted = wanted.model_copy(update={"run": wanted.run.model_copy(update={"secrets": masked})})
         return self._transport.post(QuoteView, "/v1/quotes", wanted, again=True)
 
     def submit(self, order: OrderSpec, idempotency_key: str | None = None) -> OrderView:
