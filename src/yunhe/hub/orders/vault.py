@@ -74,3 +74,8 @@ def _make(path: Path) -> None:
         pass  # another replica was first: its key is the hub's
     finally:
         tmp.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -43,6 +43,7 @@ class Record:
     def begin(self, order: Order) -> None:
         """Durable from here on. Raises OSError."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync(self.path.parent)
         self._write("order", json.dumps(asdict(order)))
 
     def order(self) -> Order | None:
@@ -87,12 +88,22 @@ class Record:
             file.flush()
             os.fsync(file.fileno())
         tmp.rename(self.path / name)
+        _sync(self.path)
 
     def _read(self, name: str) -> str:
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return ""
+
+
+def _sync(folder: Path) -> None:
+    """The names in it are on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class Shelf:
