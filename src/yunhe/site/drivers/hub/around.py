@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from yunhe.core.errors import Unavailable
+from yunhe.core.errors import Refused, TooLarge, Unavailable
 from yunhe.site.drivers.hub import supply
 from yunhe.site.drivers.hub.lower import LowerHub
 from yunhe.site.drivers.hub.supply import Ends, Offered
@@ -42,10 +42,10 @@ class Around:
             await self.certify()
 
     async def now(self) -> tuple[Offered, ...]:
-        """As of now; while a hub is away, as certified last."""
+        """As of now; while a hub is away, or has nothing to offer, as certified last: leases have their agent."""
         try:
             return supply.offered(await self._ask(), self.ends, self._settings)
-        except Unavailable as error:
+        except (Unavailable, Refused, TooLarge) as error:
             if not self.offered:
                 raise
             log.warning("what the lower hub offered the last time is taken: %s", error)
