@@ -156,7 +156,7 @@ class Logs:
         before = one.size
         try:
             async with self._client.stream("GET", path, params) as response:
-                await self._read(one, _Lines(mark, prefix), response)
+                await self._read(one, _Lines(mark, prefix), response, whole=pod.over)
         except Refusal as refusal:
             # The pod is gone, or its container is: what is not here will never be.
             if not pod.over and refusal.status != 404:
@@ -168,7 +168,8 @@ class Logs:
         if pod.over:
             one.done.add(pod.uid)
 
-    async def _read(self, one: _Log, lines: _Lines, response: httpx.Response) -> None:
+    async def _read(self, one: _Log, lines: _Lines, response: httpx.Response, whole: bool) -> None:
+        """`whole`: nothing more comes. Else the rest of a line without an end comes later, with the same time."""
         gathered = b""
         async for chunk in response.aiter_bytes():
             gathered += lines.take(chunk)
@@ -177,5 +178,5 @@ class Logs:
                 gathered = b""
             if one.full:
                 return
-        if gathered := gathered + lines.end():
+        if gathered := gathered + (lines.end() if whole else b""):
             one.add(gathered)
