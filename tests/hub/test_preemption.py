@@ -43,6 +43,7 @@ def preempted(site: SiteDouble, held: Held, kept_ms: int | None, *, upload: bool
 
 def give_back(site: SiteDouble, wall_ms: int, kept_ms: int | None, *, upload: bool = True) -> None:
     """All that is held here starts, runs for a while and is preempted."""
+    site.world.clock.ms += wall_ms
     for held in list(site.held.values()):
         site.poll(
             site.started(held), site.used(held, wall_ms, final=True), preempted(site, held, kept_ms, upload=upload)
@@ -114,6 +115,7 @@ def test_what_was_used_by_the_checkpoint_is_undisputed(world: World) -> None:
     world.round()
     [held] = north.held.values()
     north.poll(north.started(held), north.used(held, 60_000), north.used(held, 60_000), north.used(held, 5_000, True))
+    world.clock.ms += 125_000
     north.poll(preempted(north, held, 121_000))
     world.settle()
     with world.platform.db.reading() as conn:
@@ -179,6 +181,17 @@ def test_an_end_that_is_repeated_or_comes_after_the_site_was_given_up_changes_no
     world.round()
     [again] = north.held.values()
     assert (again.start.epoch, again.start.restore) == (2, None)
+
+
+def test_no_more_is_kept_than_the_hub_saw_pass(world: World) -> None:
+    """Or a site could leave the next attempt no time to run."""
+    north, order = world.site("north"), world.submit("lab", run=RUN)
+    world.round()
+    world.clock.ms += 30_000
+    for held in list(north.held.values()):
+        north.poll(north.started(held), north.used(held, 10**9, final=True), preempted(north, held, 10**9))
+    [(kept_ms,)] = world.rows("SELECT kept_ms FROM task")
+    assert kept_ms == 30_000 and world.state(order) == "open"
 
 
 def test_a_cancelled_task_pays_for_what_was_kept_and_no_more(world: World) -> None:

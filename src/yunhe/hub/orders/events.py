@@ -117,14 +117,14 @@ def _note(
         changes.pools[before.pool_id] = (milli + row.milli, memory + row.memory_bytes)
         changes.quotas[order.org] += row.milli
         reason = task.reason.value if task.reason else ""
-        kept_ms = _keep(columns, item) if task.reason is EndReason.PREEMPTED else 0
+        kept_ms = _keep(columns, item, now_ms - row.placed_ms) if task.reason is EndReason.PREEMPTED else 0
         attempt = {"lease_id": task.lease_id, "epoch": before.epoch, "end_reason": reason, "kept_ms": kept_ms}
         changes.ended_attempts.append(attempt)
 
 
-def _keep(columns: dict[str, object], item: LeaseEvent) -> int:
-    """The next attempt goes on from what this one saved; wall time that was saved, in ms."""
-    kept_ms = item.event.kept_ms if isinstance(item.event, Ended) else 0
+def _keep(columns: dict[str, object], item: LeaseEvent, placed_for_ms: int) -> int:
+    """The next attempt goes on from what this one saved; wall time that was saved, in ms: no more than there was."""
+    kept_ms = min(item.event.kept_ms, max(1, placed_for_ms)) if isinstance(item.event, Ended) else 0
     if item.checkpoint is not None and kept_ms:
         columns["checkpoint"] = item.checkpoint.model_dump_json()
         columns["kept_ms"] = int(str(columns["kept_ms"])) + kept_ms
