@@ -85,9 +85,10 @@ class Sender:
         path = self._batches.path(name)
         words = [*options, f"--chdir={path}", f"--output={path}/slurm.out"]
         words += [f"--array=0-{len(keys) - 1}"] if len(keys) > 1 else []
-        for key in keys:
-            leases[key].tries += 1
         submitted = await self._client.submit(name, words, self._planner.script(path))
+        if len(keys) == 1 or not submitted.refusal:  # an array that is refused is tried in parts
+            for key in keys:
+                leases[key].tries += 1
         self._crash_point("driver.asked")
         if submitted.number is not None:
             for key in keys:
