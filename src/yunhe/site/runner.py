@@ -109,6 +109,8 @@ class Runner:
         for key, status in (await self._driver.observe(alive)).items():
             lease = self.leases[key]
             if status.phase is not Phase.ENDED and lease.held.boot != boot:
+                if status.phase is not Phase.ABSENT:  # on another host: it stops before the hub places it anew
+                    await self._driver.cancel(key, EndReason.SUPERVISOR_LOST)
                 self._lost(lease)
             elif status.phase is not Phase.ABSENT:
                 lease.submitted = True
