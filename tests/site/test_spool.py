@@ -93,7 +93,8 @@ def test_applying_again_changes_nothing(spool: Spool) -> None:
 
 def test_a_lease_that_never_started_has_no_usage(spool: Spool) -> None:
     spool.apply(Applied(seq=1, accepted=(held(),)))
-    (only,) = spool.record([Used(A, totals(5), final=True), Ended(A, EndReason.SPAWN_FAILED, detail="x" * 900)])
+    detail = "\0\ud800" + "x" * 900
+    (only,) = spool.record([Used(A, totals(5), final=True), Ended(A, EndReason.SPAWN_FAILED, detail=detail)])
     assert isinstance(only, LeaseEnded) and len(only.detail) == 500
 
 

@@ -262,6 +262,8 @@ class OrderCalls:
             ):
                 for chunk in chunks:
                     digest.update(chunk)
+                    if file.tell() + len(chunk) > output.size_bytes:
+                        break  # what is endless would fill the disk
                     file.write(chunk)
             if digest.hexdigest() != output.sha256:
                 raise errors.Unavailable(f"{output.path}: what came is not what the site stored", hint="try again")

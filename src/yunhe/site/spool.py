@@ -21,6 +21,7 @@ from yunhe.core.errors import StorageFull
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import LeaseKey
+from yunhe.wire.invalid import readable
 from yunhe.wire.link import (
     Certificate,
     Checkpoint,
@@ -378,6 +379,6 @@ def _report(db: sqlite3.Connection, event: Event, seq: int) -> Report | None:
                 epoch=epoch,
                 reason=reason,
                 exit_code=exit_code,
-                detail=detail[:500],
+                detail=readable(detail).replace("\0", "\\0")[:500],
                 checkpoint=checkpoint,
             )

@@ -299,7 +299,8 @@ class HubDriver:
         self._away = False
         self._looked, self._took = asked, time.monotonic() - asked
         for text, (key, passed) in open_ones.items():
-            before, passed.view = passed.view, found.get(text)
+            view = found.get(text)
+            before, passed.view = passed.view, view if view is not None and states.sound(view) else None
             if passed.view is None:
                 passed.missing = passed.missing or asked
             else:

@@ -44,6 +44,15 @@ def seen(view: LookView, asked: EndReason | None) -> Seen:
     return Seen(Status(Phase.ACCEPTED))
 
 
+def sound(view: LookView) -> bool:
+    """Whether it can be the state of a lease: names and numbers of another version of the hub, or of none, cannot."""
+    try:
+        seen(view, None)
+    except ValueError:
+        return False
+    return abs(view.task.exit_code or 0) < 2**31 and 0 <= (view.task.started_utc_ms or 0) < 2**53
+
+
 def _reason(view: LookView, asked: EndReason | None) -> tuple[EndReason, str]:
     task = view.task
     reason = EndReason(task.reason) if task.reason else EndReason.SUPERVISOR_LOST
