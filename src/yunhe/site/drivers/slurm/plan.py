@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yunhe.site.drivers.contract import Job, SpawnFailed
+from yunhe.site.drivers.nodes.chips import UNIT
 from yunhe.site.drivers.slurm.folder import Plan
 from yunhe.site.drivers.slurm.program import Program
-from yunhe.site.drivers.slurm.supply import MIB, UNIT, SlurmPool
+from yunhe.site.drivers.slurm.supply import MIB, SlurmPool
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.site.supervisor.records import Spec
 

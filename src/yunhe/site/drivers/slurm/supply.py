@@ -10,20 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from yunhe.core.demand import Precision
 from yunhe.core.errors import InvalidInput
-from yunhe.facts.load import Chip, chips, defaults
+from yunhe.site.drivers.nodes.chips import MAX_NAME, UNIT, mapped, pool_name, report, stated_chip
 from yunhe.site.settings import DriverSettings, SlurmSettings
-from yunhe.wire.link import PoolDigest, PoolReport, RateReport
+from yunhe.wire.link import PoolDigest, PoolReport
 
 MIB = 1024 * 1024
-UNIT = 1000  # milli of one core or card
-MAX_NAME = 24
 AWAY = (
     *("down", "drain", "fail", "error", "unknown", "maint", "reboot", "power", "no_respond", "future", "inval"),
     *("reserved", "blocked"),
 )
-ALWAYS = (Precision.FP64, Precision.FP32)  # named even where they are not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +130,10 @@ def foreign(
     for pool in found:
         there = (free.get((pool.partition, name), {}) for name in pool.nodes)
         left = [of_node.get(pool.card, NOTHING) for of_node in there]
-        mine, report = ours.get(pool.report.name, NOTHING), pool.report
-        milli = report.capacity_milli - sum(held.milli for held in left) - mine.milli
-        memory = report.memory_bytes - sum(held.memory_bytes for held in left) - mine.memory_bytes
-        digests.append(PoolDigest(name=report.name, foreign_milli=max(0, milli), foreign_memory_bytes=max(0, memory)))
+        mine, whole = ours.get(pool.report.name, NOTHING), pool.report
+        milli = whole.capacity_milli - sum(held.milli for held in left) - mine.milli
+        memory = whole.memory_bytes - sum(held.memory_bytes for held in left) - mine.memory_bytes
+        digests.append(PoolDigest(name=whole.name, foreign_milli=max(0, milli), foreign_memory_bytes=max(0, memory)))
     return tuple(digests)
 
 
@@ -174,84 +170,19 @@ def _of_partition(
     free = [node.cores - cores_per_card(node, slurm) * sum(node.cards.values()) for node in nodes]
     if sum(free):
         memory = sum(n.memory_bytes * left // max(1, n.cores) for n, left in zip(nodes, free, strict=True))
-        chip = _stated_chip([word for node in nodes for word in node.features], "cpu")
-        report = _report(partition, chip, sum(free), max(free), memory, driver)
-        yield SlurmPool(report, partition, frozenset(node.name for node in nodes))
+        chip = stated_chip([word for node in nodes for word in node.features], card=False)
+        made = report(pool_name(partition), chip, [left * UNIT for left in free], memory, driver)
+        yield SlurmPool(made, partition, frozenset(node.name for node in nodes))
     for card in dict.fromkeys(card for node in nodes for card in node.cards):
         having = [node for node in nodes if card in node.cards]
         kind = card.rpartition(":")[2]
         features = [word for node in having for word in node.features]
-        chip = _stated_chip([_mapped(kind, slurm), kind, *features], "card")
+        chip = stated_chip([mapped(kind, slurm.chips), kind, *features], card=True)
         memory = sum(n.memory_bytes * cores_per_card(n, slurm) * n.cards[card] // n.cores for n in having)
-        counts = [node.cards[card] for node in having]
-        report = _report(f"{partition}-{kind}", chip, sum(counts), max(counts), memory, driver, kind)
+        units = [node.cards[card] * UNIT for node in having]
+        made = report(pool_name(f"{partition}-{kind}"), chip, units, memory, driver, kind)
         names = frozenset(node.name for node in having)
-        yield SlurmPool(report, partition, names, card, min(cores_per_card(node, slurm) for node in having))
-
-
-def _mapped(kind: str, slurm: SlurmSettings) -> str:
-    return next((text.partition("=")[2] for text in slurm.chips if text.partition("=")[0] == kind), "")
-
-
-def _stated_chip(words: Sequence[str], kind: str) -> Chip | None:
-    """The catalogue's chip that one of the words names exactly, by id or by name; no guesses."""
-    for word in words:
-        plain = _plain(word)
-        for chip in chips():
-            if (chip.kind == "cpu") == (kind == "cpu") and plain in (chip.id, _plain(f"{chip.vendor} {chip.name}")):
-                return chip
-    return None
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _report(
-    name: str, chip: Chip | None, units: int, most: int, memory: int, driver: DriverSettings, card: str = ""
-) -> PoolReport:
-    watts, source = _watts(chip, bool(card), driver)
-    return PoolReport(
-        name=_pool_name(name),
-        kind_of_unit="card" if card else "core",
-        chip=chip.id if chip else "unknown",
-        chip_name=f"{chip.vendor} {chip.name}" if chip else card or "not named by Slurm",
-        stack=chip.stack if chip else "unknown" if card else "cpu",
-        capacity_milli=units * UNIT,
-        memory_bytes=memory,
-        card_memory_bytes=(chip.memory_bytes or 0) if chip and card else 0,
-        max_slot_milli=most * UNIT,
-        watts_per_unit=watts,
-        watts_source=source[:200],
-        rates=_rates(chip, 1 if card else (chip.cores if chip else None)),
-    )
-
-
-def _watts(chip: Chip | None, card: bool, driver: DriverSettings) -> tuple[int, str]:
-    """IT power of one core or card at full load, and where the figure comes from."""
-    if not card and driver.watts_per_core is not None:
-        return driver.watts_per_core, "stated by the site"
-    if card and chip and chip.watts:
-        return chip.watts, f"{chip.name}: {chip.watts} W ({chip.source})"
-    if chip and chip.cores and chip.watts:
-        text = f"{chip.name}: {chip.watts} W / {chip.cores} cores, doubled for the rest of the server ({chip.source})"
-        return -(-2 * chip.watts // chip.cores), text
-    default = defaults()["watts_per_card" if card else "watts_per_core"]
-    return default.value, f"assumed: {default.reason}"
-
-
-def _rates(chip: Chip | None, units: int | None) -> tuple[RateReport, ...]:
-    """Nominal, of one core or card: the catalogue's figure of the whole chip, divided by its `units`."""
-    known = {rate: flops // units for rate, flops in chip.flops} if chip and units else {}
-    return tuple(
-        RateReport(precision=precision, nominal_flops=known.get(precision))
-        for precision in Precision
-        if precision in known or precision in ALWAYS
-    )
-
-
-def _pool_name(text: str) -> str:
-    return _plain(text)[:MAX_NAME].strip("-") or "pool"
+        yield SlurmPool(made, partition, names, card, min(cores_per_card(node, slurm) for node in having))
 
 
 def _named_apart(found: Sequence[SlurmPool]) -> Iterator[SlurmPool]:
