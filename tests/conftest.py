@@ -1,6 +1,10 @@
 """For all tests."""
 
+import os
 import signal
+
+# Two cores: threads of a matrix product would only wait for those of the hubs and agents that run beside it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_configure() -> None:

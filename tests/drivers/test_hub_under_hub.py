@@ -154,6 +154,7 @@ def hub_of(folder: Path) -> Hub:
         poll_hold_ms=1_000,
         leader_ttl_ms=2_000,
         silent_after_ms=3_000,
+        certify_prove_ms=0,
     )
     return Hub(chosen).open()
 

@@ -100,6 +100,7 @@ class FaultNetwork:
             silent_after_ms=limits.SILENT_AFTER_MS,
             overdue_grace_ms=limits.OVERDUE_GRACE_MS,
             leader_ttl_ms=limits.LEADER_TTL_MS,
+            certify_prove_ms=0,  # the machine has other things to do
             policy=Policy(),
         )
         file = self.plan.folder / f"hub-{number}.json"

@@ -73,7 +73,7 @@ def shared_hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     if request.param == "postgresql" and TEST_DATABASE not in os.environ:
         pytest.skip(f"{TEST_DATABASE} is not set: run this by tools/with-postgresql.sh to test PostgreSQL too")
     folder = tmp_path_factory.mktemp("shared-hub")
-    settings = {"poll_hold_ms": 2_000, "certify_turn_ms": 1_000, "certify_prove_ms": 0}
+    settings = {"poll_hold_ms": 2_000, "certify_turn_ms": 1_000}
     with fresh_database(request.param, folder) as url, running_hub(url, folder / "data", **settings) as hub:
         yield hub
 
