@@ -5,6 +5,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from yunhe.wire.api import RunSpec
 from yunhe.wire.data import deliveries_of, inputs_of, url_of
+from yunhe.wire.link import StartLease
 from yunhe.wire.urls import DataUrl, shown
 
 URL: TypeAdapter[str] = TypeAdapter(DataUrl)
@@ -77,3 +78,19 @@ def test_each_task_has_its_own_urls_and_each_file_its_own() -> None:
     assert [delivery.url for delivery in deliveries_of(run, 3)] == ["https://h/run-3/", "s3://b/one"]
     assert url_of(run, 3, "out/a b/c") == "https://h/run-3/a%20b/c"
     assert (url_of(run, 3, "one"), url_of(run, 3, "log"), url_of(run, 3, "other")) == ("s3://b/one", "", "")
+
+
+def test_what_a_hub_says_is_no_path_of_the_site() -> None:
+    start = {"kind": "start", "seq": 1, "lease_id": "a", "epoch": 1, "pool": "cpu", "slots": 1, "slot_milli": 1}
+    start |= {"slot_memory_bytes": 0, "run_limit_ms": 1, "disconnect_limit_ms": 1, "command": ["x"]}
+    start |= {"log_cap_bytes": 1, "output_cap_bytes": 1}
+    StartLease.model_validate(start)
+    for wrong in (
+        {"secrets": ["../KEY"]},
+        {"inputs": [{"url": "https://h/x", "path": "a", "sha256": "../" * 8}]},
+        {"checkpoint": {"folder": "..", "cap_bytes": 1}},
+        {"checkpoint": {"folder": "/etc", "cap_bytes": 1}},
+        {"outputs": ["../key"]},
+    ):
+        with pytest.raises(ValidationError):
+            StartLease.model_validate({**start, **wrong})

@@ -12,12 +12,15 @@ from yunhe.wire.message import Message
 from yunhe.wire.origin import Origin
 from yunhe.wire.urls import DataUrl, JobPath
 
+# Names of files at the site: a hub that was taken over must not write where it likes.
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
 
 class CheckpointPlan(Message):
     """How the job is told to save its work, and where it does: `folder` of its directory is $YUNHE_CHECKPOINT."""
 
     signal: Literal["SIGTERM", "SIGUSR1"] = "SIGTERM"
-    folder: str
+    folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
     cap_bytes: Count
 
 
@@ -27,7 +30,7 @@ class DataInput(Message):
     url: DataUrl
     path: JobPath
     size_bytes: Count | None = None
-    sha256: str = ""
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     secret: str = ""  # of the lease's secrets: options of the store, as JSON
 
 
@@ -55,11 +58,11 @@ class StartLease(Message):
     earns_microcny: int = 0  # most that this attempt can bring the site's provider; 0: not said
     image: str = ""  # container image of the command; empty: the engine's own
     network: bool = False  # the job may open connections; otherwise it has none where the engine can hold it
-    secrets: tuple[str, ...] = ()  # names; the values by POST /v1/agent/secrets/{lease_id}/{epoch}
+    secrets: tuple[SecretName, ...] = ()  # names; the values by POST /v1/agent/secrets/{lease_id}/{epoch}
     env: dict[str, str] = Field(default_factory=dict)
     bundle_sha256: str | None = None  # files for the job's directory, GET /v1/agent/bundles/{sha256}
     inputs: tuple[DataInput, ...] = ()
-    outputs: tuple[str, ...] = ()  # relative paths to collect at the end
+    outputs: tuple[JobPath, ...] = ()  # relative paths to collect at the end
     deliveries: tuple[Delivery, ...] = ()  # those of them that go to a URL too
     log_cap_bytes: int = 10 * 1024 * 1024
     output_cap_bytes: int = 64 * 1024 * 1024
