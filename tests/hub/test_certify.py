@@ -235,6 +235,13 @@ def test_more_than_the_chip_can_do_is_refuted_at_once(court: Court) -> None:
     assert court.claim(site).due_ms is not None
 
 
+def test_what_lies_behind_another_hub_is_not_believed_for_saying_so(court: Court) -> None:
+    site = court.world.site("north")
+    court.certify(site, pool_of(6 * SLOW).model_copy(update={"hubs": ("hub_0123456789abcdef",)}))
+    assert court.pool(site).trust_milli == 600
+    assert court.give_turn(site) is None
+
+
 def test_many_small_steps_are_no_way_up(court: Court) -> None:
     site = court.world.site("north")
     rate = 4 * SLOW
@@ -329,12 +336,6 @@ def test_those_who_cannot_be_tested_now_keep_nobody_waiting(court: Court) -> Non
     site = world.site("south", cores=4)
     court.certify(site, pool_of(SLOW))
     assert isinstance(court.give_turn(site), ProveNow)
-
-
-def test_a_pool_behind_another_hub_is_that_hubs_to_judge(court: Court) -> None:
-    site = court.world.site("region")
-    court.certify(site, pool_of(3 * SLOW).model_copy(update={"hubs": ("hub-2",)}))
-    assert court.claim(site).state is ClaimState.CLAIMED and court.pool(site).trust_milli == 1000
 
 
 # --- over the wire, in real time ------------------------------------------------------------------------------------

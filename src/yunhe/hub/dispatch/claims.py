@@ -119,8 +119,11 @@ def fresh(pool: PoolRecord, rate: Rate, before: Claim | None, settings: HubSetti
         drop = claimed * FULL // before.claimed_flops
         note = f"{rate.precision.value} fell to {drop // 10}% of the last test"
         claim = replace(claim, drop_milli=drop, note=note)
-    if not settings.certify_prove_ms or pool.hubs or rate.precision.value not in chain.MODULI:
+    if not settings.certify_prove_ms or rate.precision.value not in chain.MODULI:
         return claim
+    if pool.hubs:
+        # Nobody here can test what lies behind another hub, and to say so is no way round the test.
+        return replace(claim, state=ClaimState.UNPROVEN)
     state = before.state if before else ClaimState.UNPROVEN
     grown = (
         before is None or claimed * 100 > before.claimed_flops * GROWTH_PERCENT or not _shown(before, claimed, settings)
