@@ -102,7 +102,14 @@ def test_a_site_is_sold_at_what_it_asks_only_by_the_operators_word(shared_hub: R
         [pool] = customer.get(path).json()["pools"]
         assert pool["asking_microcny_per_unit_hour"] == 987_654 and pool["hubs"] == [UP]
         wanted = {"run": {"command": ["true"]}, "duration": "1h", "requirement": {"pools": [pool["id"]]}}
-        [offer] = customer.post("/v1/quotes", json=wanted).json()["offers"]
+        offers: list[dict[str, dict[str, int]]] = []
+
+        def offered() -> bool:  # quotes look at a supply that is a moment old
+            offers[:] = customer.post("/v1/quotes", json=wanted).json()["offers"]
+            return bool(offers)
+
+        until("the pool is quoted", offered, 10)
+        [offer] = offers
         return pool["price_microcny_per_unit_hour"], offer["price"]["compute_microcny"]
 
     usual = prices()
