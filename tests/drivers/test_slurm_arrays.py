@@ -105,7 +105,8 @@ def test_a_restarted_agent_knows_the_elements(closed: SlurmHarness) -> None:
     closed.cluster.call("scontrol", "update", "PartitionName=cpu", "State=UP")
     found = all_ended(closed, keys)
     assert [found[key].exit_code for key in keys] == [0, 1, 2, 3]
-    assert len(listed(closed, keys[0], "%K")) == 4
+    # A controller that is slow to list an element has it submitted again, by itself; it does nothing then.
+    assert sorted(set(listed(closed, keys[0], "%K")) - {"N/A"}) == ["0", "1", "2", "3"]
     for key in keys:
         closed.run(closed.driver.forget(key))
     assert not list((closed.data_dir / "batches").iterdir())

@@ -170,7 +170,8 @@ def test_a_suspended_job_is_still_there_and_its_time_stands_still(on_slurm: Slur
     on_slurm.cluster.until(lambda: on_slurm.cluster.call("squeue", "-h", "-t", "R", "-o", "%A") != "", "run")
     number = on_slurm.cluster.call("squeue", "-h", "-t", "R", f"--name={on_slurm.job_name(key)}", "-o", "%A")
     on_slurm.cluster.call("scontrol", "suspend", number)
-    assert phases(on_slurm, key, 3.0) == {Phase.STARTED}
+    # Unknown where the controller is slow to answer; never over.
+    assert Phase.STARTED in (seen := phases(on_slurm, key, 3.0)) <= {Phase.STARTED, Phase.UNKNOWN}
     on_slurm.cluster.call("scontrol", "resume", number)
     status = on_slurm.ended(key)
     assert (status.reason, status.exit_code) == (EndReason.EXITED, 0)
