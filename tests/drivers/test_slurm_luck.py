@@ -171,7 +171,8 @@ def test_a_suspended_job_is_still_there_and_its_time_stands_still(on_slurm: Slur
     number = on_slurm.cluster.call("squeue", "-h", "-t", "R", f"--name={on_slurm.job_name(key)}", "-o", "%A")
     on_slurm.cluster.call("scontrol", "suspend", number)
     # Unknown where the controller is slow to answer; never over.
-    assert Phase.STARTED in (seen := phases(on_slurm, key, 3.0)) <= {Phase.STARTED, Phase.UNKNOWN}
+    seen = phases(on_slurm, key, 3.0)
+    assert Phase.STARTED in seen and seen <= {Phase.STARTED, Phase.UNKNOWN}
     on_slurm.cluster.call("scontrol", "resume", number)
     status = on_slurm.ended(key)
     assert (status.reason, status.exit_code) == (EndReason.EXITED, 0)
