@@ -5,13 +5,13 @@ import pytest
 from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey, Phase
+from yunhe.site.drivers.nodes.folder import Evidence
 from yunhe.site.drivers.slurm.client import JobLine, parse_accounts, parse_listing
-from yunhe.site.drivers.slurm.folder import Evidence
 from yunhe.site.drivers.slurm.states import Stage, stage
-from yunhe.site.drivers.slurm.step import clock_offset_ms
 from yunhe.site.drivers.slurm.supply import Held, Node, SlurmPool, foreign, parse_nodes, pools
 from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, explained, judge
 from yunhe.site.settings import DriverSettings, SlurmSettings
+from yunhe.site.supervisor.far import clock_offset_ms
 
 KEY = LeaseKey("ord_1.0", 3)
 RULES = Rules(pulse=15, vanished=5, start=300, lost=60, end_word=20, cancel_hard=12, tries=3)

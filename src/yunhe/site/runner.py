@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 from yunhe.core.errors import InvalidInput, NotFound, Refused, YunheError
 from yunhe.core.lifecycle import EndReason
+from yunhe.site.background import Background
 from yunhe.site.bundles import Bundles
 from yunhe.site.checkpoints import CheckpointStore
 from yunhe.site.contact import Contact
@@ -78,26 +79,13 @@ class Runner:
         self._recorder = parts.recorder
         self.leases = parts.leases
         self._submits = asyncio.Semaphore(SUBMITS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("a lease")
 
     def _spawn(self, lease: Lease, coroutine: Coroutine[object, object, None]) -> None:
-        lease.task = self._background(coroutine)
-
-    def _background(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a lease's task failed", exc_info=task.exception())
+        lease.task = self._background.start(coroutine)
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
     # --- taking up --------------------------------------------------------------------------------------------------
 
@@ -122,7 +110,7 @@ class Runner:
             else:
                 self._spawn(lease, self._start(lease))
         for key in await self._driver.known() - self.leases.keys():
-            self._background(self._clear(key))
+            self._background.start(self._clear(key))
 
     async def _clear(self, key: LeaseKey) -> None:
         """What an agent left that was killed: between its last word about a lease and forgetting it, or measuring."""

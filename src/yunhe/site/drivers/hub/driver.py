@@ -15,6 +15,7 @@ from pathlib import Path
 
 from yunhe.core.errors import Conflict, NotFound, Unavailable, YunheError
 from yunhe.core.lifecycle import ORDER_ENDED, PLACED, EndReason
+from yunhe.site.background import Background
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
 from yunhe.site.drivers.hub import delivery, passing, states, supply
@@ -70,7 +71,7 @@ class HubDriver:
         self._asking: asyncio.Task[None] | None = None
         self._news: set[LeaseKey] = set()
         self._bell = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("the hub driver")
 
     # --- open and close -------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class HubDriver:
             elif passed.status is None and passed.cancel is not None:  # noted, and perhaps not said
                 self._talk(passed, self._take_back(key, passed))
         await self._fresh_look()  # the lower hub knows this site before its first order there
-        self._background(self._keep_looking())
+        self._background.start(self._keep_looking())
         tier = supply.tier(list(self._around.offered.values()), self._settings)
         return Isolation(tier, f"orders at {self._around.ends.lower}, held by its sites, each of tier {tier} or more")
 
@@ -104,22 +105,8 @@ class HubDriver:
 
     async def close(self) -> None:
         """Orders below go on."""
-        tasks = [*self._tasks, *([self._asking] if self._asking else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
         self._lower.close()
-
-    def _background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a task of the hub driver failed", exc_info=task.exception())
 
     # --- supply -----------------------------------------------------------------------------------------------------
 
@@ -186,7 +173,7 @@ class HubDriver:
             self._talk(passed, self._take_back(key, passed))
 
     def _talk(self, passed: Passed, work: Coroutine[object, object, None]) -> None:
-        passed.talk = self._background(work)
+        passed.talk = self._background.start(work)
 
     async def _insist(self, key: LeaseKey, passed: Passed) -> None:
         """Until the lower hub has said yes or no to an order that it may or may not have."""
@@ -280,7 +267,7 @@ class HubDriver:
         due = time.monotonic() - self._asked >= max(self._settings.look_interval_ms / 1000, 2 * self._took)
         if due and (self._asking is None or self._asking.done()):
             self._asked = time.monotonic()
-            self._asking = asyncio.get_running_loop().create_task(self._ask())
+            self._asking = self._background.start(self._ask())
         if self._asking is not None:
             await asyncio.wait({self._asking}, timeout=LOOK_WAIT_S)
 

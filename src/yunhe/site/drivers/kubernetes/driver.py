@@ -58,8 +58,8 @@ class KubernetesDriver:
         check_settings(self._kubernetes)
         await asyncio.to_thread(self._keeper.restore)
         self._engine.open()
-        self._engine.background(self._keeper.tend())
-        self._engine.background(self._engine.measure())
+        self._engine.background.start(self._keeper.tend())
+        self._engine.background.start(self._engine.measure())
         try:
             if await self._engine.synced(SYNC_WAIT_S):
                 await self._engine.learn()

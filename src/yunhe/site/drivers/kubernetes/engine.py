@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 from yunhe.core.errors import Unavailable
+from yunhe.site.background import Background
 from yunhe.site.drivers.kubernetes.client import KubeClient, Object, Refusal
 from yunhe.site.drivers.kubernetes.held import Held
 from yunhe.site.drivers.kubernetes.logs import Logs
@@ -50,7 +51,7 @@ class Engine:
         self.pods: Reflector[PodView | Claim] = Reflector(client, "/api/v1/pods", self._pod, self._pod_changed, watch_s)
         self.nodes: Reflector[NodeView] = Reflector(client, "/api/v1/nodes", NodeView.of, _unused, watch_s)
         self._gate = asyncio.Semaphore(REQUESTS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.background = Background("the Kubernetes driver")
 
     # --- open and close ---------------------------------------------------------------------------------------------
 
@@ -59,8 +60,8 @@ class Engine:
         self.client.open()
         self.opened = True
         for watch in (self.jobs, self.pods, self.nodes):
-            self.background(watch.run())
-        self.background(self._greet())
+            self.background.start(watch.run())
+        self.background.start(self._greet())
 
     async def _greet(self) -> None:
         while True:
@@ -96,21 +97,8 @@ class Engine:
         return next((watch.trouble for watch in (self.jobs, self.pods, self.nodes) if watch.trouble), "")
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.background.close()
         await self.client.close()
-
-    def background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a task of the Kubernetes driver failed", exc_info=task.exception())
 
     # --- what is seen -----------------------------------------------------------------------------------------------
 

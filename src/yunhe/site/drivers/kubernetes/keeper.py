@@ -118,7 +118,7 @@ class Keeper:
             began = held.started
             held.see_pod(view, there, time.monotonic(), self.engine.client.clock_ms)
             if held.started and not began and held.key in self.held:
-                self.engine.background(asyncio.to_thread(held.record.mark, "started"))
+                self.engine.background.start(asyncio.to_thread(held.record.mark, "started"))
             self._tell(held)
 
     def _of(self, name: str) -> Held | None:
@@ -225,7 +225,7 @@ class Keeper:
             finally:
                 held.busy = False
 
-        self.engine.background(bounded())
+        self.engine.background.start(bounded())
 
     async def place(self, held: Held, pools: Sequence[KubePool]) -> str:
         """Why it is refused, or nothing; without a clear answer it is looked for and made again."""

@@ -65,7 +65,7 @@ class LeaseFolder(LeaseDir):
     def prepared(self) -> bool:
         return (self.path / PLAN).exists()
 
-    def plan(self) -> dict[str, object]:
+    def plan(self) -> Mapping[str, object]:
         value: dict[str, object] = json.loads((self.path / PLAN).read_text(encoding="utf-8"))
         return value
 

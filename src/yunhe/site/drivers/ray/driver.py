@@ -6,13 +6,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from yunhe.core.errors import Unavailable
 from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify
+from yunhe.site.background import Background
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
 from yunhe.site.drivers.lease_dir import remove_tree, replace_text
@@ -74,14 +75,14 @@ class RayDriver:
         self._asked = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._calls = asyncio.Semaphore(CALLS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("the Ray driver")
 
     # --- open and close -------------------------------------------------------------------------------------------
 
     async def open(self) -> Isolation:
         """Ray need not answer yet. Raises OSError for the shared folder."""
         await asyncio.to_thread(self._prepare_folders)
-        self._background(self._beacon.keep())
+        self._background.start(self._beacon.keep())
         return Isolation(0, "Ray: all jobs as Ray's user, memory sampled, no sandbox")
 
     def _prepare_folders(self) -> None:
@@ -92,21 +93,8 @@ class RayDriver:
 
     async def close(self) -> None:
         """Jobs go on."""
-        tasks = [*self._tasks, *([self._asking] if self._asking else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
         await self._client.close()
-
-    def _background(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a task of the Ray driver failed", exc_info=task.exception())
 
     # --- supply -----------------------------------------------------------------------------------------------------
 
@@ -227,7 +215,7 @@ class RayDriver:
         due = now - self._asked >= self._ray.listing_interval_ms / 1000
         if due and (self._asking is None or self._asking.done()):
             self._asked = now
-            self._asking = asyncio.create_task(self._ask())
+            self._asking = self._background.start(self._ask())
         if self._asking is not None:
             await asyncio.wait({self._asking}, timeout=LISTING_WAIT_S)
         listing = self._listing
@@ -257,9 +245,9 @@ class RayDriver:
                 continue
             self._over[key] = listing.asked  # Ray takes its time; it is not asked again at once
             if job.stage in (Stage.WAITING, Stage.RUNNING):
-                self._background(self._stop(key))
+                self._background.start(self._stop(key))
             elif job.stage is Stage.OVER and key not in known:
-                self._background(self._delete(key))
+                self._background.start(self._delete(key))
 
     def _look(self, keys: Iterable[LeaseKey], listing: Listing | None) -> dict[LeaseKey, tuple[Status, Verdict]]:
         return {key: self._look_at(key, listing) for key in keys}
@@ -294,7 +282,7 @@ class RayDriver:
     async def _act(self, key: LeaseKey, verdict: Verdict) -> None:
         folder = self._folder(key)
         if verdict.act is Act.PLACE:
-            self._background(self._place_again(key))
+            self._background.start(self._place_again(key))
         elif verdict.act is Act.SEAL:
             await asyncio.to_thread(self._seal, key, folder, verdict)
         elif verdict.act is Act.LOSE:
@@ -302,7 +290,7 @@ class RayDriver:
             await asyncio.to_thread(folder.tell, key)
         else:
             self._of(key).cancelled_since = time.monotonic()
-            self._background(self._stop(key))
+            self._background.start(self._stop(key))
 
     def _seal(self, key: LeaseKey, folder: LeaseFolder, verdict: Verdict) -> None:
         said = folder.said()
@@ -340,7 +328,7 @@ class RayDriver:
         """A job that waits never starts; one that runs is told by a link, which its supervisor soon sees."""
         folder = self._folder(key)
         if await asyncio.to_thread(self._cancel, key, folder, reason):
-            self._background(self._stop(key))
+            self._background.start(self._stop(key))
 
     @staticmethod
     def _cancel(key: LeaseKey, folder: LeaseFolder, reason: EndReason) -> bool:

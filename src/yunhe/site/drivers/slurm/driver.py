@@ -6,21 +6,24 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from yunhe.core.errors import Unavailable
 from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify
+from yunhe.site.background import Background
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
 from yunhe.site.drivers.lease_dir import replace_text
 from yunhe.site.drivers.nodes.beacon import Beacon
+from yunhe.site.drivers.nodes.folder import Evidence, LeaseFolder
+from yunhe.site.drivers.nodes.news import News
 from yunhe.site.drivers.slurm.accounting import Accounting
 from yunhe.site.drivers.slurm.batches import Batches
 from yunhe.site.drivers.slurm.client import Listing, SlurmClient
-from yunhe.site.drivers.slurm.folder import Evidence, LeaseFolder, remove
+from yunhe.site.drivers.slurm.folder import StepFolder, remove
 from yunhe.site.drivers.slurm.lookout import Lookout
 from yunhe.site.drivers.slurm.plan import Planner
 from yunhe.site.drivers.slurm.program import Program
@@ -52,12 +55,12 @@ class SlurmDriver:
         self._data_dir = data_dir.absolute()
         shared = (self._slurm.shared_dir or self._data_dir).absolute()
         self._leases = shared / "leases"
-        self._news_dir = shared / "news"
+        self._news = News(shared / "news", self._slurm.news_ms)
         self._beacon = Beacon(shared / "beacon", self._data_dir / "contact")
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:12]
         self._client = SlurmClient(self._slurm, f"yunhe-site:{site_id}:{tag}")
         self._planner = Planner(
-            self._driver, self._slurm, Program(shared / "programs"), self._news_dir, self._beacon.path
+            self._driver, self._slurm, Program(shared / "programs"), self._news.folder, self._beacon.path
         )
         self._batches = Batches(shared / "batches")
         self._sender = Sender(
@@ -71,7 +74,7 @@ class SlurmDriver:
         self._forgotten: dict[LeaseKey, float] = {}  # when, while Slurm still lists it
         self._accounting = Accounting(self._client, self._batches, self._slurm)
         self._lookout = Lookout(self._client, self._slurm, self._batches.members, self._reap)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("the Slurm driver")
 
     # --- open and close -------------------------------------------------------------------------------------------
 
@@ -79,14 +82,14 @@ class SlurmDriver:
         """The controller need not answer yet. Raises Unavailable without Slurm's commands, OSError for the folder."""
         version = await self._client.version()
         await asyncio.to_thread(self._prepare_folders)
-        self._background(self._beacon.keep())
-        self._background(self._sender.run())
-        self._background(self._accounting.run())
+        self._background.start(self._beacon.keep())
+        self._background.start(self._sender.run())
+        self._background.start(self._accounting.run())
         user = pwd.getpwuid(os.geteuid()).pw_name
         return Isolation(0, f"Slurm {version}: all jobs as user {user}, memory sampled, no sandbox")
 
     def _prepare_folders(self) -> None:
-        for folder in (self._leases, self._news_dir, self._leases.parent / "programs"):
+        for folder in (self._leases, self._news.folder, self._leases.parent / "programs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._planner.program.install()
         self._batches.load(self._known())
@@ -94,22 +97,9 @@ class SlurmDriver:
 
     async def close(self) -> None:
         """Jobs go on."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
         await self._lookout.close()
         await self._sender.close()
-
-    def _background(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a task of the Slurm driver failed", exc_info=task.exception())
 
     # --- supply -----------------------------------------------------------------------------------------------------
 
@@ -163,8 +153,8 @@ class SlurmDriver:
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 
-    def _folder(self, key: LeaseKey) -> LeaseFolder:
-        return LeaseFolder(self._leases / str(key), self._news_dir)
+    def _folder(self, key: LeaseKey) -> StepFolder:
+        return StepFolder(self._leases / str(key), self._news.folder)
 
     def _of(self, key: LeaseKey) -> Memory:
         return self._memory.setdefault(key, Memory())
@@ -188,7 +178,7 @@ class SlurmDriver:
         plan = self._planner.plan(job, pool)
         spec = self._planner.spec(job, pool, folder.path)
         try:
-            folder.fill(spec, plan, job.files, job.data)
+            folder.fill(spec, dict(plan), job)
         except OSError as error:
             raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
         return plan["options"]
@@ -326,19 +316,7 @@ class SlurmDriver:
             folder.tell(key)
 
     async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
-        until = time.monotonic() + timeout_ms / 1000
-        while True:
-            found = await asyncio.to_thread(self._take_news)
-            left = until - time.monotonic()
-            if found or left <= 0:
-                return found
-            await asyncio.sleep(min(left, self._slurm.news_ms / 1000))
-
-    def _take_news(self) -> frozenset[LeaseKey]:
-        names = os.listdir(self._news_dir)
-        for name in names:
-            (self._news_dir / name).unlink(missing_ok=True)
-        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
+        return await self._news.wait(timeout_ms)
 
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
         """A job that waits never starts, whether Slurm cancels it or not; one that runs is told by a link."""

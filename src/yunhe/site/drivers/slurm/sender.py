@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 
 from yunhe.core.errors import Unavailable
+from yunhe.site.background import Background
 from yunhe.site.crash import CrashPoint
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.drivers.slurm.batches import Batches
@@ -39,7 +40,7 @@ class Sender:
         self._waiting: dict[Options, dict[LeaseKey, Memory]] = {}
         self._news = asyncio.Event()
         self._commands = asyncio.Semaphore(COMMANDS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("the Slurm driver")
 
     def place(self, key: LeaseKey, memory: Memory, options: Sequence[str]) -> None:
         """It goes within moments; that it went is seen in `memory`."""
@@ -59,7 +60,7 @@ class Sender:
                 self._waiting.setdefault(options, {})[key] = leases.pop(key)
             if not self._waiting:
                 self._news.clear()
-            self._background(self._place_all(leases, options))
+            self._background.start(self._place_all(leases, options))
 
     async def _quiet(self) -> None:
         until = time.monotonic() + GATHER_S
@@ -119,11 +120,11 @@ class Sender:
 
     def cancel(self, batch: str) -> None:
         """All of it: none of its leases is wanted any more."""
-        self._background(self._told(batch, lambda: self._client.cancel(batch)))
+        self._background.start(self._told(batch, lambda: self._client.cancel(batch)))
 
     def stop(self, job: JobLine) -> None:
         """One that runs."""
-        self._background(self._told(job.id, lambda: self._client.stop(job)))
+        self._background.start(self._told(job.id, lambda: self._client.stop(job)))
 
     async def _told(self, what: str, command: Callable[[], Coroutine[object, object, None]]) -> None:
         try:
@@ -132,20 +133,5 @@ class Sender:
         except Unavailable as error:  # the step sees the link, and what is left over is looked at again
             log.warning("%s: %s", what, error)
 
-    # --- tasks ----------------------------------------------------------------------------------------------------
-
-    def _background(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a task of the Slurm driver failed", exc_info=task.exception())
-
     async def close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()

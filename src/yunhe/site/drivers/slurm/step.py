@@ -10,41 +10,17 @@ import signal
 import sys
 import time
 
+from yunhe.site.supervisor.far import STOPPED, FarSupervisor
 from yunhe.site.supervisor.job import Job
 from yunhe.site.supervisor.kernel import counter
-from yunhe.site.supervisor.records import Spec, Totals, boottime_ms, claim, complain, monotonic_ms, read_text
+from yunhe.site.supervisor.records import Spec, Totals, claim, monotonic_ms, read_text
 from yunhe.site.supervisor.seat import Seat
-from yunhe.site.supervisor.watch import Supervisor
 
 # What Slurm tells the job of its place goes through; everything else comes from the lease.
 PLACE = ("SLURM_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL", "ASCEND_")
 GANG_KILL_MS = 10_000  # after SIGTERM, srun has its tasks killed; then it is killed itself
 GANG_END_MS = 1_000  # for the last records of the ranks
-STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGKILL)
-FENCE_MS = 1_000
 SUSPENDED_MS = 2_000  # this process looks around at least every second: after a longer pause it was not running
-SPREAD_MS = 500  # Slurm signals a job's processes one after the other: the job may fall before its step is told
-
-
-def clock_offset_ms(beacon: str, age_ms: int, boot: str, now_ms: int) -> int:
-    """What to add to the agent's CLOCK_BOOTTIME to have this host's.
-
-    `beacon` is "BOOT MS CONTACT": which boot of which host, its clock when this was written, `age_ms` ago by the clock
-    of the shared disk, and when the hub was last heard. An age that was read too small makes that look later than it
-    was, so no age is below 0.
-    """
-    their_boot, ms, _ = beacon.split()
-    return 0 if their_boot == boot else now_ms - (int(ms) + max(0, age_ms))
-
-
-def measured_offset_ms(beacon: str, probe: str) -> int:
-    """Both files have their times from the shared disk. Raises OSError or ValueError where there is no beacon."""
-    os.close(os.open(probe, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
-    os.utime(probe)  # the time of the disk
-    age = (os.stat(probe).st_mtime_ns - os.stat(beacon).st_mtime_ns) // 1_000_000
-    os.unlink(probe)
-    boot = (read_text("/proc/sys/kernel/random/boot_id") or "").strip()
-    return clock_offset_ms(read_text(beacon) or "", age, boot, boottime_ms())
 
 
 def oom_counter() -> tuple[str, str] | None:
@@ -119,18 +95,13 @@ class NodeJob(Job):
         return gone
 
 
-class NodeSupervisor(Supervisor):
-    """The supervisor of a batch job: far from the agent, and not the only one who may stop the job."""
+class StepSupervisor(FarSupervisor):
+    """The supervisor of a batch job, which Slurm may suspend."""
 
-    def __init__(self, spec: Spec, seat: Seat, slots: int, offset_ms: int, news: str) -> None:
-        spec["contact_ms"] += offset_ms
-        super().__init__(spec, seat)
+    def __init__(self, spec: Spec, seat: Seat, slots: int, news: str) -> None:
+        super().__init__(spec, seat, news, "Slurm")
         self.job = NodeJob(spec, seat, slots)
-        self.offset_ms = offset_ms
-        self.news = news
-        self.next_fence = 0
         self.looked = monotonic_ms()
-        signal.signal(signal.SIGTERM, lambda *_: self.stopped_by_slurm())
         signal.signal(signal.SIGCONT, lambda *_: self.resumed())
 
     def resumed(self) -> None:
@@ -143,42 +114,6 @@ class NodeSupervisor(Supervisor):
     def pause_ms(self) -> int:
         self.looked = monotonic_ms()
         return super().pause_ms()
-
-    def stopped_by_slurm(self) -> None:
-        self.check_limits()  # a cancel or limit of ours comes first
-        self.stop("supervisor_lost", "stopped by Slurm")
-
-    def disconnected_in_ms(self) -> int:
-        words = (read_text(self.spec["contact_path"]) or "").split()
-        self.contact_ms = max(self.contact_ms, int(words[2]) + self.offset_ms if len(words) == 3 else 0)
-        return self.contact_ms + self.spec["disconnect_limit_ms"] - boottime_ms()
-
-    def check_limits(self) -> None:
-        now = monotonic_ms()
-        if not self.reason and now >= self.next_fence:
-            self.next_fence = now + FENCE_MS
-            if os.path.exists("exit.json") or not os.path.exists("spec.json"):
-                self.stop("supervisor_lost", "the agent has given it up")
-        super().check_limits()
-
-    def judge(self, cleared: bool) -> None:
-        until = monotonic_ms() + SPREAD_MS
-        while not self.reason and self.job.status in STOPPED and monotonic_ms() < until:
-            time.sleep(0.01)  # whose signal was it? Slurm's reaches this process too
-        super().judge(cleared)
-
-    def publish(self) -> None:
-        try:
-            os.link("exit.json.tmp", "exit.json")
-        except FileExistsError:
-            complain("the agent has written its end before")
-
-    def notify(self) -> None:
-        """A file named after the lease in a folder that the agent looks at."""
-        try:
-            os.close(os.open(f"{self.news}/{self.spec['key']}", os.O_CREAT | os.O_WRONLY, 0o600))
-        except OSError as error:  # a hint only
-            complain(f"news: {error}")
 
 
 def lease_dir(batch: str) -> str:
@@ -207,11 +142,6 @@ def main() -> int:
     with open("plan.json", encoding="utf-8") as file:
         slots = int(json.load(file)["slots"])
     spec["env"] = {**place, **spec["env"]}
-    try:
-        offset = measured_offset_ms(spec["contact_path"], "probe")
-    except (OSError, ValueError) as error:
-        complain(f"no beacon of the agent, its clock is taken for this host's: {error}")
-        offset = 0
-    supervisor = NodeSupervisor(spec, seat, slots, offset, news)
+    supervisor = StepSupervisor(spec, seat, slots, news)
     supervisor.run()
     return supervisor.job.status or 0

@@ -20,8 +20,8 @@ from enum import StrEnum
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Phase, Status
+from yunhe.site.drivers.nodes.folder import Evidence
 from yunhe.site.drivers.slurm.client import JobLine, Listing
-from yunhe.site.drivers.slurm.folder import Evidence
 from yunhe.site.drivers.slurm.states import OVER, Stage
 from yunhe.site.drivers.slurm.supply import NOTHING, Held
 from yunhe.site.settings import DriverSettings, SlurmSettings
