@@ -92,6 +92,16 @@ TREE: Tree = {
         },
         _RUN,
     ),
+    "bench": Branch(
+        "Measure, and compare with what others published.",
+        {
+            "tables": Leaf(
+                "yunhe.cli.bench",
+                "Print public tables of placement: published, reproduced and Yunhe's own, side by side.",
+            )
+        },
+        _RUN,
+    ),
     "login": Leaf("yunhe.cli.setup", "Store a hub's address and your key for it.", _SETUP),
     "config": Leaf("yunhe.cli.setup", "Show which hub is used, and where its address comes from.", _SETUP),
 }
