@@ -22,7 +22,7 @@ from yunhe.apps.tables import draw
 
 TABLES = {
     "fgd": "FGD (ATC'23): packing 8,152 tasks and more onto 6,212 cards, Alibaba 2023",
-    "dispatch": "spatial dispatch under round-trip limits and idle capacity (EuroSys'24)",
+    "spatial": "spatial dispatch under round-trip limits and idle capacity (EuroSys'24)",
     "pglib": "PGLib-OPF: optimum of the linear network model, nodal prices",
     "gaia": "GAIA (ASPLOS'24): when to run, PAI-1k, South Australia",
     "gavel": "Gavel (OSDI'20): a heterogeneous cluster, average completion time",

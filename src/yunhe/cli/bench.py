@@ -17,7 +17,7 @@ def tables(
         Path, typer.Option(help="Folder of the public traces.", envvar="YUNHE_BENCH_DATA", file_okay=False)
     ] = Path("data"),
     only: Annotated[
-        str | None, typer.Option(help="These tables alone: fgd, dispatch, pglib, gaia, gavel.", metavar="NAME,...")
+        str | None, typer.Option(help="These tables alone: fgd, spatial, pglib, gaia, gavel.", metavar="NAME,...")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Seeds of each replay.")] = 10,
     as_json: AsJson = False,
