@@ -70,16 +70,25 @@ class SlurmHarness(Harness):
         names: tuple[str, ...] = self.driver._batches.names(key)  # type: ignore[attr-defined]
         return f"yunhe:{names[-1]}" if names else "yunhe:none"
 
+    def listed(self, key: LeaseKey, form: str, state: str = "all") -> list[str]:
+        """Jobs of the newest batch of the lease, as squeue prints them. Of this site alone: every test has its own
+        leases "a.1", and Slurm lists the jobs of the tests before for minutes."""
+        words = ("squeue", "-h", "-a", "-r", "-t", state, f"--name={self.job_name(key)}", "-o", f"%k|{form}")
+        tag: str = self.driver._client._tag  # type: ignore[attr-defined]
+        return [line.removeprefix(f"{tag}|") for line in self.cluster.call(*words).splitlines() if tag in line]
+
     def close(self) -> None:
-        for key in self.keys:
-            if self.status(key).phase is not Phase.ABSENT:
-                self.run(self.driver.cancel(key, EndReason.CANCELLED))
-        for key in self.keys:
-            if self.status(key).phase is not Phase.ABSENT:
-                self.ended(key)
-            self.run(self.driver.forget(key))
-        self.run(self.driver.close())
-        self._runner.close()
+        try:
+            for key in self.keys:
+                if self.status(key).phase is not Phase.ABSENT:
+                    self.run(self.driver.cancel(key, EndReason.CANCELLED))
+            for key in self.keys:
+                if self.status(key).phase is not Phase.ABSENT:
+                    self.ended(key)
+                self.run(self.driver.forget(key))
+        finally:
+            self.run(self.driver.close())
+            self._runner.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,7 @@ with_gpus = pytest.mark.skipif(not CLUSTER.gpu, reason="fake GPUs are device fil
 
 def job_field(harness: SlurmHarness, key: LeaseKey, name: str) -> str:
     """One field of `scontrol show job`."""
-    number = harness.cluster.call(
-        "squeue", "-h", "-a", "-t", "all", f"--name={harness.job_name(key)}", "-o", "%A"
-    ).split()[-1]
+    number = harness.listed(key, "%A")[-1]
     found = re.search(rf"\b{name}=(\S+)", harness.cluster.call("scontrol", "show", "job", number))
     assert found, name
     return found.group(1)
@@ -60,15 +58,13 @@ def test_the_last_nodes_serve_while_the_controller_is_away(on_slurm: SlurmHarnes
     nowhere = tmp_path / "slurm.conf"
     text = (on_slurm.cluster.folder / "slurm.conf").read_text()
     nowhere.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=9", text))
-    away = SlurmHarness(on_slurm.cluster, tmp_path, conf=nowhere, command_limit_ms=700)
-    assert away.run(away.driver.discover()) == before
-    away.close()
+    with closing(SlurmHarness(on_slurm.cluster, tmp_path, conf=nowhere, command_limit_ms=700)) as away:
+        assert away.run(away.driver.discover()) == before
     never = tmp_path / "other"
     never.mkdir()
-    fresh = SlurmHarness(on_slurm.cluster, never, conf=nowhere, command_limit_ms=700)
-    with pytest.raises(Unavailable):
-        fresh.run(fresh.driver.discover())
-    fresh.close()
+    with closing(SlurmHarness(on_slurm.cluster, never, conf=nowhere, command_limit_ms=700)) as fresh:
+        with pytest.raises(Unavailable):
+            fresh.run(fresh.driver.discover())
 
 
 # --- what is asked --------------------------------------------------------------------------------------------------
@@ -111,8 +107,7 @@ def test_a_job_that_waits_is_accepted_and_can_be_stopped_there(on_slurm: SlurmHa
     on_slurm.run(on_slurm.driver.cancel(waiting, EndReason.WITHDRAWN))
     status = on_slurm.status(waiting)
     assert (status.phase, status.reason, status.started) == (Phase.ENDED, EndReason.WITHDRAWN, False)
-    listed = ("squeue", "-h", "-a", "-t", "all", f"--name={on_slurm.job_name(waiting)}", "-o", "%T")
-    on_slurm.cluster.until(lambda: on_slurm.cluster.call(*listed) == "CANCELLED", "cancel it")
+    on_slurm.cluster.until(lambda: on_slurm.listed(waiting, "%T") == ["CANCELLED"], "cancel it")
 
 
 # --- gangs ----------------------------------------------------------------------------------------------------------
@@ -263,10 +258,7 @@ def test_an_agent_killed_around_sbatch_has_one_job(on_slurm: SlurmHarness, witne
     on_slurm.run(on_slurm.driver.submit(job))
     assert on_slurm.ended(job.key).exit_code == 0
     assert witness.read_text() == "started\n"
-    listed = on_slurm.cluster.call(
-        "squeue", "-h", "-a", "-t", "all", f"--name={on_slurm.job_name(job.key)}", "-o", "%k"
-    )
-    assert sum(str(on_slurm.driver._client._tag) == line for line in listed.splitlines()) == 1  # type: ignore[attr-defined]
+    assert len(on_slurm.listed(job.key, "%A")) == 1
 
 
 def test_a_second_start_does_nothing(on_slurm: SlurmHarness, witness: Path) -> None:

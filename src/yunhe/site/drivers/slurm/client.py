@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from yunhe.core.errors import Unavailable
@@ -190,7 +190,8 @@ class SlurmClient:
         finally:
             if process.returncode is None:
                 # The whole group: a wrapper's children would keep the pipes open.
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has ended by itself just now
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         said = errors.decode(errors="replace").strip()[-300:]
         assert process.returncode is not None
