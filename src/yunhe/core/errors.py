@@ -12,6 +12,7 @@
     |   |   |-- IdempotencyConflict   same Idempotency-Key, another body
     |   |   `-- StaleMessage          an older epoch or poll of a site
     |   |-- OverBudget          no offer fits the budget
+    |   |-- Infeasible          constraints that contradict each other; the message names what is short
     |   |-- InsufficientFunds   balance plus credit does not cover the hold
     |   `-- QuotaExceeded       an account's quota is used up
     `-- Unavailable             not now; the same call may go through later
@@ -94,6 +95,10 @@ class StaleMessage(Conflict):
 
 class OverBudget(Refused):
     code = "over_budget"
+
+
+class Infeasible(Refused):
+    code = "infeasible"
 
 
 class InsufficientFunds(Refused):

@@ -19,6 +19,7 @@ STATUS: dict[type[errors.YunheError], HTTPStatus] = {
     errors.IdempotencyConflict: HTTPStatus.CONFLICT,
     errors.StaleMessage: HTTPStatus.CONFLICT,
     errors.OverBudget: HTTPStatus.CONFLICT,
+    errors.Infeasible: HTTPStatus.CONFLICT,
     errors.InsufficientFunds: HTTPStatus.PAYMENT_REQUIRED,
     errors.QuotaExceeded: HTTPStatus.CONFLICT,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
