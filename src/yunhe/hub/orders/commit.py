@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from yunhe.core import lifecycle
+from yunhe.core import lease, lifecycle
 from yunhe.core.lifecycle import OrderState, Placed, Task, TaskState
 from yunhe.core.placement.sizing import slots_of
 from yunhe.core.policy import Policy
@@ -23,7 +23,7 @@ from yunhe.core.supply import Pool, Site, Supply
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.orders import outbox, store, tasks
-from yunhe.hub.orders.model import LeaseTerms
+from yunhe.hub.orders.model import terms_to_json
 from yunhe.hub.orders.snapshot import OpenOrder
 from yunhe.hub.orders.views import origin_of
 from yunhe.hub.platform import bulk
@@ -125,25 +125,14 @@ class Committer:
         }
 
     def _lease_row(self, tx: Tx, p: _Placement, task: Task, pool: Pool, site: Site) -> dict[str, object]:
-        terms = LeaseTerms(
+        asked = lease.Asked(
             milli=p.milli,
             memory_bytes=p.memory_bytes,
-            chip=pool.chip,
-            price_microcny_per_unit_hour=pool.price_microcny_per_unit_hour,
-            power_price_microcny_per_kwh=site.power_price_microcny_per_kwh,
-            pue_milli=site.pue_milli,
-            watts_per_unit=pool.watts_per_unit,
-            carbon_g_per_kwh=site.carbon_g_per_kwh,
-            operator_fee_bps=self._policy.operator_fee_bps,
             data_bytes=p.open.shape.requirement.data_bytes,
-            transfer_microcny_per_gib=self._policy.transfer_microcny_per_gib,
             run_limit_ms=p.run_limit_ms,
-            hold_microcny=p.order.hold_microcny // _attempts(p),
-            task_hold_microcny=p.order.hold_microcny // p.order.array,
-            provider=site.provider,
-            measured_flops={
-                rate.precision.value: rate.measured_flops for rate in pool.rates if rate.measured_flops is not None
-            },
+            hold_microcny=p.order.hold_microcny,
+            tasks=p.order.array,
+            attempts=_attempts(p),
         )
         return {
             "lease_id": task.lease_id,
@@ -152,7 +141,7 @@ class Committer:
             "site_id": site.id,
             "pool_id": pool.id,
             "placed_ms": tx.now_ms,
-            "terms": terms.to_json(),
+            "terms": terms_to_json(lease.agreed(asked, pool, site, self._policy)),
         }
 
     def _start(self, p: _Placement, task: Task, pool: Pool) -> StartLease:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from yunhe.core.lease import LeaseTerms
 from yunhe.wire.api import OrderSpec
 
 SETTLEMENT = "settlement"  # the room that work rows about ended attempts are for
@@ -40,33 +41,12 @@ class OrderKey:
     settled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseTerms:
-    """What a lease was agreed at: every input of its charge but the measured usage. Units in the names."""
+def terms_to_json(terms: LeaseTerms) -> str:
+    return orjson.dumps(terms).decode()
 
-    milli: int
-    memory_bytes: int
-    chip: str
-    price_microcny_per_unit_hour: int
-    power_price_microcny_per_kwh: int
-    pue_milli: int
-    watts_per_unit: int
-    carbon_g_per_kwh: int
-    operator_fee_bps: int
-    data_bytes: int
-    transfer_microcny_per_gib: int
-    run_limit_ms: int
-    hold_microcny: int  # most that this attempt may be charged
-    task_hold_microcny: int  # most that all attempts of the task may be charged together
-    provider: str
-    measured_flops: dict[str, int]  # of one whole unit, by precision
 
-    def to_json(self) -> str:
-        return orjson.dumps(self).decode()
-
-    @staticmethod
-    def from_json(text: str) -> "LeaseTerms":
-        return LeaseTerms(**orjson.loads(text))
+def terms_from_json(text: str) -> LeaseTerms:
+    return LeaseTerms(**orjson.loads(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from yunhe.core.errors import InvalidInput, NotFound, Refused
 from yunhe.core.lifecycle import ORDER_ENDED, PLACED, OrderState, TaskState
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.orders import store
-from yunhe.hub.orders.model import Lease, LeaseTerms, OrderKey, Placement
+from yunhe.hub.orders.model import Lease, OrderKey, Placement, terms_from_json
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.tasks import chunks
 from yunhe.hub.orders.transfers import UNDELIVERED
@@ -248,7 +248,7 @@ def leases(conn: sa.Connection, pairs: Sequence[tuple[str, int]]) -> dict[tuple[
     rows = conn.execute(_LEASES, {"ids": ids}).all() if ids else ()
     return {
         (lease_id, epoch): Lease(
-            lease_id, epoch, order_id, org, site_id, pool_id, LeaseTerms.from_json(terms), reason, kept_ms
+            lease_id, epoch, order_id, org, site_id, pool_id, terms_from_json(terms), reason, kept_ms
         )
         for lease_id, epoch, order_id, org, site_id, pool_id, terms, reason, kept_ms in rows
         if (lease_id, epoch) in wanted

@@ -15,9 +15,10 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from yunhe.core import posting
 from yunhe.core.errors import YunheError
+from yunhe.core.lease import captured, rating_inputs
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState
+from yunhe.core.posting import PostingSet
 from yunhe.core.tariff import Charge, RatingInputs, rate
 from yunhe.core.usage import NOTHING_USED, Prefix, Totals
 from yunhe.hub.ledger import service as ledger
@@ -130,38 +131,15 @@ def _rate(lease: Lease, prefix: Prefix, kept: Totals, left: int, closed: bool) -
 
     Usage that comes when its order is settled is told as disputed and costs nothing: its hold was given back.
     """
-    terms, used = lease.terms, prefix.totals
-    inputs = RatingInputs(
-        milli=terms.milli,
-        wall_ms=used.wall_ms,
-        cpu_ms=used.cpu_ms,
-        price_microcny_per_unit_hour=terms.price_microcny_per_unit_hour,
-        power_price_microcny_per_kwh=terms.power_price_microcny_per_kwh,
-        transfer_microcny_per_gib=terms.transfer_microcny_per_gib,
-        data_bytes=terms.data_bytes,
-        pue_milli=terms.pue_milli,
-        watts_per_unit=terms.watts_per_unit,
-        carbon_g_per_kwh=terms.carbon_g_per_kwh,
-        fee_bps=terms.operator_fee_bps,
-        hold_microcny=max(0, min(left, terms.hold_microcny)),
-        disputed=closed or metering.is_disputed(lease.end_reason),
-        kept_wall_ms=kept.wall_ms,
-        kept_cpu_ms=kept.cpu_ms,
-    )
+    disputed = closed or metering.is_disputed(lease.end_reason)
+    inputs = rating_inputs(lease.terms, prefix.totals, left, disputed=disputed, kept=kept)
     return _Rated(lease, inputs, rate(inputs))
 
 
-def _postings(tx: Tx, item: _Rated) -> posting.PostingSet:
-    """Exactly the charge leaves the hold; the rest goes back when the order has ended."""
-    return posting.capture(
-        f"charge:{item.lease.lease_id}:{item.lease.epoch}",
-        tx.now_ms,
-        item.lease.org,
-        item.lease.terms.provider,
-        hold_microcny=item.charge.price.total,
-        provider_microcny=item.charge.provider_amount,
-        fee_microcny=item.charge.fee,
-    )
+def _postings(tx: Tx, item: _Rated) -> PostingSet:
+    lease = item.lease
+    ref = f"charge:{lease.lease_id}:{lease.epoch}"
+    return captured(ref, tx.now_ms, lease.org, lease.terms.provider, item.charge)
 
 
 def _row(tx: Tx, item: _Rated) -> dict[str, object]:
