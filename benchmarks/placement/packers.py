@@ -1,0 +1,123 @@
+"""The packing policies that the FGD paper compares, by the text of Weng et al. (ATC'23) and the scores that their
+simulator gives: whole numbers from 0 to 100, the highest wins, of equal ones the first node by name."""
+
+import numpy as np
+import numpy.typing as npt
+
+from yunhe.core.placement.columns import Floats
+from yunhe.core.placement.packing.fleet import Fleet
+from yunhe.core.placement.packing.values import WHOLE, Need
+from yunhe.core.placement.packing.worth import WorthTable
+
+At = npt.NDArray[np.intp]
+
+LARGEST_CPU_MILLI = 128_000  # of any node there: by these two they make cores and cards comparable
+LARGEST_CARD_MILLI = 8_000
+
+
+class TightestCard:
+    """A share goes to the card with the least that suffices."""
+
+    def card(self, fleet: Fleet, need: Need, at: int) -> int:
+        free = fleet.cards[at]
+        return int(np.where(free >= need.card_milli, free, 2 * WHOLE).argmin())
+
+
+class BestFit(TightestCard):
+    """Least left of cores and cards together, each as a share of the largest node's."""
+
+    def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
+        cpu = (fleet.cpu[at] - need.cpu_milli) / LARGEST_CPU_MILLI
+        cards = (fleet.cards[at].sum(axis=1) - need.total_milli) / LARGEST_CARD_MILLI
+        return -np.floor((1 - (cpu + cards) / 2) * 100 + 1e-9)
+
+
+class DotProduct(TightestCard):
+    """Smallest product of what is free and what is asked (Tetris, SIGCOMM'14)."""
+
+    def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
+        cpu = fleet.cpu[at] / LARGEST_CPU_MILLI * (need.cpu_milli / LARGEST_CPU_MILLI)
+        cards = fleet.cards[at].sum(axis=1) / LARGEST_CARD_MILLI * (need.total_milli / LARGEST_CARD_MILLI)
+        return -np.floor((1 - (cpu + cards) / 2) * 100 + 1e-9)
+
+
+class Packing(TightestCard):
+    """Cards in use before idle cards of nodes in use before idle nodes."""
+
+    def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
+        if not need.cards:
+            return np.zeros(len(at))
+        whole, installed = fleet.whole[at], fleet.installed[at]
+        idle = np.maximum(33 - whole, whole)
+        used = np.maximum(50 - need.cards, 33)
+        if need.shares:
+            free = fleet.cards[at]
+            tightest = np.where((free >= need.card_milli) & (free < WHOLE), free, WHOLE).min(axis=1)
+            shared = np.maximum(100 - tightest * 100 // WHOLE // 10, 50)
+            used = np.where(tightest < WHOLE, shared, used)
+        return -np.where(whole == installed, idle, used).astype(float)
+
+
+class Clustering(TightestCard):
+    """Tasks of one size together: nodes that hold only such tasks first, then such among others, then idle ones.
+
+    Keeps what each node has taken; the caller tells it (`took`).
+    """
+
+    def __init__(self, nodes: int) -> None:
+        self._held = np.zeros((nodes, 0), dtype=bool)
+        self._kinds: dict[int, int] = {}
+
+    def took(self, need: Need, at: int) -> None:
+        if need.cards:
+            self._held[at, self._kind(need)] = True
+
+    def _kind(self, need: Need) -> int:
+        key = 0 if need.shares else need.cards
+        if key not in self._kinds:
+            self._kinds[key] = len(self._kinds)
+            self._held = np.pad(self._held, ((0, 0), (0, 1)))
+        return self._kinds[key]
+
+    def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
+        if not need.cards:
+            return np.zeros(len(at))
+        kind = self._kind(need)
+        same, kinds = self._held[at, kind], self._held[at].sum(axis=1)
+        rank = np.where(same, np.where(kinds == 1, 75, 50), np.where(kinds == 0, 25, 0))
+        taken = 25 * (LARGEST_CARD_MILLI - fleet.cards[at].sum(axis=1)) // LARGEST_CARD_MILLI
+        return -(rank + taken).astype(float)
+
+
+class Random:
+    """Any node that fits, and any card of it that fits."""
+
+    def __init__(self, seed: int) -> None:
+        self._draw = np.random.default_rng(seed)
+
+    def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
+        return np.zeros(len(at))
+
+    def pick(self, costs: Floats) -> int:
+        """Among all nodes that fit; -1 when none does."""
+        fitting = np.flatnonzero(np.isfinite(costs))
+        return int(self._draw.choice(fitting)) if fitting.size else -1
+
+    def card(self, fleet: Fleet, need: Need, at: int) -> int:
+        return int(self._draw.choice(np.flatnonzero(fleet.cards[at] >= need.card_milli)))
+
+
+class Fgd:
+    """Fragmentation gradient descent: least growth of what a task drawn from the typical ones could not use."""
+
+    def __init__(self, table: WorthTable, weight: float = 1.0) -> None:
+        self._table = table
+        self._weight = weight
+
+    def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
+        lost = self._table.of(fleet, at) - self._table.after(fleet, need, at)
+        less = (need.total_milli - lost) / WHOLE  # by how many cards fragments become less
+        return -np.floor(100 / (1 + np.exp(-less)) + 1e-9)
+
+    def card(self, fleet: Fleet, need: Need, at: int) -> int:
+        return self._table.card(fleet, need, at)

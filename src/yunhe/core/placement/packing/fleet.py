@@ -1,0 +1,111 @@
+"""The nodes of a pool as columns: what is free on each, and which of them changed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from yunhe.core.errors import InvalidInput, TooLarge
+from yunhe.core.placement.columns import Bools, Ints
+from yunhe.core.placement.packing.values import WHOLE, Need, Node
+
+MAX_NODES = 1_000_000
+MAX_CARDS = 64  # of one node; the largest scale-up hosts in the catalogue hold 16
+
+
+class Fleet:
+    """Position i is `nodes[i]`; a tie between nodes goes to the lowest position.
+
+    `cards[i, j]` is what is free of card j, 0 where node i has no card j.  `changed[:changes]` lists the positions
+    whose free amounts moved since `generation` began; it is cut off, and a new generation begins, when it is full.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        if not nodes:
+            raise InvalidInput("a pool needs at least one node", field="nodes")
+        if len(nodes) > MAX_NODES:
+            raise TooLarge(f"at most {MAX_NODES} nodes in a pool", field="nodes")
+        for node in nodes:
+            _check(node)
+        self.nodes = tuple(nodes)
+        self.models = tuple(sorted({node.model for node in nodes}))
+        index = {model: number for number, model in enumerate(self.models)}
+        count, width = len(nodes), max(node.cards for node in nodes) or 1
+        self.cpu: Ints = np.array([node.cpu_milli for node in nodes], dtype=np.int64)
+        self.memory: Ints = np.array([node.memory_bytes for node in nodes], dtype=np.int64)
+        self.model: Ints = np.array([index[node.model] for node in nodes], dtype=np.int64)
+        self.installed: Ints = np.array([node.cards for node in nodes], dtype=np.int64)
+        self.cards: Ints = np.zeros((count, width), dtype=np.int64)
+        self.cards[np.arange(width) < self.installed[:, None]] = WHOLE
+        self.whole: Ints = self.installed.copy()  # cards of which nothing is taken
+        self.largest: Ints = np.where(self.installed > 0, WHOLE, 0)  # the most that is free of one card
+        self.generation = 0
+        self.changes = 0
+        self.changed: npt.NDArray[np.intp] = np.zeros(8 * count + 64, dtype=np.intp)
+
+    def allowed(self, need: Need) -> Bools:
+        """Per model of `models`: whether the need may go there."""
+        return np.array([not need.models or model in need.models for model in self.models], dtype=bool)
+
+    def fits(self, need: Need, at: npt.NDArray[np.intp] | slice = slice(None)) -> Bools:
+        """Of the positions `at`: whether cores, memory, cards and model are there."""
+        fit: Bools = (self.cpu[at] >= need.cpu_milli) & (self.memory[at] >= need.memory_bytes)
+        if need.models:
+            fit &= self.allowed(need)[self.model[at]]
+        if need.shares:
+            fit &= self.largest[at] >= need.card_milli
+        elif need.cards:
+            fit &= self.whole[at] >= need.cards
+        return fit
+
+    def take(self, at: int, need: Need, card: int = -1) -> tuple[int, ...]:
+        """Take it at node `at`: of `card` where it shares one, else of the first whole cards. Returns the cards.
+
+        Raises InvalidInput where it does not fit: nothing was taken then.
+        """
+        used = (card,) if need.shares else self._first_whole(at, need.cards)
+        row = self.cards[at]
+        room = self.cpu[at] >= need.cpu_milli and self.memory[at] >= need.memory_bytes and len(used) == need.cards
+        if not room or any(not 0 <= j < self.installed[at] or row[j] < need.card_milli for j in used):
+            raise InvalidInput(f"{need} does not fit {self.nodes[at].name} on cards {used}", field="node")
+        self._move(at, need, used, -1)
+        return used
+
+    def give_back(self, at: int, need: Need, used: Sequence[int]) -> None:
+        """The task has ended that had taken the cards `used` of node `at`.
+
+        Raises InvalidInput where more would be free than the node has: nothing was given back then.
+        """
+        node, row = self.nodes[at], self.cards[at]
+        over = self.cpu[at] + need.cpu_milli > node.cpu_milli or self.memory[at] + need.memory_bytes > node.memory_bytes
+        if over or len(set(used)) != need.cards or any(row[j] + need.card_milli > WHOLE for j in used):
+            raise InvalidInput(f"{need} was not taken at {node.name} on cards {tuple(used)}", field="node")
+        self._move(at, need, used, 1)
+
+    def _move(self, at: int, need: Need, used: Sequence[int], sign: int) -> None:
+        self.cpu[at] += sign * need.cpu_milli
+        self.memory[at] += sign * need.memory_bytes
+        if used:
+            row = self.cards[at]
+            for j in used:
+                row[j] += sign * need.card_milli
+            free = row.tolist()
+            self.whole[at] = free.count(WHOLE)
+            self.largest[at] = max(free)
+        if self.changes == len(self.changed):
+            self.generation += 1
+            self.changes = 0
+        self.changed[self.changes] = at
+        self.changes += 1
+
+    def _first_whole(self, at: int, cards: int) -> tuple[int, ...]:
+        if not cards:
+            return ()
+        return tuple(j for j, free in enumerate(self.cards[at].tolist()) if free == WHOLE)[:cards]
+
+
+def _check(node: Node) -> None:
+    if node.cpu_milli < 0 or node.memory_bytes < 0 or max(node.cpu_milli, node.memory_bytes) > 2**53:
+        raise InvalidInput(f"{node.name}: cores and memory are between 0 and 2^53", field="nodes")
+    if not 0 <= node.cards <= MAX_CARDS:
+        raise TooLarge(f"{node.name}: a node has at most {MAX_CARDS} cards", field="nodes")
