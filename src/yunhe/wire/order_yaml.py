@@ -58,14 +58,32 @@ def load_order_yaml(
     `read_files` lets `run.files` be a list of paths: it gives their text (a client has the files, a hub has not).
     `read_secrets` gives the values for `run.secrets`, which then says only where they lie.
     """
+    value, node = read_mapping(text, "an order", _EXAMPLE)
+    run = value.get("run")
+    if read_files is not None and isinstance(run, dict) and isinstance(run.get("files"), list):
+        value = {**value, "run": {**run, "files": read_files([str(path) for path in run["files"]])}}
+        run = value["run"]
+    if read_secrets is not None and isinstance(run, dict) and isinstance(run.get("secrets"), dict):
+        value = {**value, "run": {**run, "secrets": read_secrets(run["secrets"])}}
+    try:
+        return OrderSpec.model_validate(value)
+    except ValidationError as error:
+        raise with_line(from_validation_error(error), node) from error
+
+
+def read_mapping(text: str, what: str, example: str) -> tuple[dict[str, Any], yaml.Node]:
+    """The plain values of a file that should be `what`, and the nodes that they were written as.
+
+    Raises TooLarge, or InvalidInput with the line.
+    """
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         raise InvalidInput("the file is not text in UTF-8") from error
     if size > MAX_YAML_BYTES:
-        raise TooLarge(f"the file is larger than {MAX_YAML_BYTES // 2**20} MiB", hint="is it an order?")
+        raise TooLarge(f"the file is larger than {MAX_YAML_BYTES // 2**20} MiB", hint=f"is it {what}?")
     if not text.strip():
-        raise InvalidInput("the file is empty", hint=_EXAMPLE)
+        raise InvalidInput("the file is empty", hint=example)
     try:
         _check_events(text)
         loader = _PlainLoader(text)
@@ -77,17 +95,8 @@ def load_order_yaml(
     except yaml.YAMLError as error:
         raise _syntax_error(error) from error
     if not isinstance(node, yaml.MappingNode) or not isinstance(value, dict):
-        raise InvalidInput("the file is not a mapping of fields", hint=_EXAMPLE)
-    run = value.get("run")
-    if read_files is not None and isinstance(run, dict) and isinstance(run.get("files"), list):
-        value = {**value, "run": {**run, "files": read_files([str(path) for path in run["files"]])}}
-        run = value["run"]
-    if read_secrets is not None and isinstance(run, dict) and isinstance(run.get("secrets"), dict):
-        value = {**value, "run": {**run, "secrets": read_secrets(run["secrets"])}}
-    try:
-        return OrderSpec.model_validate(value)
-    except ValidationError as error:
-        raise _with_line(from_validation_error(error), node) from error
+        raise InvalidInput("the file is not a mapping of fields", hint=example)
+    return value, node
 
 
 def _check_events(text: str) -> None:
@@ -112,7 +121,7 @@ def _check_events(text: str) -> None:
         if nodes > MAX_YAML_NODES:
             raise TooLarge(f"has more than {MAX_YAML_NODES} values (line {line})")
         if documents > 1:
-            raise InvalidInput(f"has more than one document (line {line})", hint="one file is one order")
+            raise InvalidInput(f"has more than one document (line {line})", hint="one file is one document")
 
 
 def _syntax_error(error: yaml.YAMLError) -> InvalidInput:
@@ -133,7 +142,7 @@ def _entries(node: yaml.Node, path: str) -> Iterator[tuple[str, yaml.Node, yaml.
             yield field_path(path, index), value, value
 
 
-def _with_line(error: YunheError, root: yaml.Node) -> YunheError:
+def with_line(error: YunheError, root: yaml.Node) -> YunheError:
     """The same error with the line of the deepest node on its field's path."""
     line, node, path = 0, root, ""
     while True:
