@@ -1,5 +1,6 @@
 """Certification by real jobs: figures with their reasons, software stacks with what they lack, challenges answered."""
 
+import asyncio
 import base64
 import json
 import os
@@ -15,7 +16,11 @@ from tests.fakes.fake_hub import FakeHub, certify_now
 from tests.site.conftest import SiteProcess
 from yunhe.core import chain
 from yunhe.core.demand import Precision
+from yunhe.core.lifecycle import EndReason
+from yunhe.site.certify import job
 from yunhe.site.certify.results import result, stack_report, with_results
+from yunhe.site.drivers.contract import LeaseKey
+from yunhe.site.drivers.fake import FakeDriver
 from yunhe.wire.link import Certificate, PoolReport, Proof, ProveNow, RateReport
 
 MakeSite = Callable[..., SiteProcess]
@@ -184,3 +189,22 @@ def test_a_certificate_has_stack_network_and_versions(hub: FakeHub, make_site: M
     assert "gemm" in measured.stack_check.operators and "blas" in measured.stack_check.versions
     (rtt,) = [found for found in certificate.network if found.name == "rtt_hub"]
     assert rtt.unit == "us" and 0 < rtt.value < 1e6
+
+
+class Deaf(FakeDriver):
+    """An engine whose jobs do not end, whatever they are told."""
+
+    async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
+        return
+
+
+def test_a_benchmark_that_does_not_end_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "LIMIT_MS", 50)
+
+    async def main() -> frozenset[LeaseKey]:
+        driver = Deaf("cpu", 4_000, 1 << 30, 3_600_000)
+        proof = await job.prove(driver, "site", asked())
+        assert proof.error == "the benchmark does not end"
+        return await driver.known()
+
+    assert not asyncio.run(main())

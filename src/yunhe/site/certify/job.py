@@ -115,9 +115,11 @@ async def _run(driver: Driver, pool: PoolReport, words: Sequence[str], milli: in
     except SpawnFailed as error:
         raise Unavailable(f"the engine does not take it: {error}") from error
     finally:
-        await driver.cancel(job.key, EndReason.CANCELLED)
-        await _ended(driver, job, limit_ms)
-        await driver.forget(job.key)
+        try:
+            await driver.cancel(job.key, EndReason.CANCELLED)
+            await _ended(driver, job, limit_ms)
+        finally:
+            await driver.forget(job.key)
     if end.exit_code != 0:
         raise Unavailable(f"the benchmark ended with {end.reason} {end.exit_code}: {text[-300:]}")
     try:

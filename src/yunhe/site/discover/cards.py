@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from yunhe.core.demand import Precision
-from yunhe.facts.load import Chip, chips, defaults
+from yunhe.facts.load import Chip, chips
+from yunhe.facts.sites import card_watts
 from yunhe.site.discover import tools
 from yunhe.site.discover.tools import Found
 from yunhe.wire.link import PoolReport, RateReport
@@ -141,8 +142,7 @@ def card_pools(cards: Sequence[Card], host_memory_bytes: int) -> tuple[PoolRepor
     pools = []
     for number, ((stack, name, memory), same) in enumerate(sorted(kinds.items(), key=lambda item: item[0])):
         chip, units = same[0].chip, 1000 * len(same)
-        watts = chip.watts if chip and chip.watts else None
-        assumed = defaults()["watts_per_card"]
+        watts, source = card_watts(chip.id if chip else "unknown")
         pools.append(
             PoolReport(
                 name=f"{stack}-{number}",
@@ -154,8 +154,8 @@ def card_pools(cards: Sequence[Card], host_memory_bytes: int) -> tuple[PoolRepor
                 memory_bytes=host_memory_bytes * len(same) // len(cards),
                 card_memory_bytes=memory or (chip.memory_bytes if chip else None) or 0,
                 max_slot_milli=units,
-                watts_per_unit=watts if watts is not None else assumed.value,
-                watts_source=(f"{chip.name} ({chip.source})" if chip and watts else f"assumed: {assumed.reason}")[:200],
+                watts_per_unit=watts,
+                watts_source=source[:200],
                 rates=_rates(chip),
             )
         )

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from yunhe.core.demand import Precision
-from yunhe.facts.load import Chip, chips, defaults
+from yunhe.facts.load import Chip, chips
+from yunhe.facts.sites import card_watts, core_watts
 from yunhe.site.settings import DriverSettings
 from yunhe.wire.link import PoolReport, RateReport
 
@@ -60,13 +61,12 @@ def _watts(chip: Chip | None, card: bool, driver: DriverSettings) -> tuple[int, 
     """IT power of one core or card at full load, and where the figure comes from."""
     if not card and driver.watts_per_core is not None:
         return driver.watts_per_core, "stated by the site"
-    if card and chip and chip.watts:
-        return chip.watts, f"{chip.name}: {chip.watts} W ({chip.source})"
+    if card:
+        return card_watts(chip.id if chip else "unknown")
     if chip and chip.cores and chip.watts:
         text = f"{chip.name}: {chip.watts} W / {chip.cores} cores, doubled for the rest of the server ({chip.source})"
         return -(-2 * chip.watts // chip.cores), text
-    default = defaults()["watts_per_card" if card else "watts_per_core"]
-    return default.value, f"assumed: {default.reason}"
+    return core_watts()
 
 
 def _rates(chip: Chip | None, units: int | None) -> tuple[RateReport, ...]:
