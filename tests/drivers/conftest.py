@@ -14,7 +14,7 @@ from tests.drivers.hub_harness import HubHarness, on_hub, two_hubs  # noqa: F401
 from tests.drivers.ray_harness import RayHarness, head, on_ray  # noqa: F401 - fixtures
 from tests.engines import slurm
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import LeaseKey, Phase
+from yunhe.site.drivers.contract import LeaseKey, Phase, Status
 from yunhe.site.drivers.fake import FakeDriver
 from yunhe.site.drivers.process.driver import ProcessDriver
 from yunhe.site.drivers.slurm.driver import SlurmDriver
@@ -64,6 +64,13 @@ class SlurmHarness(Harness):
         memory: dict[LeaseKey, Memory] = self.driver._memory  # type: ignore[attr-defined]
         while key in memory and memory[key].placing:
             await asyncio.sleep(0.005)
+
+    def until(self, key: LeaseKey, phase: Phase, timeout_s: float = 40) -> Status:
+        try:
+            return super().until(key, phase, timeout_s)
+        except AssertionError as error:
+            words = ("squeue", "-a", "-r", "-o", "%i %j %T %r %M %C %N")
+            raise AssertionError(f"{error}\n{self.cluster.call(*words)}\n{self.cluster.call('sinfo', '-N')}") from error
 
     def job_name(self, key: LeaseKey) -> str:
         """As Slurm knows the newest batch of the lease."""
