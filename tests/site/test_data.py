@@ -207,6 +207,18 @@ def test_a_source_that_hangs_is_given_up_and_asked_again(tmp_path: Path, web: We
 # --- the centre's inside ------------------------------------------------------------------------------------------
 
 
+def test_a_source_that_is_too_slow_is_given_up(tmp_path: Path, web: Web) -> None:
+    """Bytes come all the time, and each try brings some: only the rate says that this has no end."""
+    web.files["slow"] = WebFile(BIG)
+    web.pause_s = 0.1  # 640 kB/s
+    quick = Site(tmp_path / "quick", least_bytes_per_s=100_000, least_over_ms=500)
+    assert quick.fetch(item(web.url + "slow")) == BIG
+    web.break_after = 1 << 18  # so much for each try
+    slow = Site(tmp_path / "slow", least_bytes_per_s=10_000_000, least_over_ms=800)
+    slow.fails(item(web.url + "slow"), "slower than 10000000 bytes/s", Blame.SITE)
+    assert web.gets("slow") < 2 + len(BIG) // web.break_after
+
+
 @pytest.mark.parametrize(
     ("host", "blame"),
     [
@@ -385,6 +397,36 @@ def test_a_broken_multipart_upload_goes_on(tmp_path: Path, s3: str) -> None:
     got = client.get_object(Bucket="parts", Key="large")
     assert sent.problem == "" and got["Body"].read() == large and not (state / "upload").exists()
     assert client.list_multipart_uploads(Bucket="parts").get("Uploads", []) == []
+
+
+def test_a_multipart_upload_that_is_given_up_is_aborted(tmp_path: Path, s3: str) -> None:
+    client = s3_client(s3)
+    client.create_bucket(Bucket="left")
+    options = store(tmp_path, "s3://left/", endpoint_url=s3, key="AKIDTEST", secret="SECRETTEST", region="us-east-1")
+    site = Site(tmp_path / "site", stores=(options,), push_limit_ms=100)
+    upload = client.create_multipart_upload(Bucket="left", Key="large")["UploadId"]
+    client.upload_part(Bucket="left", Key="large", UploadId=upload, PartNumber=1, Body=BIG)
+    state = tmp_path / "site" / "data" / "uploads" / "a.1" / key_of("large")
+    state.mkdir(parents=True)
+    (state / "upload").write_text(json.dumps({"url": "s3://left/large", "upload": upload, "sha256": "another"}))
+    start = start_lease("a", ("true",), deliveries=(Delivery(path="large", url="s3://left/large"),), tenant="lab")
+    for _ in range(2):  # the second time there is nothing to give up
+        asyncio.run(site.transfers.abandon(start))
+        assert client.list_multipart_uploads(Bucket="left").get("Uploads", []) == []
+    assert not (state / "upload").exists()
+
+
+def test_an_upload_of_older_content_is_aborted(tmp_path: Path, s3: str) -> None:
+    client = s3_client(s3)
+    client.create_bucket(Bucket="older")
+    options = store(tmp_path, "s3://older/", endpoint_url=s3, key="AKIDTEST", secret="SECRETTEST", region="us-east-1")
+    site = Site(tmp_path / "site", stores=(options,))
+    upload = client.create_multipart_upload(Bucket="older", Key="large")["UploadId"]
+    state = tmp_path / "site" / "data" / "uploads" / "a.1" / key_of("large")
+    state.mkdir(parents=True)
+    (state / "upload").write_text(json.dumps({"url": "s3://older/large", "upload": upload, "sha256": "another"}))
+    (sent,) = site.push(Delivery(path="large", url="s3://older/large"), files={"large": BIG * 6})
+    assert sent.problem == "" and client.list_multipart_uploads(Bucket="older").get("Uploads", []) == []
 
 
 def test_an_unknown_sftp_server_is_not_spoken_to(tmp_path: Path, sftp: Sftp) -> None:

@@ -344,6 +344,7 @@ class Runner:
             sent = await self._unless_stopped(lease, self._parts.transfers.push(start, self._progress(lease, "out")))
         except (YunheError, OSError) as error:
             sent, problem = None, f"it cannot be read: {error}"[:200]
+        await self._parts.transfers.abandon(start)
         return sent or tuple(MovedFile(path=item.path, problem=problem) for item in start.deliveries)
 
     async def _end(self, lease: Lease, events: list[Event]) -> None:

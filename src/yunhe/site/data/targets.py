@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,13 +51,21 @@ def send(url: str, sent: Sent, access: Access, state: Path, tell: Tell) -> None:
         case "http" | "https":
             _put(url, sent, access, tell)
         case "s3":
-            _Multipart(open_store(url, access.options, ""), store_path(url), sent, state).run(tell)
+            _Multipart(open_store(url, access.options, ""), url, sent, state).run(tell)
         case "sftp":
             _send_sftp(open_store(url, access.options, access.known_hosts), store_path(url), sent, tell)
         case "file":
             _send_file(Path(file_path(url)), sent, access, tell)
         case scheme:
             raise TransferFailed(Blame.SITE, f"this site writes to no {scheme[:20]!r} URLs")
+
+
+def abandon(access: Access, state: Path) -> None:
+    """An upload that is given up leaves nothing behind: a store keeps, and bills, the parts of one that never ends."""
+    begun = json.loads(state.read_text(encoding="utf-8"))
+    store = open_store(begun["url"], access.options, "")
+    _abort(store, _place(begun["url"]), begun["upload"])
+    state.unlink()
 
 
 def _put(url: str, sent: Sent, access: Access, tell: Tell) -> None:
@@ -69,11 +78,22 @@ def _put(url: str, sent: Sent, access: Access, tell: Tell) -> None:
 # --- s3 -----------------------------------------------------------------------------------------------------------
 
 
+def _place(url: str) -> dict[str, str]:
+    bucket, _, key = store_path(url).partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+def _abort(store: Any, at: dict[str, str], upload: str) -> None:
+    """One that is over already is none to abort."""
+    with suppress(FileNotFoundError):
+        store.call_s3("abort_multipart_upload", **at, UploadId=upload)
+
+
 class _Multipart:
-    def __init__(self, store: Any, path: str, sent: Sent, state: Path) -> None:
+    def __init__(self, store: Any, url: str, sent: Sent, state: Path) -> None:
         self._store = store
-        bucket, _, key = path.partition("/")
-        self._at = {"Bucket": bucket, "Key": key}
+        self._url = url
+        self._at = _place(url)
         self._sent = sent
         self._state = state
         self._part_bytes = max(SINGLE_BYTES, -(-sent.size // MAX_PARTS))
@@ -87,7 +107,8 @@ class _Multipart:
         upload, parts = self._take_up()
         if not upload:
             upload = self._store.call_s3("create_multipart_upload", **self._at, Metadata=metadata)["UploadId"]
-            self._state.write_text(json.dumps({"upload": upload, "sha256": self._sent.sha256}), encoding="utf-8")
+            begun = {"url": self._url, "upload": upload, "sha256": self._sent.sha256}
+            self._state.write_text(json.dumps(begun), encoding="utf-8")
         self._upload(upload, parts, tell)
         done = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(parts.items())]
         self._store.call_s3("complete_multipart_upload", **self._at, UploadId=upload, MultipartUpload={"Parts": done})
@@ -98,6 +119,7 @@ class _Multipart:
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
             if state["sha256"] != self._sent.sha256:
+                _abort(self._store, self._at, state["upload"])
                 return "", {}
             parts: dict[int, str] = {}
             marker = 0

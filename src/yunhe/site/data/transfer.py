@@ -17,9 +17,10 @@ import httpx
 
 from yunhe.site.data.failure import Blame, TransferFailed
 from yunhe.site.data.guard import AddressRefused, Guard
+from yunhe.site.data.layout import UPLOAD
 from yunhe.site.data.receive import Wanted, receive
 from yunhe.site.data.sources import Access, source_of
-from yunhe.site.data.targets import Sent, send
+from yunhe.site.data.targets import Sent, abandon, send
 
 TELL_S = 0.2
 MAX_TEXT = 300
@@ -50,9 +51,12 @@ def work(job: dict[str, Any]) -> dict[str, object]:
     if job["direction"] == "in":
         wanted = Wanted(job["size"], job["sha256"], job["limit_bytes"], job["known"])
         return asdict(receive(source_of(job["url"], access), folder, wanted, tell))
+    if job["direction"] == "abandon":
+        abandon(access, folder / UPLOAD)
+        return {}
     folder.mkdir(parents=True, exist_ok=True)
     with open(job["fd"], "rb") as file:
-        send(job["url"], Sent(file, job["size"], job["sha256"]), access, folder / "upload", tell)
+        send(job["url"], Sent(file, job["size"], job["sha256"]), access, folder / UPLOAD, tell)
     return {}
 
 

@@ -5,6 +5,7 @@ What fails by luck is tried again until several tries in a row brought nothing, 
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -17,6 +18,8 @@ from yunhe.core.lifecycle import EndReason
 from yunhe.site.data import child
 from yunhe.site.data.cache import Cache, Content, key_of
 from yunhe.site.data.failure import Blame, TransferFailed
+from yunhe.site.data.layout import UPLOAD
+from yunhe.site.data.pace import Pace
 from yunhe.site.data.progress import Progress
 from yunhe.site.drivers.contract import DataDriver, Driver, LeaseKey, Output, SpawnFailed
 from yunhe.site.drivers.lease_dir import remove_tree
@@ -27,6 +30,7 @@ from yunhe.wire.data import target_of
 from yunhe.wire.invalid import readable
 from yunhe.wire.link import MAX_MOVED_FILES, MAX_MOVED_PATH, DataInput, MovedFile, StartLease
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
@@ -112,7 +116,7 @@ class Transfers:
 
     async def _fetch(self, one: _Input, have: dict[str, Content], progress: Progress) -> None:
         field = f"run.inputs[{one.index}]"
-        part = progress.part(field, one.item.size_bytes)
+        part = self._paced(progress.part(field, one.item.size_bytes))
 
         async def attempt() -> None:
             try:
@@ -122,7 +126,10 @@ class Transfers:
 
         await self._persist(field, attempt, progress)
 
-    async def _obtain(self, one: _Input, have: dict[str, Content], part: child.Progress) -> None:
+    def _paced(self, part: child.Progress) -> Pace:
+        return Pace(part, self._settings.least_bytes_per_s, self._settings.least_over_ms)
+
+    async def _obtain(self, one: _Input, have: dict[str, Content], part: Pace) -> None:
         """Into `have`, pinned. An organisation's same content, and the same source, is fetched by one at a time."""
         item = one.item
         async with AsyncExitStack() as stack:
@@ -139,7 +146,7 @@ class Transfers:
             raise TransferFailed(Blame.ORDER, f"it has {found.size} bytes, the order says {item.size_bytes}")
         part(found.size, found.size)
 
-    async def _download(self, one: _Input, have: dict[str, Content], part: child.Progress) -> Content:
+    async def _download(self, one: _Input, have: dict[str, Content], part: Pace) -> Content:
         item, tenant, source = one.item, one.start.tenant, self._source(one)
         job = await asyncio.to_thread(self._job, tenant, item.url, one.secret)
         known, sha256 = await asyncio.to_thread(self._cache.known, source)
@@ -157,7 +164,8 @@ class Transfers:
         self._busy.add(source)
         try:
             async with self._running:
-                got = await child.run(job, part, self._settings.stall_ms)
+                with part:
+                    got = await child.run(job, part, self._settings.stall_ms)
             async with self._book:
                 if got["unchanged"]:
                     content = await asyncio.to_thread(self._cache.take, tenant, sha256)
@@ -179,8 +187,7 @@ class Transfers:
 
     async def _pin(self, one: _Input, content: Content, have: dict[str, Content]) -> None:
         have[one.item.path] = content
-        key = LeaseKey(one.start.lease_id, one.start.epoch)
-        await asyncio.to_thread(self._cache.pin, key, dict(have))
+        await asyncio.to_thread(self._cache.pin, _key(one.start), dict(have))
 
     # --- out ------------------------------------------------------------------------------------------------------
 
@@ -203,7 +210,7 @@ class Transfers:
 
     async def _outputs(self, start: StartLease) -> list[tuple[Output, str]]:
         """(file, where it goes): a folder's files go below the folder's URL."""
-        key = LeaseKey(start.lease_id, start.epoch)
+        key = _key(start)
         found: list[tuple[Output, str]] = []
         room = self._settings.output_limit_bytes
         for delivery in start.deliveries:
@@ -217,8 +224,8 @@ class Transfers:
     async def _push(
         self, start: StartLease, output: Output, url: str, moved: dict[str, MovedFile], progress: Progress
     ) -> None:
-        key = LeaseKey(start.lease_id, start.epoch)
-        part = progress.part(output.path, output.size_bytes)
+        key = _key(start)
+        part = self._paced(progress.part(output.path, output.size_bytes))
 
         async def attempt() -> None:
             job = await asyncio.to_thread(self._job, start.tenant, url, None)
@@ -234,7 +241,8 @@ class Transfers:
             }
             try:
                 async with self._running:
-                    await child.run(job, part, self._settings.stall_ms, fd)
+                    with part:
+                        await child.run(job, part, self._settings.stall_ms, fd)
             finally:
                 os.close(fd)
 
@@ -245,6 +253,17 @@ class Transfers:
             moved[output.path] = _moved(output, failure.text)
         except OSError as error:
             moved[output.path] = _moved(output, f"it cannot be read: {error.strerror}")
+
+    async def abandon(self, start: StartLease) -> None:
+        """Uploads of the lease that were begun and did not end are given up at their stores, as far as these answer."""
+        for state in await asyncio.to_thread(lambda: list(self._uploads(_key(start)).glob(f"*/{UPLOAD}"))):
+            try:
+                url = json.loads(await asyncio.to_thread(state.read_text))["url"]
+                job = await asyncio.to_thread(self._job, start.tenant, url, None)
+                job |= {"direction": "abandon", "folder": str(state.parent), "folders": []}
+                await child.run(job, lambda _done, _total: None, self._settings.abandon_limit_ms)
+            except (TransferFailed, OSError, ValueError, KeyError) as error:
+                log.warning("%s: an upload that was begun may be left at its store: %s", _key(start), error)
 
     def _uploads(self, key: LeaseKey) -> Path:
         return self._folder / "uploads" / str(key)
@@ -303,6 +322,10 @@ class Transfers:
         except OSError:
             raise TransferFailed(Blame.SITE, "the site's options of this store cannot be read") from None
         return _options(text, Blame.SITE)
+
+
+def _key(start: StartLease) -> LeaseKey:
+    return LeaseKey(start.lease_id, start.epoch)
 
 
 def _options(text: bytes, blame: Blame) -> dict[str, Any]:

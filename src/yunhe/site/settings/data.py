@@ -49,9 +49,15 @@ class DataSettings(BaseModel):
     tries: int = Field(default=6, ge=1)
     retry_first_ms: int = Field(default=1_000, ge=1)
     retry_cap_ms: int = Field(default=60_000, ge=10)
-    # For all inputs of a lease, and for all its outputs: the units wait meanwhile.
-    fetch_limit_ms: int = Field(default=6 * 3_600_000, ge=100)
+    # A file that moves more slowly than this, in the mean of so long, is given up: the units wait for it, and another
+    # site may be nearer. 0: any rate will do.
+    least_bytes_per_s: int = Field(default=100_000, ge=0)
+    least_over_ms: int = Field(default=300_000, ge=100)
+    # For all inputs of a lease, and for all its outputs: the units wait meanwhile, and the hub waits for 3 h.
+    fetch_limit_ms: int = Field(default=2 * 3_600_000, ge=100)
     push_limit_ms: int = Field(default=3_600_000, ge=100)
+    # A store is asked for so long to drop an upload that was given up.
+    abandon_limit_ms: int = Field(default=15_000, ge=100)
     # How far a transfer has come is told at most so often.
     report_ms: int = Field(default=3_000, ge=20)
     # Addresses that are not public and may still be reached, as "10.20.0.0/16". Empty: the centre's inside, the host
