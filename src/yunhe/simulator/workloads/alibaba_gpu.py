@@ -60,7 +60,9 @@ def read_tasks(file: TextIO, source: str) -> Iterator[TraceTask]:
         if created is not None and ended is not None and ended < created:
             line.refuse("deletion_time", "ends before it begins")
         cpu, memory = line.whole("cpu_milli", MAX_CPU_MILLI), line.whole("memory_mib", MAX_MEMORY_MIB) * MIB
-        yield TraceTask(line.text("name"), Need(cpu, memory, cards, milli, models if cards else frozenset()), created, ended)
+        yield TraceTask(
+            line.text("name"), Need(cpu, memory, cards, milli, models if cards else frozenset()), created, ended
+        )
 
 
 class _Line:
