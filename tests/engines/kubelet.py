@@ -167,7 +167,10 @@ class Kubelet:
         elif pod["metadata"].get("deletionTimestamp") and container.deleting is None:
             grace = pod["metadata"].get("deletionGracePeriodSeconds", 30)
             container.deleting = time.monotonic() + grace
-            self.kill(container, signal.SIGTERM if grace else signal.SIGKILL)
+            if grace:
+                self.aside(self.ask_to_stop(container))
+            else:
+                self.kill(container, signal.SIGKILL)
             if container.task is None or container.task.done():
                 self.aside(self.remove(pod))
 
@@ -175,6 +178,15 @@ class Kubelet:
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    async def ask_to_stop(self, container: Container) -> None:
+        """The words of preStop inside the container, then SIGTERM."""
+        hook = container.pod["spec"]["containers"][0].get("lifecycle", {}).get("preStop")
+        family = psutil.Process(container.process.pid).children(recursive=True) if container.process and hook else []
+        if hook and len(family) > 1:
+            words = ["nsenter", "-t", str(family[1].pid), "-m", "-p", "--", *hook["exec"]["command"]]
+            await (await asyncio.create_subprocess_exec(*words)).wait()
+        self.kill(container, signal.SIGTERM)
 
     def kill(self, container: Container, number: signal.Signals) -> None:
         process = container.process

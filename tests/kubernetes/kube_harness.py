@@ -15,6 +15,7 @@ from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Job, LeaseKey, Phase
 from yunhe.site.drivers.kubernetes.driver import KubernetesDriver
 from yunhe.site.drivers.kubernetes.manifest import job_name, site_tag
+from yunhe.site.drivers.kubernetes.shared import SharedKubernetesDriver
 from yunhe.site.drivers.kubernetes.tenant import namespace_of
 from yunhe.site.settings import KubernetesSettings
 from yunhe.site.supervisor.records import boottime_ms
@@ -58,7 +59,8 @@ class KubeHarness(Harness):
         data_dir.mkdir(mode=0o700, exist_ok=True)
 
         def make() -> KubernetesDriver:
-            return KubernetesDriver(QUICK, self.settings, self.site_id, data_dir)
+            kind = KubernetesDriver if self.settings.shared_dir is None else SharedKubernetesDriver
+            return kind(QUICK, self.settings, self.site_id, data_dir)
 
         super().__init__(make, scripted=False, data_dir=data_dir)
 

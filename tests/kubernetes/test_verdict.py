@@ -76,7 +76,10 @@ def test_a_job_that_no_watch_has_shown(changes: dict[str, Any], phase: Phase, ac
         (replace(BADLY, reason="DeadlineExceeded"), EndReason.TIME_LIMIT, 3),
         (replace(BADLY, reason="Evicted", message="low on memory"), EndReason.SUPERVISOR_LOST, 3),
         (replace(BADLY, reason="Evicted", message="ephemeral local storage"), EndReason.EXITED, 137),
-        (replace(BADLY, disrupted="PreemptionByScheduler"), EndReason.SUPERVISOR_LOST, 3),
+        (replace(BADLY, disrupted="PreemptionByScheduler"), EndReason.PREEMPTED, 3),
+        (replace(POD, disrupted="PreemptionByScheduler", gone=True), EndReason.PREEMPTED, None),
+        (replace(BADLY, reason="Preempting", message="for a critical pod", exit_code=137), EndReason.PREEMPTED, 137),
+        (replace(BADLY, disrupted="DeletionByTaintManager"), EndReason.SUPERVISOR_LOST, 3),
         (replace(BADLY, reason="NodeLost"), EndReason.SUPERVISOR_LOST, 3),
         (replace(BADLY, ended_for="ContainerStatusUnknown", exit_code=137), EndReason.SUPERVISOR_LOST, 137),
         (replace(POD, phase="Failed", reason="OutOfcpu"), EndReason.SPAWN_FAILED, None),
@@ -156,6 +159,40 @@ def test_a_gang_ends_with_all_or_with_the_first_that_fails() -> None:
     ended = replace(BADLY, exit_code=137, deleting=True, finished_ms=8_000)
     assert seen(rank(0, RUNS), rank(1, BADLY), **two) == Verdict(Phase.STARTED)
     assert seen(rank(0, ended), rank(1, BADLY), **two).exit_code == 3  # not the one that was ended for it
+
+
+def test_a_rank_that_was_taken_away_is_why_the_others_failed() -> None:
+    """A peer may fail by itself, and earlier, because its connection broke: that is not the customer's doing."""
+    two, broke = {"slots": 2}, rank(1, replace(BADLY, exit_code=1, finished_ms=8_000))
+    lost = replace(RUNS, disrupted="DeletionByTaintManager", deleting=True)
+    assert seen(rank(0, lost), broke, **two).phase is Phase.STARTED  # it may still run there
+    assert seen(rank(0, replace(lost, gone=True)), broke, **two).reason is EndReason.SUPERVISOR_LOST
+    assert seen(rank(0, replace(RUNS, gone=True)), broke, **two).reason is EndReason.SUPERVISOR_LOST
+    pushed = replace(BADLY, disrupted="PreemptionByScheduler", exit_code=143, deleting=True)
+    assert seen(rank(0, pushed), broke, **two).reason is EndReason.PREEMPTED
+    never_ran = rank(0, replace(POD, gone=True))
+    assert seen(never_ran, broke, **two).exit_code == 1
+
+
+def test_events_are_asked_before_a_deletion_is_the_sites_fault() -> None:
+    """Before 1.26 the scheduler's word is in them alone."""
+    stop = Stop(EndReason.SUPERVISOR_LOST, "its pod was deleted by others")
+    pod = replace(BADLY, deleting=True, exit_code=143)
+    verdict = seen(pod, job=None, stop=stop, preempted=None)
+    assert (verdict.phase, verdict.act) == (Phase.STARTED, Act.ASK)
+    assert seen(pod, job=None, stop=stop, preempted="").reason is EndReason.SUPERVISOR_LOST
+    assert seen(pod, job=None, stop=stop, preempted="others first").reason is EndReason.PREEMPTED
+    ours = Stop(EndReason.CANCELLED, "")
+    assert seen(pod, job=None, stop=ours, preempted="others first").reason is EndReason.CANCELLED
+    assert seen(WELL, job=None, stop=None, preempted="others first").reason is EndReason.EXITED
+
+
+def test_a_job_that_kueue_takes_back_is_preempted() -> None:
+    suspended = replace(JOB, suspended=True, start_ms=0)
+    verdict = seen(RUNS, job=suspended)
+    assert (verdict.act, verdict.reason) == (Act.STOP, EndReason.PREEMPTED)
+    assert seen(replace(BADLY, deleting=True), job=suspended).reason is EndReason.PREEMPTED
+    assert seen(BADLY, job=replace(JOB, failed="BackoffLimitExceeded")).reason is EndReason.EXITED
 
 
 def test_a_second_pod_is_never_let_run() -> None:

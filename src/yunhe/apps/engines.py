@@ -56,8 +56,10 @@ def _slurm(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
 
 def _kubernetes(settings: SiteSettings, crash_point: CrashPoint) -> Driver:
     from yunhe.site.drivers.kubernetes.driver import KubernetesDriver  # noqa: PLC0415
+    from yunhe.site.drivers.kubernetes.shared import SharedKubernetesDriver  # noqa: PLC0415
 
-    return KubernetesDriver(settings.driver, settings.kubernetes, settings.site_id, settings.data_dir, crash_point)
+    kind = KubernetesDriver if settings.kubernetes.shared_dir is None else SharedKubernetesDriver
+    return kind(settings.driver, settings.kubernetes, settings.site_id, settings.data_dir, crash_point)
 
 
 ENGINES: dict[str, Callable[[SiteSettings, CrashPoint], Driver]] = {

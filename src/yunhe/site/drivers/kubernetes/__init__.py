@@ -10,4 +10,5 @@ known of it comes from three watches that are resumed, never from asking for it 
     manifest   a lease as objects                  logs       the log, taken in pieces; metrics  CPU and memory
     held       a lease in memory                   keeper     all of them, and what time asks for
     engine     the connection to one cluster       driver     the contract
+    shared     the contract where agent and nodes share a folder: outputs, data, checkpoints
 """

@@ -16,11 +16,11 @@ from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, SpawnF
 from yunhe.site.drivers.kubernetes.client import Refusal
 from yunhe.site.drivers.kubernetes.held import Held
 from yunhe.site.drivers.kubernetes.keeper import Keeper
-from yunhe.site.drivers.kubernetes.manifest import Planner, job_name, site_tag, size_of
+from yunhe.site.drivers.kubernetes.manifest import Planner, grace_of, job_name, site_tag, size_of
 from yunhe.site.drivers.kubernetes.record import Intent, Record
 from yunhe.site.drivers.kubernetes.supply import KubePool, check_settings, held_by_others, pools
 from yunhe.site.drivers.kubernetes.tenant import namespace_of
-from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree, replace_text
+from yunhe.site.drivers.lease_dir import replace_text
 from yunhe.site.settings import DriverSettings, KubernetesSettings
 from yunhe.site.supervisor.records import boottime_ms, read_text
 from yunhe.wire.link import PoolDigest, PoolReport
@@ -31,7 +31,9 @@ REPORTS = TypeAdapter(tuple[PoolReport, ...])
 
 
 class KubernetesDriver:
-    """`data_dir` holds `contact` (written by the agent) and `leases/`; no job sees any of it."""
+    """`data_dir` holds `contact` (written by the agent) and `leases/`; no job sees any of it.
+
+    With a folder that agent and nodes share it is a `SharedKubernetesDriver`."""
 
     def __init__(
         self,
@@ -47,7 +49,9 @@ class KubernetesDriver:
         self._data_dir = data_dir.absolute()
         self._leases = self._data_dir / "leases"
         self._tag = site_tag(site_id)
-        self._keeper = Keeper(kubernetes, self._tag, self._leases, driver.term_grace_ms, self._silent_ms)
+        self._keeper = Keeper(
+            kubernetes, self._tag, self._leases, driver.term_grace_ms, self._silent_ms, self._on_begin
+        )
         self._engine = self._keeper.engine
         self._pools: tuple[KubePool, ...] = ()  # as the hub was told
 
@@ -81,6 +85,9 @@ class KubernetesDriver:
         """For how long the hub may not have heard of a lease that came at `contact_ms`."""
         text = (read_text(str(self._data_dir / "contact")) or "").strip()
         return boottime_ms() - max(contact_ms, int(text) if text.isdigit() else 0)
+
+    def _on_begin(self, held: Held) -> None:
+        held.record.mark("started")
 
     # --- supply -----------------------------------------------------------------------------------------------------
 
@@ -153,7 +160,8 @@ class KubernetesDriver:
         lease, engine = job.lease, self._engine
         planner = Planner(self._driver, self._kubernetes, self._tag, engine.client.minor, engine.kueue)
         namespace = namespace_of(self._kubernetes.namespace_prefix, lease.tenant)
-        left_ms = lease.disconnect_limit_ms - self._silent_ms(job.contact_ms) - self._driver.term_grace_ms
+        grace_ms = grace_of(job, self._driver)
+        left_ms = lease.disconnect_limit_ms - self._silent_ms(job.contact_ms) - grace_ms
         objects = planner.plan(job, pool, namespace, max(1, left_ms // 1000))
         shared = self._kubernetes.shared_dir
         intent = Intent(
@@ -165,14 +173,14 @@ class KubernetesDriver:
             disconnect_limit_ms=lease.disconnect_limit_ms,
             contact_ms=job.contact_ms,
             log_cap_bytes=lease.log_cap_bytes,
+            grace_ms=grace_ms,
             secret=bool(job.files) and shared is None,
             secrets=bool(job.secrets),
         )
         record = Record(self._leases, job.key)
         try:
             await asyncio.to_thread(record.prepare, intent)
-            if shared is not None:
-                await asyncio.to_thread(_fill, shared, job)
+            await asyncio.to_thread(self._fill, job)
         except OSError as error:
             raise SpawnFailed(f"the job's folder cannot be made: {error}") from error
         return self._keeper.hold(Held(job.key, intent, record, objects, tenant=lease.tenant))
@@ -212,21 +220,16 @@ class KubernetesDriver:
                 raise
         return await asyncio.to_thread(held.record.read_log, offset, limit)
 
-    # --- outputs: only where there is a folder that pods and agent share ----------------------------------------------
+    # --- what a job leaves needs a folder that pods and agent share: see `shared` ------------------------------------
 
-    def _folder(self, key: LeaseKey) -> LeaseDir | None:
-        shared = self._kubernetes.shared_dir
-        return LeaseDir(shared / "leases" / str(key)) if shared is not None else None
+    def _fill(self, job: Job) -> None:
+        """What is on a disk before the job is asked for. Raises OSError."""
 
     async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
-        folder = self._folder(key)
-        if folder is None:
-            return tuple(Output(path, missing="this site shares no folder with its nodes") for path in wanted)
-        return await asyncio.to_thread(folder.outputs, wanted, cap_bytes)
+        return tuple(Output(path, missing="this site shares no folder with its nodes") for path in wanted)
 
     async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
-        folder = self._folder(key)
-        return b"" if folder is None else await asyncio.to_thread(folder.read_output, path, offset, limit)
+        return b""
 
     async def known(self) -> frozenset[LeaseKey]:
         return frozenset(self._keeper.held)
@@ -235,21 +238,3 @@ class KubernetesDriver:
         held = self._keeper.held.get(key)
         if held is not None:
             await self._keeper.drop(held)
-        folder = self._folder(key)
-        if folder is not None and await asyncio.to_thread(folder.path.exists):
-            await asyncio.to_thread(remove_tree, folder.path)
-
-
-def _fill(shared: Path, job: Job) -> None:
-    """Its folder on the shared disk: open to whoever reaches it, and only its own pods and the agent do."""
-    (shared / "leases").mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = shared / "leases" / str(job.key) / "job"
-    if folder.exists():
-        remove_tree(folder)
-    folder.mkdir(parents=True)
-    for name, text in job.files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o777 if path.is_dir() else 0o666)

@@ -19,6 +19,7 @@ from yunhe.site.settings import KubernetesSettings
 log = logging.getLogger(__name__)
 RETRY_S = 2.0
 REQUESTS = 12  # at a time
+MAX_EVENTS = 500  # of a namespace, the newest hour: more than that many are not looked through
 
 
 class Engine:
@@ -180,7 +181,9 @@ class Engine:
         try:
             async with self._gate:
                 answer = await self.client.get(
-                    f"/api/v1/namespaces/{held.intent.namespace}/events", fieldSelector="type=Warning", limit="500"
+                    f"/api/v1/namespaces/{held.intent.namespace}/events",
+                    fieldSelector="type=Warning",
+                    limit=str(MAX_EVENTS),
                 )
         except (Unavailable, Refusal) as error:
             log.info("%s: no events: %s", held.key, error)
@@ -192,6 +195,16 @@ class Engine:
         ]
         newest: Object = max(mine, key=lambda event: str(event.get("lastTimestamp") or ""), default={})
         return ": ".join(str(newest[name]) for name in ("reason", "message") if newest.get(name))[:300]
+
+    async def preempted(self, held: Held) -> bool:
+        """Whether the scheduler says that one of its pods had to go for another one. Raises Unavailable or Refusal."""
+        path = f"/api/v1/namespaces/{held.intent.namespace}/events"
+        async with self._gate:
+            answer = await self.client.get(
+                path, fieldSelector="involvedObject.kind=Pod,reason=Preempted", limit=str(MAX_EVENTS)
+            )
+        names = ((event.get("involvedObject") or {}).get("name") for event in answer.get("items") or ())
+        return any(str(name).startswith(f"{held.intent.name}-") for name in names)
 
     async def measure(self) -> None:
         """The metrics API, again and again. Until cancelled."""

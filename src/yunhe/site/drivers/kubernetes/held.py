@@ -51,6 +51,8 @@ class Held:
     adopted: bool = False  # its record was lost
     ran_before: bool = False  # an agent before this one saw it running
     use_before: tuple[int, int] | None = None  # what that agent measured
+    preempted: str | None = None  # what events say of who got its units; None: they have not been asked
+    cause_at: float | None = None  # since when they are asked
     bare: bool = False  # its secrets are no longer in the cluster
 
     # --- what is seen -----------------------------------------------------------------------------------------------
@@ -109,6 +111,8 @@ class Held:
             runs_age=age(self.began_at),
             idle_age=age(self.idle_at),
             leaving_age=age(self.leaving_at),
+            preempted=self.preempted,
+            grace_s=self.intent.grace_ms / 1000,
             silent_nodes=silent_nodes,
             trouble=self.trouble,
         )

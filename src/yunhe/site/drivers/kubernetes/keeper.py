@@ -21,20 +21,30 @@ from yunhe.site.settings import KubernetesSettings
 log = logging.getLogger(__name__)
 EXTEND_SHARE = 4  # the deadline is moved on when this part of the disconnect limit has passed
 TROUBLE_SHARE = 2  # events are asked for at this part of the longest wait
+CAUSE_S = 2.0  # an event may come so long after the deletion that it tells of
+OTHERS_FIRST = "Kubernetes gave its units to what comes first there"
 ADOPTED_MS = 60_000  # disconnect limit of a Job whose lease nobody here knows: it is only there to be removed
 
 
 class Keeper:
-    """`silent_ms(contact_ms)`: for how long the hub may not have heard of a lease that came at `contact_ms`."""
+    """`silent_ms(contact_ms)`: for how long the hub may not have heard of a lease that came at `contact_ms`.
+    `on_begin`: writes down that a lease runs, before that is told; may wait for the disk."""
 
     def __init__(
-        self, settings: KubernetesSettings, tag: str, leases: Path, grace_ms: int, silent_ms: Callable[[int], int]
+        self,
+        settings: KubernetesSettings,
+        tag: str,
+        leases: Path,
+        grace_ms: int,
+        silent_ms: Callable[[int], int],
+        on_begin: Callable[[Held], None],
     ) -> None:
         self.engine = Engine(settings, tag, self._on_job, self._on_pod)
         self._settings = settings
         self._leases = leases
         self._grace_ms = grace_ms
         self._silent_ms = silent_ms
+        self._on_begin = on_begin
         self._rules = Rules(
             vanished=settings.vanished_ms / 1000,
             tries=settings.submit_tries,
@@ -115,10 +125,7 @@ class Keeper:
     def _on_pod(self, view: PodView, there: bool) -> None:
         held = self._of(view.lease)
         if held is not None:
-            began = held.started
             held.see_pod(view, there, time.monotonic(), self.engine.client.clock_ms)
-            if held.started and not began and held.key in self.held:
-                self.engine.background.start(asyncio.to_thread(held.record.mark, "started"))
             self._tell(held)
 
     def _of(self, name: str) -> Held | None:
@@ -145,9 +152,14 @@ class Keeper:
         return judge(held.sight(now, self.engine.fresh(now), self.engine.silent_nodes), self._rules)
 
     async def look(self, keys: Iterable[LeaseKey]) -> dict[LeaseKey, Status]:
-        """From memory, but for an end: that is written down before it is told."""
+        """From memory, but for a begin and an end: these are written down before they are told."""
         now = time.monotonic()
         found = {key: self._look_at(key, now) for key in keys}
+        running = [self.held[key] for key, status in found.items() if status.phase is Phase.STARTED]
+        for one in running:
+            if not one.ran_before:
+                await asyncio.to_thread(self._on_begin, one)
+                one.ran_before = True
         ended = [key for key, status in found.items() if status.phase is Phase.ENDED and self.held[key].end is None]
         for key in ended:
             await asyncio.to_thread(self.held[key].record.write_end, found[key])
@@ -192,6 +204,8 @@ class Keeper:
             self._run(held, self._place_again(held))
         elif verdict.act is Act.LOOK:
             self._run(held, self._look_for(held))
+        elif verdict.act is Act.ASK:
+            self._run(held, self._ask_cause(held))
         elif held.stop is not None and held.job is not None and not held.job.deleting:
             self._run(held, self._remove_now(held))
         elif held.job is not None and not held.adopted:
@@ -295,10 +309,22 @@ class Keeper:
     async def _ask_trouble(self, held: Held) -> None:
         held.trouble = await self.engine.trouble(held)
 
+    async def _ask_cause(self, held: Held) -> None:
+        """Whether others got its units; not for longer than `CAUSE_S`."""
+        held.cause_at = held.cause_at or time.monotonic()
+        try:
+            said = await self.engine.preempted(held)
+            sure = said or time.monotonic() - held.cause_at > CAUSE_S
+        except Refusal:  # its namespace is gone, and so are the events
+            said, sure = False, True
+        if sure:
+            held.preempted = OTHERS_FIRST if said else ""
+            self._tell(held)
+
     async def _extend(self, held: Held) -> None:
         """Kubernetes ends the Job by itself when the agent does not come again in time."""
         job, limit_ms = held.job, held.intent.disconnect_limit_ms
-        left_ms = limit_ms - self._silent_ms(held.intent.contact_ms) - self._grace_ms
+        left_ms = limit_ms - self._silent_ms(held.intent.contact_ms) - max(self._grace_ms, held.intent.grace_ms)
         if job is None or not job.start_ms or job.failed or left_ms <= 0:
             return
         seconds = max(1, (self.engine.client.clock_ms - job.start_ms + left_ms) // 1000)

@@ -34,6 +34,13 @@ def job_name(tag: str, key: LeaseKey) -> str:
     return f"y-{hashlib.sha256(f'{tag} {key}'.encode()).hexdigest()[:40]}"
 
 
+def grace_of(job: Job, driver: DriverSettings) -> int:
+    """From SIGTERM to SIGKILL, in ms: a job that saves its work has the site's notice, and half of its disconnect
+    limit at most, because Kubernetes gives it that time however it is ended."""
+    notice_ms = job.notice_ms if job.lease.checkpoint else 0
+    return max(driver.term_grace_ms, min(notice_ms, job.lease.disconnect_limit_ms // 2))
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """Of one slot."""
@@ -191,7 +198,7 @@ class Planner:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "activeDeadlineSeconds": -(-backstop_ms // 1000),
-            "terminationGracePeriodSeconds": max(1, -(-self.driver.term_grace_ms // 1000)),
+            "terminationGracePeriodSeconds": max(1, -(-grace_of(job, self.driver) // 1000)),
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": uid,
@@ -203,6 +210,8 @@ class Planner:
             "volumes": volumes,
             "containers": [self._container(job, pool, size, image, mounts)],
         }
+        if kubernetes.priority_class:
+            pod["priorityClassName"] = kubernetes.priority_class
         if pool.device:
             pod["tolerations"] = [{"key": pool.device, "operator": "Exists"}]
         if lease.slots > 1:
@@ -213,7 +222,7 @@ class Planner:
         amounts = {"cpu": f"{size.cpu_milli}m", "memory": str(size.memory_bytes)}
         if size.cards:
             amounts[pool.device] = str(size.cards)
-        return {
+        container: Object = {
             "name": "job",
             "image": image,
             "imagePullPolicy": "IfNotPresent",
@@ -227,6 +236,9 @@ class Planner:
             "volumeMounts": mounts,
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
+        if job.lease.checkpoint and job.lease.checkpoint.signal != "SIGTERM":
+            container["lifecycle"] = {"preStop": {"exec": {"command": ["/bin/sh", "-c", signal_all(job)]}}}
+        return container
 
     def _env(self, job: Job, size: Size) -> list[Object]:
         lease, name = job.lease, job_name(self.tag, job.key)
@@ -239,6 +251,8 @@ class Planner:
         }
         if job.secrets:
             values["YUNHE_SECRETS"] = SECRETS_DIR
+        if lease.checkpoint:
+            values["YUNHE_CHECKPOINT"] = f"{JOB_DIR}/{lease.checkpoint.folder}"
         env: list[Object] = [{"name": key, "value": literal(value)} for key, value in values.items()]
         if lease.slots == 1:
             return [*env, {"name": "YUNHE_RANK", "value": "0"}]
@@ -271,6 +285,15 @@ class Planner:
             volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(size.memory_bytes // 2)}})
             mounts.append({"name": "shm", "mountPath": "/dev/shm"})
         return volumes, mounts
+
+
+def signal_all(job: Job) -> str:
+    """A shell's words: every process gets the signal of the plan, and Kubernetes sends its SIGTERM when these words are
+    over or the time is. They end with the container."""
+    plan = job.lease.checkpoint
+    assert plan is not None
+    name = plan.signal.removeprefix("SIG")
+    return f"kill -{name} 1 -1; while kill -0 1 2>/dev/null; do sleep 0.1; done"
 
 
 def literal(text: str) -> str:

@@ -33,6 +33,7 @@ class Intent:
     disconnect_limit_ms: int
     contact_ms: int
     log_cap_bytes: int
+    grace_ms: int = 0  # from SIGTERM to SIGKILL
     secret: bool = False
     secrets: bool = False  # one of its own for what must not stay
 

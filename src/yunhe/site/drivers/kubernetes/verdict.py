@@ -11,12 +11,13 @@
 | there                   | none, or waiting         | accepted; given up after `start_ms`, `pull_ms`               |
 | there                   | running                  | started; unknown while the node is silent                    |
 | there                   | being taken away by others | started, and stopped: Kubernetes would make it anew          |
+| there or gone           | preempted, or Job suspended | preempted; without a word of it events are asked first      |
 | there                   | all over                 | ended, as the pods say                                       |
 | failed for its deadline | over or none             | disconnected: the agent did not move the deadline on         |
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from yunhe.core.lifecycle import EndReason
@@ -37,6 +38,7 @@ class Act(StrEnum):
     PLACE = "place"  # make it again
     LOOK = "look"  # ask for the Job by its name
     STOP = "stop"  # for `reason`
+    ASK = "ask"  # for the events of its pods: an older server says nowhere else why it took one away
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Sight:
     runs_age: float | None  # since the first container began
     idle_age: float | None  # no pod, none that has begun, or an image that does not come
     leaving_age: float | None  # the Job is gone or is being removed, and pods are still there
+    preempted: str | None = ""  # what events say of who got its units; None: they have not been asked
+    grace_s: float = 0.0  # its pods may take so long to end
     silent_nodes: Collection[str] = ()
     trouble: str = ""  # what events say of a pod that does not begin
 
@@ -91,7 +95,7 @@ def judge(sight: Sight, rules: Rules) -> Verdict:
         return _not_seen(sight, rules)
     over = _over(sight, rules)
     if over is not None:
-        return over
+        return _with_cause(sight, over)
     if sight.job is None or sight.stop is not None:
         return Verdict(_running_phase(sight))
     return _held(sight, sight.job, rules)
@@ -116,6 +120,34 @@ def _not_seen(sight: Sight, rules: Rules) -> Verdict:
     return Verdict(Phase.UNKNOWN, Act.STOP, EndReason.SPAWN_FAILED, detail=detail)
 
 
+# What a preemption looks like from within: a rank may fail because another one was taken away.
+TAKEN = (EndReason.SUPERVISOR_LOST, EndReason.SPAWN_FAILED, EndReason.EXITED)
+
+
+def _preempted(sight: Sight) -> str:
+    """Who says that its units went to others; empty: nobody, as far as is known."""
+    job = sight.job
+    word = next((pod.disrupted or pod.reason for pod in sight.pods if pod.preempted), "")
+    if word:
+        return f"Kubernetes says {word}"
+    had = any(pod.started_ms or pod.deleting or pod.gone for pod in sight.pods)
+    if job is not None and job.suspended and not job.failed and had:
+        return "its Job was suspended, as Kueue does when others come first"
+    return sight.preempted or ""
+
+
+def _with_cause(sight: Sight, over: Verdict) -> Verdict:
+    """An end by the cluster's doing is a preemption where others got the units."""
+    ours = sight.stop is not None and sight.stop.reason is not EndReason.SUPERVISOR_LOST
+    if ours or over.reason not in TAKEN or (over.reason is EndReason.EXITED and not over.exit_code):
+        return over
+    if cause := _preempted(sight):
+        return replace(over, reason=EndReason.PREEMPTED, detail=cause)
+    if sight.preempted is None and over.reason is EndReason.SUPERVISOR_LOST:
+        return Verdict(_running_phase(sight), Act.ASK)
+    return over
+
+
 def _stopped(stop: Stop, exit_code: int | None = None) -> Verdict:
     return Verdict(Phase.ENDED, reason=stop.reason, exit_code=exit_code, detail=stop.detail)
 
@@ -125,7 +157,7 @@ def _over(sight: Sight, rules: Rules) -> Verdict | None:
     left = [pod for pod in sight.pods if not pod.over]
     ended = [pod for pod in sight.pods if pod.over]
     failed = [pod for pod in ended if pod.phase != "Succeeded"]
-    lost = sight.leaving_age is not None and sight.leaving_age > rules.lost
+    lost = sight.leaving_age is not None and sight.leaving_age > rules.lost + sight.grace_s
     if left and not lost:
         return None
     all_ended = len(ended) >= sight.slots and not left
@@ -157,9 +189,10 @@ def _code(pods: list[PodView]) -> int | None:
 
 
 def _first_failure(failed: list[PodView]) -> Verdict:
-    """The rank that failed first: the others were ended for it."""
+    """The rank that the cluster took away, else the one that failed first: the others were ended, or failed, for it."""
     by_time = sorted(
-        failed, key=lambda pod: (pod.exit_code is None, pod.deleting, pod.finished_ms or 1 << 60, pod.rank)
+        failed,
+        key=lambda pod: (not pod.taken, pod.exit_code is None, pod.deleting, pod.finished_ms or 1 << 60, pod.rank),
     )
     reason, code, detail = _why(by_time[0])
     if reason is EndReason.SUPERVISOR_LOST and not by_time[0].started_ms and not any(p.started_ms for p in failed):
@@ -201,6 +234,8 @@ def _held(sight: Sight, job: JobView, rules: Rules) -> Verdict:
         return Verdict(phase, Act.STOP, EndReason.TIME_LIMIT, detail=f"longer than {sight.run_limit_s:g} s")
     if job.deleting and not job.failed:
         return Verdict(phase, Act.STOP, detail="its Job was deleted by others")
+    if (cause := _preempted(sight)) and any(not pod.over for pod in sight.pods):
+        return Verdict(phase, Act.STOP, EndReason.PREEMPTED, detail=cause)
     if any(pod.deleting and not pod.over for pod in sight.pods) and not job.failed:
         why = next((pod.disrupted for pod in sight.pods if pod.disrupted), "")
         detail = f"Kubernetes says {why}" if why else "its pod was deleted by others"

@@ -102,6 +102,16 @@ class PodView:
     def over(self) -> bool:
         return self.phase in ("Succeeded", "Failed") or self.gone
 
+    @property
+    def preempted(self) -> bool:
+        """Whether it had to make room for a pod that comes first: by the scheduler's word, or by the kubelet's."""
+        return self.disrupted == "PreemptionByScheduler" or self.reason == "Preempting"
+
+    @property
+    def taken(self) -> bool:
+        """Whether the cluster took it away: it says so, or the pod ran and is gone without a word of its end."""
+        return bool(self.disrupted) or (self.gone and bool(self.started_ms) and self.exit_code is None)
+
     @classmethod
     def of(cls, item: Object) -> "PodView":
         meta, status = item["metadata"], item.get("status") or {}
