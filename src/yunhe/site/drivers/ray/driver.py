@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,11 +14,10 @@ from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify
 from yunhe.site.background import Background
 from yunhe.site.crash import CrashPoint, no_crash
-from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
+from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Phase, SpawnFailed, Status
 from yunhe.site.drivers.lease_dir import remove_tree, replace_text
-from yunhe.site.drivers.nodes.beacon import Beacon
 from yunhe.site.drivers.nodes.folder import LeaseFolder
-from yunhe.site.drivers.nodes.news import News
+from yunhe.site.drivers.nodes.leases import LeaseFolders
 from yunhe.site.drivers.nodes.program import Program
 from yunhe.site.drivers.nodes.verdict import Act, Memory, Rules, Stage, Verdict, judge
 from yunhe.site.drivers.ray.client import Listing, RayClient
@@ -35,7 +33,7 @@ REAP_AFTER_S = 10.0  # what ended in our records still has to leave Ray
 PULSES = 3  # a supervisor that missed so many writes of its use shows no sign of life
 
 
-class RayDriver:
+class RayDriver(LeaseFolders[LeaseFolder]):
     """`data_dir` holds `contact` (written by the agent). Nodes see the shared folder alone: `leases/`, `news/`,
     `programs/` and `beacon`."""
 
@@ -51,12 +49,11 @@ class RayDriver:
         self._crash_point = crash_point
         self._data_dir = data_dir.absolute()
         shared = (ray.shared_dir or self._data_dir).absolute()
-        self._leases = shared / "leases"
-        self._news = News(shared / "news", ray.news_ms)
-        self._beacon = Beacon(shared / "beacon", self._data_dir / "contact")
+        program = Program(shared / "programs")
+        super().__init__(shared, self._data_dir / "contact", ray.news_ms, program, LeaseFolder)
         tag = hashlib.sha256(f"{site_id}:{self._data_dir}".encode()).hexdigest()[:12]
         self._client = RayClient(ray, tag)
-        self._planner = Planner(driver, ray, Program(shared / "programs"), self._news.folder, self._beacon.path)
+        self._planner = Planner(driver, ray, program, self._news.folder, self._beacon.path)
         self._rules = Rules(
             engine="Ray",
             pulse=PULSES * driver.usage_write_ms / 1000,
@@ -84,12 +81,6 @@ class RayDriver:
         await asyncio.to_thread(self._prepare_folders)
         self._background.start(self._beacon.keep())
         return Isolation(0, "Ray: all jobs as Ray's user, memory sampled, no sandbox")
-
-    def _prepare_folders(self) -> None:
-        for folder in (self._leases, self._news.folder, self._leases.parent / "programs"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._planner.program.install()
-        self._beacon.write()
 
     async def close(self) -> None:
         """Jobs go on."""
@@ -142,9 +133,6 @@ class RayDriver:
             return report
 
     # --- jobs -------------------------------------------------------------------------------------------------------
-
-    def _folder(self, key: LeaseKey) -> LeaseFolder:
-        return LeaseFolder(self._leases / str(key), self._news.folder)
 
     def _of(self, key: LeaseKey) -> Memory:
         return self._memory.setdefault(key, Memory())
@@ -321,44 +309,10 @@ class RayDriver:
         except Unavailable as error:  # it is listed again
             log.warning("%s: %s", key, error)
 
-    async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
-        return await self._news.wait(timeout_ms)
-
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
         """A job that waits never starts; one that runs is told by a link, which its supervisor soon sees."""
-        folder = self._folder(key)
-        if await asyncio.to_thread(self._cancel, key, folder, reason):
+        if await asyncio.to_thread(self._stop_folder, key, reason):
             self._background.start(self._stop(key))
-
-    @staticmethod
-    def _cancel(key: LeaseKey, folder: LeaseFolder, reason: EndReason) -> bool:
-        """True: sealed before it began."""
-        if not folder.prepared or folder.evidence().ended_for:
-            return False
-        folder.cancel(reason)
-        if not folder.seal(reason, "stopped before it was started"):
-            return False
-        folder.tell(key)
-        return True
-
-    async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
-        return await asyncio.to_thread(self._folder(key).log, offset, limit)
-
-    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
-        return await asyncio.to_thread(self._folder(key).outputs, wanted, cap_bytes)
-
-    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
-        return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
-
-    async def open_output(self, key: LeaseKey, path: str) -> int:
-        return await asyncio.to_thread(self._folder(key).open_output, path)
-
-    async def kept_ms(self, key: LeaseKey, folder: str) -> int:
-        return await asyncio.to_thread(self._folder(key).kept_ms, folder)
-
-    async def known(self) -> frozenset[LeaseKey]:
-        names = await asyncio.to_thread(os.listdir, self._leases)
-        return frozenset(key for key in map(LeaseKey.parse, names) if key is not None)
 
     async def forget(self, key: LeaseKey) -> None:
         """Its folder goes first: without it nothing starts, and what runs after all stops."""

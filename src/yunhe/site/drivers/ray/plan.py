@@ -1,9 +1,7 @@
 """A lease as a request to Ray's job API, and as the specification that the supervisor on the node reads."""
 
 import json
-import os
 import shlex
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,12 @@ from pathlib import Path
 from yunhe.site.drivers.contract import Job, SpawnFailed
 from yunhe.site.drivers.nodes.chips import UNIT
 from yunhe.site.drivers.nodes.program import Program
+from yunhe.site.drivers.nodes.spec import environment, node_spec, path_of
 from yunhe.site.drivers.ray.supply import LEAST, TYPE, RayPool
 from yunhe.site.settings import DriverSettings, RaySettings
 from yunhe.site.supervisor.records import Spec
 
-PATH = "/usr/local/bin:/usr/bin:/bin"
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+NODE, GANG = "site/supervisor/node.py", "site/supervisor/gang.py"
 # Which cards Ray has given to the job; nothing else of Ray's environment reaches it, its token least of all.
 GIVEN = (
     "CUDA_VISIBLE_DEVICES",
@@ -100,7 +98,7 @@ class Planner:
     def request(self, job: Job, pool: RayPool, folder: Path) -> dict[str, object]:
         """The body of POST /api/jobs/, but for the id."""
         asked = size_of(job, pool).resources(pool, self.ray.lent)
-        words = [self.python, "-I", "-S", str(self.program.node), str(folder), str(self.news), "Ray", *self.given]
+        words = [self.python, "-I", "-S", str(self.program.path(NODE)), str(folder), str(self.news), "Ray", *self.given]
         named = {"CPU": "entrypoint_num_cpus", "GPU": "entrypoint_num_gpus", "memory": "entrypoint_memory"}
         fields: dict[str, object] = {named[name]: value for name, value in asked.items() if name in named}
         fields["entrypoint_memory"] = int(asked["memory"])
@@ -114,47 +112,11 @@ class Planner:
         }
 
     def spec(self, job: Job, pool: RayPool, folder: Path) -> Spec:
-        lease, driver, size = job.lease, self.driver, size_of(job, pool)
-        argv = list(lease.command)
-        if lease.slots > 1:
-            argv = [self.python, "-I", "-S", str(self.program.gang), str(lease.slots), "--", *argv]
-        spec = Spec(
-            key=str(job.key),
-            argv=argv,
-            env=self._env(job, size, folder),
-            cwd=str(folder / "job"),
-            sandbox=[],
-            uid=None,
-            cgroup=None,
-            rlimits=[("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", driver.file_limit_bytes)],
-            memory_limit_bytes=size.memory_bytes,
-            pids_limit=driver.pids_limit,
-            run_limit_ms=lease.run_limit_ms,
-            disconnect_limit_ms=lease.disconnect_limit_ms,
-            contact_ms=job.contact_ms,
-            contact_path=str(self.beacon),
-            term_grace_ms=driver.term_grace_ms,
-            log_cap_bytes=lease.log_cap_bytes,
-            sample_ms=driver.sample_ms,
-            usage_write_ms=driver.usage_write_ms,
-            notify="",
-        )
-        if lease.checkpoint:
-            spec["notice"] = (signal.Signals[lease.checkpoint.signal], job.notice_ms)
-        return spec
-
-    def _env(self, job: Job, size: Size, folder: Path) -> dict[str, str]:
-        threads = str(max(1, int(size.cores / job.lease.slots)))
-        path = os.pathsep.join((os.path.dirname(self.python), PATH)) if "/" in self.python else PATH
-        return {
-            **({} if self.ray.runtime_env else {"PATH": path}),
-            "HOME": str(folder / "job"),
-            "TMPDIR": str(folder / "tmp"),
-            "LANG": "C.UTF-8",
-            **dict.fromkeys(THREADS, threads),
-            **job.lease.env,
-            "YUNHE_LEASE": str(job.key),
-            "YUNHE_RANK": "0",
-            "YUNHE_SIZE": str(job.lease.slots),
-            **({"YUNHE_CHECKPOINT": f"{folder}/job/{plan.folder}"} if (plan := job.lease.checkpoint) else {}),
-        }
+        size, slots = size_of(job, pool), job.lease.slots
+        argv = list(job.lease.command)
+        if slots > 1:
+            argv = [self.python, "-I", "-S", str(self.program.path(GANG)), str(slots), "--", *argv]
+        # A runtime environment brings a PATH of its own.
+        env = {} if self.ray.runtime_env else {"PATH": path_of(self.python)}
+        env |= environment(job, folder, max(1, int(size.cores / slots)))
+        return node_spec(job, self.driver, folder, argv, env, size.memory_bytes, self.beacon)

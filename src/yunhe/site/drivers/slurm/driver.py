@@ -15,18 +15,17 @@ from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify
 from yunhe.site.background import Background
 from yunhe.site.crash import CrashPoint, no_crash
-from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
+from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Phase, SpawnFailed, Status
 from yunhe.site.drivers.lease_dir import replace_text
-from yunhe.site.drivers.nodes.beacon import Beacon
 from yunhe.site.drivers.nodes.folder import Evidence, LeaseFolder
-from yunhe.site.drivers.nodes.news import News
+from yunhe.site.drivers.nodes.leases import LeaseFolders
+from yunhe.site.drivers.nodes.program import Program
 from yunhe.site.drivers.slurm.accounting import Accounting
 from yunhe.site.drivers.slurm.batches import Batches
 from yunhe.site.drivers.slurm.client import Listing, SlurmClient
 from yunhe.site.drivers.slurm.folder import StepFolder, remove
 from yunhe.site.drivers.slurm.lookout import Lookout
-from yunhe.site.drivers.slurm.plan import Planner
-from yunhe.site.drivers.slurm.program import Program
+from yunhe.site.drivers.slurm.plan import PROGRAM, Planner
 from yunhe.site.drivers.slurm.sender import Sender
 from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.drivers.slurm.supply import NOTHING, Held, Node, SlurmPool, foreign, parse_nodes, pools
@@ -38,7 +37,7 @@ log = logging.getLogger(__name__)
 REAP_AFTER_S = 10.0  # a step that has written its end still has to leave
 
 
-class SlurmDriver:
+class SlurmDriver(LeaseFolders[StepFolder]):
     """`data_dir` holds `contact` (written by the agent). Nodes see the shared folder alone: `leases/`, `batches/`,
     `news/`, `programs/` and `beacon`."""
 
@@ -54,14 +53,11 @@ class SlurmDriver:
         self._crash_point = crash_point
         self._data_dir = data_dir.absolute()
         shared = (self._slurm.shared_dir or self._data_dir).absolute()
-        self._leases = shared / "leases"
-        self._news = News(shared / "news", self._slurm.news_ms)
-        self._beacon = Beacon(shared / "beacon", self._data_dir / "contact")
+        program = Program(shared / "programs", PROGRAM)
+        super().__init__(shared, self._data_dir / "contact", slurm.news_ms, program, StepFolder)
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:12]
         self._client = SlurmClient(self._slurm, f"yunhe-site:{site_id}:{tag}")
-        self._planner = Planner(
-            self._driver, self._slurm, Program(shared / "programs"), self._news.folder, self._beacon.path
-        )
+        self._planner = Planner(driver, slurm, program, self._news.folder, self._beacon.path)
         self._batches = Batches(shared / "batches")
         self._sender = Sender(
             self._client, self._batches, self._planner, self._still_wanted, self._refused, crash_point
@@ -89,11 +85,8 @@ class SlurmDriver:
         return Isolation(0, f"Slurm {version}: all jobs as user {user}, memory sampled, no sandbox")
 
     def _prepare_folders(self) -> None:
-        for folder in (self._leases, self._news.folder, self._leases.parent / "programs"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._planner.program.install()
+        super()._prepare_folders()
         self._batches.load(self._known())
-        self._beacon.write()
 
     async def close(self) -> None:
         """Jobs go on."""
@@ -152,9 +145,6 @@ class SlurmDriver:
         )
 
     # --- jobs -------------------------------------------------------------------------------------------------------
-
-    def _folder(self, key: LeaseKey) -> StepFolder:
-        return StepFolder(self._leases / str(key), self._news.folder)
 
     def _of(self, key: LeaseKey) -> Memory:
         return self._memory.setdefault(key, Memory())
@@ -245,6 +235,8 @@ class SlurmDriver:
         evidence = folder.evidence()
         if memory.slots == 0 and evidence.prepared:
             self._read_plan(key, memory)
+        if evidence.cancel and memory.cancelled_since is None:
+            memory.notice = folder.notice_ms() / 1000
         memory.see(evidence, now)
         current = listing is not None and (memory.placed is None or listing.asked > memory.placed)
         jobs = listing.of(key) if listing is not None and current else None
@@ -315,47 +307,14 @@ class SlurmDriver:
         if folder.seal(verdict.reason, said):
             folder.tell(key)
 
-    async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:
-        return await self._news.wait(timeout_ms)
-
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
         """A job that waits never starts, whether Slurm cancels it or not; one that runs is told by a link."""
-        folder = self._folder(key)
-        if not await asyncio.to_thread(self._stop, key, folder, reason):
+        if not await asyncio.to_thread(self._stop_folder, key, reason):
             return
-        self._ended[key] = await asyncio.to_thread(folder.status)
+        self._ended[key] = await asyncio.to_thread(self._folder(key).status)
         for batch in self._batches.names(key):
             if all(other in self._ended for other in self._batches.members(batch)):
                 self._sender.cancel(batch)
-
-    @staticmethod
-    def _stop(key: LeaseKey, folder: LeaseFolder, reason: EndReason) -> bool:
-        """True: sealed before it began."""
-        if not folder.prepared or folder.evidence().ended_for:
-            return False
-        folder.cancel(reason)
-        if not folder.seal(reason, "stopped before it was started"):
-            return False
-        folder.tell(key)
-        return True
-
-    async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
-        return await asyncio.to_thread(self._folder(key).log, offset, limit)
-
-    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
-        return await asyncio.to_thread(self._folder(key).outputs, wanted, cap_bytes)
-
-    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
-        return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
-
-    async def open_output(self, key: LeaseKey, path: str) -> int:
-        return await asyncio.to_thread(self._folder(key).open_output, path)
-
-    async def known(self) -> frozenset[LeaseKey]:
-        return await asyncio.to_thread(self._known)
-
-    def _known(self) -> frozenset[LeaseKey]:
-        return frozenset(key for key in map(LeaseKey.parse, os.listdir(self._leases)) if key is not None)
 
     async def forget(self, key: LeaseKey) -> None:
         """Its folder goes first: without it no step starts, and one that runs after all stops."""

@@ -2,19 +2,16 @@
 
 plan.json    in   the options of sbatch, and what the step needs beyond spec.json
 ranks/N.json out  use of one slot of a gang, and how it ended
-ranks/stop   out  the step's word to the ranks that they shall end
+ranks/stop   out  the signal that the step has the ranks give to their processes, as a number
 """
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from yunhe.site.drivers.contract import Job
 from yunhe.site.drivers.lease_dir import remove_tree
 from yunhe.site.drivers.nodes.folder import PLAN, LeaseFolder
-from yunhe.site.supervisor.records import Spec, write_record
 
 
 class Plan(TypedDict):
@@ -31,12 +28,10 @@ class Plan(TypedDict):
 class StepFolder(LeaseFolder):
     """Of a lease that a step supervises."""
 
-    def fill(self, spec: Spec, plan: Mapping[str, object], job: Job) -> None:
-        """Slurm keeps no checkpoints, and ranks need room for their records."""
-        self.prepare(spec, "", job.files, None, job.data)
+    def furnish(self) -> None:
+        """Ranks need room for their records."""
         (self.path / "ranks").mkdir()
         (self.path / "ranks" / "stop").touch()  # a file that is there already is seen to change sooner than a new one
-        write_record(str(self.path / PLAN), plan, sync=False)
 
     def plan(self) -> Plan:
         text: Plan = json.loads((self.path / PLAN).read_text(encoding="utf-8"))

@@ -1,20 +1,21 @@
 """A lease as options of sbatch, and as the specification that its step reads."""
 
-import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from yunhe.site.drivers.contract import Job, SpawnFailed
 from yunhe.site.drivers.nodes.chips import UNIT
+from yunhe.site.drivers.nodes.program import Program
+from yunhe.site.drivers.nodes.spec import environment, node_spec, path_of
 from yunhe.site.drivers.slurm.folder import Plan
-from yunhe.site.drivers.slurm.program import Program
 from yunhe.site.drivers.slurm.supply import MIB, SlurmPool
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.site.supervisor.records import Spec
 
-PATH = "/usr/local/bin:/usr/bin:/bin"
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+START, RANK = "site/drivers/slurm/start.py", "site/drivers/slurm/rank.py"
+PROGRAM = (START, RANK, "site/drivers/slurm/step.py")
 MINUTE_MS = 60_000
 
 
@@ -58,7 +59,8 @@ class Planner:
 
     def plan(self, job: Job, pool: SlurmPool) -> Plan:
         size, lease = size_of(job, pool), job.lease
-        minutes = -(-(lease.run_limit_ms + self.driver.term_grace_ms + self.slurm.time_slack_ms) // MINUTE_MS)
+        grace_ms = max(self.driver.term_grace_ms, job.notice_ms)
+        minutes = -(-(lease.run_limit_ms + grace_ms + self.slurm.time_slack_ms) // MINUTE_MS)
         options = [
             f"--partition={pool.partition}",
             f"--ntasks={size.slots}",
@@ -84,7 +86,9 @@ class Planner:
         }
 
     def script(self, batch: Path) -> str:
-        return self.program.script(self.python, batch, self.news)
+        """The batch script of every lease of a batch."""
+        words = [self.python, "-I", "-S", str(self.program.path(START)), str(batch), str(self.news)]
+        return f"#!/bin/sh\nexec {shlex.join(words)}\n"
 
     @staticmethod
     def _places(pool: SlurmPool, size: Size) -> list[str]:
@@ -98,28 +102,10 @@ class Planner:
         return [f"--nodes={size.slots}", "--ntasks-per-node=1", f"--gres={pool.card}:{size.cards}"]
 
     def spec(self, job: Job, pool: SlurmPool, folder: Path) -> Spec:
-        lease, driver, size = job.lease, self.driver, size_of(job, pool)
-        return Spec(
-            key=str(job.key),
-            argv=self._argv(job, pool, size, folder),
-            env=self._env(job, size, folder),
-            cwd=str(folder / "job"),
-            sandbox=[],
-            uid=None,
-            cgroup=None,
-            rlimits=[("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", driver.file_limit_bytes)],
-            memory_limit_bytes=size.slots * size.memory_bytes,
-            pids_limit=driver.pids_limit,
-            run_limit_ms=lease.run_limit_ms,
-            disconnect_limit_ms=lease.disconnect_limit_ms,
-            contact_ms=job.contact_ms,
-            contact_path=str(self.beacon),
-            term_grace_ms=driver.term_grace_ms,
-            log_cap_bytes=lease.log_cap_bytes,
-            sample_ms=driver.sample_ms,
-            usage_write_ms=driver.usage_write_ms,
-            notify="",
-        )
+        size = size_of(job, pool)
+        env = {"PATH": path_of(self.python), **environment(job, folder, size.cores)}
+        memory = size.slots * size.memory_bytes
+        return node_spec(job, self.driver, folder, self._argv(job, pool, size, folder), env, memory, self.beacon)
 
     def _argv(self, job: Job, pool: SlurmPool, size: Size, folder: Path) -> list[str]:
         """A gang is started by srun, one rank for each slot, and ends with the first rank that fails."""
@@ -129,18 +115,5 @@ class Planner:
         driver = self.driver
         words = ["srun", "--quiet", "--kill-on-bad-exit=1", f"--ntasks={size.slots}", f"--cpus-per-task={size.cores}"]
         words += self._places(pool, size)
-        words += [self.python, "-I", "-S", str(self.program.rank), str(folder), str(size.memory_bytes)]
+        words += [self.python, "-I", "-S", str(self.program.path(RANK)), str(folder), str(size.memory_bytes)]
         return [*words, str(driver.sample_ms), str(driver.usage_write_ms), "--", *command]
-
-    def _env(self, job: Job, size: Size, folder: Path) -> dict[str, str]:
-        return {
-            "PATH": os.pathsep.join((os.path.dirname(self.python), PATH)) if "/" in self.python else PATH,
-            "HOME": str(folder / "job"),
-            "TMPDIR": str(folder / "tmp"),
-            "LANG": "C.UTF-8",
-            **dict.fromkeys(THREADS, str(size.cores)),
-            **job.lease.env,
-            "YUNHE_LEASE": str(job.key),
-            "YUNHE_RANK": "0",
-            "YUNHE_SIZE": str(size.slots),
-        }

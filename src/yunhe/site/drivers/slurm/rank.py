@@ -1,8 +1,8 @@
 """One slot of a gang, on its node: `python -I -S rank.py LEASE_DIR MEMORY_BYTES SAMPLE_MS WRITE_MS -- COMMAND...`.
 
 Started by srun once for each slot. Gives its command YUNHE_RANK, measures it, holds its memory, and keeps
-`ranks/RANK.json` in the lease's folder, where the step sums up. A word in `ranks/stop` asks the command to end: a
-signal by way of Slurm would reach every process of the job, not this one first.
+`ranks/RANK.json` in the lease's folder, where the step sums up. A number in `ranks/stop` is a signal for the command,
+to end or to save its work: one by way of Slurm would reach every process of the job, not this one first.
 """
 
 import os
@@ -73,10 +73,10 @@ class Rank:
             self.out_of_memory = True
             self.signal(signal.SIGKILL)
 
-    def stop(self) -> None:
+    def stop(self, number: int) -> None:
         """Ask its processes to end; what they answer says nothing about the gang."""
         self.stopped = True
-        self.signal(signal.SIGTERM)
+        self.signal(number)
 
     def signal(self, number: int) -> None:
         for pid in tree(os.getpid()):
@@ -105,12 +105,12 @@ class Rank:
             got = signal.sigtimedwait(SIGNALS, sample_ms / 1000)
             self.reap()
             if self.status is None and got is not None and got.si_signo == signal.SIGTERM:
-                self.stop()
+                self.stop(signal.SIGTERM)
             self.sample()
             if monotonic_ms() >= next_look:
                 next_look = monotonic_ms() + STOP_LOOK_MS
-                if not self.stopped and read_text(self.stop_path):
-                    self.stop()
+                if not self.stopped and (word := read_text(self.stop_path)):
+                    self.stop(int(word))
             if monotonic_ms() >= next_write:
                 next_write = monotonic_ms() + write_ms
                 self.write(ended=False)

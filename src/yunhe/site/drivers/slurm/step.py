@@ -64,12 +64,15 @@ class NodeJob(Job):
         return super().out_of_memory() or killed or any(record["out_of_memory"] for record in self.rank_records())
 
     def terminate(self) -> None:
-        """The ranks look into `ranks/stop` and ask their processes to end; SIGTERM would make srun kill them."""
+        self.warn(signal.SIGTERM)
+
+    def warn(self, number: int) -> None:
+        """The ranks look into `ranks/stop` and signal their processes; SIGTERM would make srun kill them."""
         if self.ranks:
             with open("ranks/stop", "w", encoding="ascii") as file:
-                file.write("stop")
+                file.write(str(int(number)))
         else:
-            super().terminate()
+            super().warn(number)
 
     def kill(self) -> None:
         if not self.ranks or self.status is not None:

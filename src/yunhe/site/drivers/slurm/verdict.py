@@ -60,6 +60,7 @@ class Memory:
     missed_since: float | None = None  # Slurm does not list it
     running_since: float | None = None  # Slurm calls it running, and no step has begun
     cancelled_since: float | None = None
+    notice: float = 0.0  # s that the job has to save its work before it is stopped
     ended_since: float | None = None
     acknowledged: bool = False
     slots: int = 0  # 0: not read yet, like the two below
@@ -130,7 +131,7 @@ def _claimed(evidence: Evidence, memory: Memory, jobs: Sequence[JobLine] | None,
         return Verdict(alive)
     if any(job.stage is Stage.RUNNING for job in jobs):
         memory.missed_since = None
-        late = memory.cancelled_since is not None and now - memory.cancelled_since > rules.cancel_hard
+        late = memory.cancelled_since is not None and now - memory.cancelled_since > rules.cancel_hard + memory.notice
         return Verdict(running, Act.STOP if late else Act.NOTHING)
     if memory.missed_since is None:
         memory.missed_since = now
