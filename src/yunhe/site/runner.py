@@ -3,72 +3,30 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from yunhe.core.errors import InvalidInput, NotFound, Refused, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.background import Background
-from yunhe.site.bundles import Bundles
-from yunhe.site.checkpoints import CheckpointStore
-from yunhe.site.contact import Contact
-from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.data.failure import TransferFailed
 from yunhe.site.data.progress import Progress
-from yunhe.site.data.transfers import Transfers, end_reason
-from yunhe.site.drivers.contract import Driver, Job, LeaseKey, Phase, SpawnFailed, Status
+from yunhe.site.data.transfers import end_reason
+from yunhe.site.drivers.contract import Job, LeaseKey, MovesData, Phase, SpawnFailed, Status
+from yunhe.site.endings import lost, usage
 from yunhe.site.link import Backoff
-from yunhe.site.recorder import Recorder
-from yunhe.site.secrets import Secrets
-from yunhe.site.settings import LendSettings, SiteSettings
+from yunhe.site.parts import Lease, Parts
+from yunhe.site.persist import persist
 from yunhe.site.spool import Ended, Event, HeldLease, LeaseState, Moved, Staged, Started, Used
-from yunhe.site.uploads import LogSent, Uploads
-from yunhe.wire.link import MovedFile, UsageTotals
+from yunhe.site.uploads import LogSent
+from yunhe.wire.link import MovedFile
 
 log = logging.getLogger(__name__)
 Fetched = TypeVar("Fetched")
 SUBMITS = 16  # at a time: more only wait for each other on the disk
 LOG_PUSHES = 8
 MAX_BACKLOG = 200  # unsent reports, above which nothing is said of transfers
-
-
-@dataclass(slots=True)
-class Lease:
-    """A held lease in this process's memory."""
-
-    held: HeldLease
-    state: LeaseState
-    cancel: EndReason | None
-    next_usage: float
-    totals: UsageTotals | None
-    log: LogSent
-    submitted: bool = False
-    task: asyncio.Task[None] | None = None  # starting it, or finishing it
-    finishing: bool = False
-    stopped: asyncio.Event = field(default_factory=asyncio.Event)  # `cancel` has been set
-
-    @property
-    def key(self) -> LeaseKey:
-        return self.held.key
-
-
-@dataclass(slots=True)
-class Parts:
-    """What a runner works with."""
-
-    settings: SiteSettings
-    driver: Driver
-    recorder: Recorder
-    uploads: Uploads
-    bundles: Bundles
-    secrets: Secrets
-    transfers: Transfers
-    checkpoints: CheckpointStore
-    lend: LendSettings
-    contact: Contact
-    crash_point: CrashPoint = no_crash
-    leases: dict[LeaseKey, Lease] = field(default_factory=dict)
 
 
 class Runner:
@@ -81,8 +39,18 @@ class Runner:
         self._submits = asyncio.Semaphore(SUBMITS)
         self._background = Background("a lease")
 
-    def _spawn(self, lease: Lease, coroutine: Coroutine[object, object, None]) -> None:
-        lease.task = self._background.start(coroutine)
+    def _spawn(self, lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
+        lease.task = self._background.start(self._kept(lease, work))
+
+    async def _kept(self, lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
+        """No mistake leaves a lease hanging, and none becomes the end of a job that did something else."""
+        ending = lease.finishing
+        broken = await persist(str(lease.key), work, self._backoff())
+        if broken and lease.finishing is ending and lease.state is not LeaseState.ENDED:
+            await self._give_up(lease, broken)
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._settings.backoff_first_ms, self._settings.backoff_cap_ms)
 
     async def close(self) -> None:
         await self._background.close()
@@ -108,11 +76,14 @@ class Runner:
             elif lease.state is LeaseState.STARTED:
                 self._lost(lease)
             else:
-                self._spawn(lease, self._start(lease))
+                self._spawn(lease, partial(self._start, lease))
         for key in await self._driver.known() - self.leases.keys():
             self._background.start(self._clear(key))
 
     async def _clear(self, key: LeaseKey) -> None:
+        await persist(f"{key}, which is not held", partial(self._cleared, key), self._backoff())
+
+    async def _cleared(self, key: LeaseKey) -> None:
         """What an agent left that was killed: between its last word about a lease and forgetting it, or measuring."""
         await self._driver.cancel(key, EndReason.SUPERVISOR_LOST)
         while (await self._driver.observe([key]))[key].phase not in (Phase.ENDED, Phase.ABSENT):
@@ -131,7 +102,7 @@ class Runner:
         """Start leases that the spool has just taken."""
         for held in accepted:
             lease = self._remember(held, fresh=True)
-            self._spawn(lease, self._start(lease))
+            self._spawn(lease, partial(self._start, lease))
 
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
         """Stop a lease; its end is reported like any other."""
@@ -149,7 +120,7 @@ class Runner:
             lease = self.leases.pop(key, None)
             if lease:
                 self._parts.crash_point("runner.before_forget")
-                self._spawn(lease, self._forget(key))
+                self._spawn(lease, partial(self._forget, key))
 
     async def _forget(self, key: LeaseKey) -> None:
         await self._driver.forget(key)
@@ -159,7 +130,9 @@ class Runner:
     # --- start ------------------------------------------------------------------------------------------------------
 
     async def _start(self, lease: Lease) -> None:
-        """Give it to the engine, or report why not."""
+        """Give it to the engine, or report why not. At another try it may be over already."""
+        if lease.finishing:
+            return
         try:
             files = await self._files(lease)
             data = await self._data(lease)
@@ -195,7 +168,7 @@ class Runner:
 
     async def _fetched(self, lease: Lease, what: str, get: Callable[[], Awaitable[Fetched]]) -> Fetched | None:
         """What the job needs of the hub; one that is away is asked again until the disconnect limit or a cancel."""
-        backoff = Backoff(self._settings.backoff_first_ms, self._settings.backoff_cap_ms)
+        backoff = self._backoff()
         while lease.cancel is None:
             try:
                 return await get()
@@ -212,7 +185,7 @@ class Runner:
         """Its inputs, fetched; nothing more is fetched once it is cancelled. Raises TransferFailed."""
         start, transfers = lease.held.start, self._parts.transfers
         transfers.check(start)
-        if not start.inputs:
+        if not start.inputs or isinstance(self._driver, MovesData):
             return {}
         secrets: dict[str, bytes] = {}
         if any(item.secret for item in start.inputs):
@@ -273,6 +246,9 @@ class Runner:
     def _handle(self, lease: Lease, status: Status) -> None:
         if lease.finishing or lease.state is LeaseState.ENDED:
             return
+        if status.moving is not None and status.moving != lease.moving and len(self._recorder.outbox) < MAX_BACKLOG:
+            lease.moving = status.moving
+            self._recorder.record([Staged(lease.key, *status.moving)])
         if status.phase is Phase.STARTED:
             if lease.state is LeaseState.ACCEPTED:
                 lease.state = LeaseState.STARTED
@@ -284,7 +260,7 @@ class Runner:
                 self._recorder.record([Used(lease.key, status.totals, final=False)])
         elif status.phase is Phase.ENDED:
             lease.finishing = True
-            self._spawn(lease, self._finish(lease, status))
+            self._spawn(lease, partial(self._finish, lease, status))
         elif status.phase is Phase.ABSENT and lease.submitted:
             self._lost(lease)
 
@@ -293,15 +269,7 @@ class Runner:
     def _lost(self, lease: Lease) -> None:
         """The engine has no trace of a lease that it was given."""
         lease.finishing = True
-        totals = lease.totals or UsageTotals(wall_ms=0, cpu_ms=0, peak_memory_bytes=0, sampled=True)
-        lost = Status(
-            Phase.ENDED,
-            started=lease.state is LeaseState.STARTED,
-            totals=totals,
-            reason=EndReason.SUPERVISOR_LOST,
-            detail="the engine has no trace of it; the host may have been restarted",
-        )
-        self._spawn(lease, self._finish(lease, lost))
+        self._spawn(lease, partial(self._finish, lease, lost(lease.state is LeaseState.STARTED, lease.totals)))
 
     async def _finish(self, lease: Lease, status: Status) -> None:
         """Everything the job left goes to the hub before the report of its end."""
@@ -317,7 +285,7 @@ class Runner:
         events: list[Event] = [Moved(lease.key, "out", moved)] if moved else []
         detail = "; ".join(part for part in (status.detail, *notes) if part)
         ended = Ended(lease.key, status.reason, status.exit_code, detail)
-        await self._end(lease, [*events, *_usage(lease.key, status), ended])
+        await self._end(lease, [*events, *usage(lease.key, status), ended])
 
     async def _finish_preempted(self, lease: Lease, status: Status) -> None:
         """It goes on elsewhere: what it saved goes to the hub, and its outputs are not ready."""
@@ -333,7 +301,7 @@ class Runner:
         kept = archive.told(start.epoch) if archive is not None and archive.delivered else None
         detail = "; ".join(part for part in (status.detail, *notes) if part)
         ended = Ended(lease.key, EndReason.PREEMPTED, status.exit_code, detail, kept)
-        await self._end(lease, [*_usage(lease.key, status), ended])
+        await self._end(lease, [*usage(lease.key, status), ended])
         self._parts.checkpoints.forget(lease.key)
 
     async def _deliver(self, lease: Lease) -> tuple[MovedFile, ...]:
@@ -346,6 +314,23 @@ class Runner:
             sent, problem = None, f"it cannot be read: {error}"[:200]
         await self._parts.transfers.abandon(start)
         return sent or tuple(MovedFile(path=item.path, problem=problem) for item in start.deliveries)
+
+    async def _give_up(self, lease: Lease, broken: str) -> None:
+        """The agent cannot go on with it: nothing of it may run, and its end says what broke. An engine that does not
+        answer is asked for as long as it takes: until it does, nobody knows."""
+        lease.finishing = True
+        backoff, status = self._backoff(), None
+        while status is None or status.phase not in (Phase.ENDED, Phase.ABSENT):
+            try:
+                await self._driver.cancel(lease.key, EndReason.SUPERVISOR_LOST)
+                status = (await self._driver.observe([lease.key]))[lease.key]
+            except Exception:
+                log.exception("%s: the engine cannot be told to stop it", lease.key)
+            await backoff.wait()
+        status = status if status.phase is Phase.ENDED else lost(lease.state is LeaseState.STARTED, lease.totals)
+        reason = EndReason.SUPERVISOR_LOST if status.started else EndReason.SPAWN_FAILED
+        ended = Ended(lease.key, reason, detail=f"a mistake of this site's agent: {broken}")
+        await self._end(lease, [*usage(lease.key, status), ended])
 
     async def _end(self, lease: Lease, events: list[Event]) -> None:
         lease.finishing = True
@@ -369,11 +354,3 @@ class Runner:
             await asyncio.sleep(self._settings.log_interval_ms / 1000)
             running = [lease for lease in self.leases.values() if lease.state is LeaseState.STARTED]
             await asyncio.gather(*(push(lease) for lease in running if not lease.finishing))
-
-
-def _usage(key: LeaseKey, status: Status) -> list[Event]:
-    """The last word on what an ended job used; nothing when it never ran."""
-    if not status.started:
-        return []
-    totals = status.totals or UsageTotals(wall_ms=0, cpu_ms=0, peak_memory_bytes=0, sampled=True)
-    return [Started(key, status.started_utc_ms), Used(key, totals, final=True)]
