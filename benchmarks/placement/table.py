@@ -16,7 +16,7 @@ Progress = Callable[[str], None]  # told in words what is being done, a line eac
 class Row:
     """One figure: a policy in one case of one measure.
 
-    `published` None: nobody published this cell. `tolerance` is how far a reproduction may lie from it, in `unit`.
+    `value` None: shown beside, not found here. `published` None: nobody published this cell. `tolerance` is how far a reproduction may lie from it, in `unit`.
     `ours` marks Yunhe's own policy: it is compared with the best of the others in the same case and measure, published
     or found here. `spread` is the standard deviation over the seeds.
     """
@@ -25,7 +25,7 @@ class Row:
     policy: str
     measure: str
     unit: str
-    value: float
+    value: float | None
     published: float | None = None
     tolerance: float = 0.0
     spread: float | None = None
@@ -60,6 +60,8 @@ class Table:
 
     def verdict(self, row: Row) -> str:
         """In words: `equal`, `off by X`, `better by X`, `worse by X`, or nothing where there is nothing beside it."""
+        if row.value is None:
+            return "not reproduced"
         if row.ours:
             other = self.best_other(row)
             if other is None:
