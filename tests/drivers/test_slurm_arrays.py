@@ -267,12 +267,12 @@ def test_accounts_that_come_late_explain_an_end(
         for key in keys:
             site.cluster.until(lambda key=key: site.status(key) and key in driver._accounting._since, "be looked up")
             assert site.status(key).phase is Phase.UNKNOWN
-        accounts.write_text(f"7|TIMEOUT|{site.job_name(keys[0])}\n")
+        accounts.write_text(f"7|TIMEOUT|3|1790000000|0|{site.job_name(keys[0])}\n")
         status = site.ended(keys[0])
         assert (status.reason, status.exit_code) == (EndReason.TIME_LIMIT, None)
         assert "accounting says TIMEOUT" in status.detail
         assert site.status(keys[1]).phase is Phase.UNKNOWN
-        accounts.write_text(f"8|NODE_FAIL|{site.job_name(keys[1])}\n")
+        accounts.write_text(f"8|NODE_FAIL|3|1790000000|0|{site.job_name(keys[1])}\n")
         assert site.ended(keys[1]).reason is EndReason.SUPERVISOR_LOST
     held = [on_slurm.cluster.sbatch("--hold", "--output=/dev/null", "--wrap=true") for _ in range(4)]
     on_slurm.cluster.call("scancel", *held)

@@ -6,7 +6,7 @@ from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey, Phase
 from yunhe.site.drivers.nodes.folder import Evidence
-from yunhe.site.drivers.slurm.client import JobLine, parse_accounts, parse_listing
+from yunhe.site.drivers.slurm.client import AccountLine, JobLine, parse_accounts, parse_listing
 from yunhe.site.drivers.slurm.states import Stage, stage
 from yunhe.site.drivers.slurm.supply import Held, Node, SlurmPool, foreign, parse_nodes, pools
 from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, explained, judge
@@ -156,19 +156,48 @@ def test_accounts_are_read_by_name_and_element() -> None:
     other = LeaseKey("ord_1.1", 1)
     members = {"one": (KEY,), "two": (KEY, other)}
     text = """\
-12_0|TIMEOUT|yunhe:two
-12_1|CANCELLED by 1000|yunhe:two
-12_[2-5]|CANCELLED|yunhe:two
-9|NODE_FAIL|yunhe:one
-7|COMPLETED|yunhe:gone
-8||yunhe:one
+12_0|TIMEOUT|61|1790000000|48213|yunhe:two
+12_1|CANCELLED by 1000|0|1790000000|0|yunhe:two
+12_[2-5]|CANCELLED|0|Unknown|0|yunhe:two
+9|NODE_FAIL|7|1790000000||yunhe:one
+7|COMPLETED|1|1790000000|0|yunhe:gone
+8||1|1790000000|0|yunhe:one
+10
 """
     found = parse_accounts(text, lambda name: members.get(name, ()))
-    assert [job.state for job in found.of(KEY)] == ["NODE_FAIL", "TIMEOUT"]
-    assert [job.state for job in found.of(other)] == ["CANCELLED"]
-    assert explained(found.of(KEY)[-1]).reason is EndReason.TIME_LIMIT
+    assert [job.state for job in found[KEY]] == ["NODE_FAIL", "TIMEOUT"]
+    assert [job.state for job in found[other]] == ["CANCELLED"]
+    assert explained(found[KEY][-1]).reason is EndReason.TIME_LIMIT
     # What ran to its end by Slurm's word and left no record is no success.
-    assert explained(JobLine("one", 9, "", "COMPLETED")).reason is EndReason.SUPERVISOR_LOST
+    assert explained(AccountLine("one", 9, "", "COMPLETED")).reason is EndReason.SUPERVISOR_LOST
+
+
+@pytest.mark.parametrize(
+    ("said", "joules"),
+    [("48213", 48_213), ("0", None), ("", None), ("18446744073709551614", None), ("1.2K", None), ("-5", None)],
+)
+def test_energy_is_what_was_measured_or_none(said: str, joules: int | None) -> None:
+    """Without an acct_gather_energy plugin a real sacct says "0" or nothing at all."""
+    [job] = parse_accounts(f"9|TIMEOUT|61|1790000000|{said}|yunhe:one", lambda _: (KEY,))[KEY]
+    assert (job.ran_s, job.energy_joules) == (61, joules)
+    assert ("J of energy" in explained(job).detail) == (joules is not None)
+
+
+@pytest.mark.parametrize(
+    ("line", "started_s", "ran_ms"),
+    [
+        ("61|1790000061", 1790000000, 60_000),  # a second that was begun is not counted
+        ("61|1790000061", 1790000040, 20_000),  # what a prolog took is not the job's time
+        ("61|1790000061", 1789000000, 60_000),  # a node's clock that is slow
+        ("61|1790000061", 1790009999, 0),  # or fast
+        ("0|1790000061", 1790000000, 0),
+        ("61|Unknown", 1790000000, 0),
+        ("|", 1790000000, 0),
+    ],
+)
+def test_the_time_of_the_accounts_is_never_more_than_what_ran(line: str, started_s: int, ran_ms: int) -> None:
+    [job] = parse_accounts(f"9|TIMEOUT|{line}|0|yunhe:one", lambda _: (KEY,))[KEY]
+    assert job.ran_ms(started_s * 1000) == ran_ms
 
 
 def test_only_what_nothing_explains_is_looked_up() -> None:

@@ -8,7 +8,7 @@ from host to host everywhere; whether a supervisor lives is told by its records,
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,15 +126,19 @@ class LeaseFolder(LeaseDir):
         self._record_end({"started": False, "exit_code": None, "reason": reason.value, "detail": detail[:400]})
         return True
 
-    def lose(self, reason: EndReason, detail: str) -> None:
-        """The supervisor is gone without an exit record: write one in its name, with the last totals known."""
+    def lose(self, reason: EndReason, detail: str, ran_ms: Callable[[int], int] | None = None) -> None:
+        """The supervisor is gone without an exit record: write one in its name, with the last totals known. `ran_ms`:
+        how long it ran since its start (UTC ms) by the engine's accounts; beyond its run limit nothing counts."""
         if self.seat() == SEAL:
             self.seal(reason, detail)
             return
-        started = (self.path / "started.json").exists()
+        before, spec = self.status(), self.record("spec.json")
         totals = self.record("usage.json") or {"wall_ms": 0, "cpu_ms": 0, "peak_memory_bytes": 0, "sampled": True}
+        if before.started_utc_ms and spec and ran_ms:
+            accounted_ms = min(ran_ms(before.started_utc_ms), int(str(spec["run_limit_ms"])))
+            totals["wall_ms"] = max(before.totals.wall_ms if before.totals else 0, accounted_ms)
         said = "; ".join(text for text in (detail, self.said()) if text)
-        end = {"started": started, "exit_code": None, "reason": reason.value, "detail": said[:400]}
+        end = {"started": before.started, "exit_code": None, "reason": reason.value, "detail": said[:400]}
         self._record_end({**totals, **end})
 
     def said(self) -> str:

@@ -1,7 +1,7 @@
-"""Slurm's accounting, where the centre has it: why a job ended that left no record and that Slurm lists no more.
+"""Slurm's accounting, where the centre has it: why a job ended that left no record and that Slurm lists no more, how
+long it ran and what energy was measured.
 
-It is late by minutes at times, so it is waited for; what it never tells stays lost. Times are not taken from it: the
-job's own records are charged, or nothing.
+It is late by minutes at times, so it is waited for; what it never tells stays lost.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from yunhe.core.errors import Unavailable
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.drivers.slurm.batches import Batches
-from yunhe.site.drivers.slurm.client import JobLine, SlurmClient
+from yunhe.site.drivers.slurm.client import AccountLine, SlurmClient
 from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.settings import SlurmSettings
 
@@ -28,7 +28,7 @@ class Accounting:
         self._wait_s = settings.accounting_wait_ms / 1000
         self._interval_s = settings.accounting_interval_ms / 1000
         self._since: dict[LeaseKey, float] = {}  # monotonic s of the first wish to know
-        self._found: dict[LeaseKey, JobLine] = {}
+        self._found: dict[LeaseKey, AccountLine] = {}
         self._news = asyncio.Event()
 
     def waits(self, key: LeaseKey) -> bool:
@@ -40,7 +40,7 @@ class Accounting:
             self._news.set()
         return time.monotonic() - self._since[key] < self._wait_s
 
-    def word(self, key: LeaseKey) -> JobLine | None:
+    def word(self, key: LeaseKey) -> AccountLine | None:
         return self._found.get(key)
 
     def forget(self, key: LeaseKey) -> None:
@@ -62,7 +62,7 @@ class Accounting:
                 log.warning("Slurm's accounting cannot be asked: %s", error)
             else:
                 for key in open_keys:
-                    over = [job for job in found.of(key) if job.stage is Stage.OVER]
+                    over = [job for job in found.get(key, ()) if job.stage is Stage.OVER]
                     if over:
                         self._found[key] = over[-1]
             await asyncio.sleep(self._interval_s)

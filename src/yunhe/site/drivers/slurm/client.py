@@ -23,8 +23,10 @@ LISTED = "%F|%K|%T|%k|%j"
 NODES = (
     "Partition:|,NodeList:|,CPUs:|,CPUsState:|,Memory:|,AllocMem:|,Available:|,StateLong:|,Gres:|,GresUsed:|,Features:|"
 )
-ACCOUNTED = "JobID,State,JobName"
+# Of the whole job. Energy in joules, which only some centres measure (AcctGatherEnergyType).
+ACCOUNTED = "JobID,State,ElapsedRaw,End,ConsumedEnergyRaw,JobName"
 ACCOUNT_DAYS = 30
+NO_ENERGY = 1 << 62
 # Said by commands that may have reached the controller, or will another time. Anything else is a refusal.
 PASSING = (
     "unable to contact",
@@ -63,6 +65,19 @@ class JobLine:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountLine(JobLine):
+    """As Slurm accounts for it, in whole seconds. `ran_s`: how long it held its nodes, suspensions left out."""
+
+    ran_s: int = 0
+    end_s: int = 0  # UTC
+    energy_joules: int | None = None  # None: not measured
+
+    def ran_ms(self, started_utc_ms: int) -> int:
+        """How long it surely ran since then: what a prolog took before is left out, and so is a begun second."""
+        return max(0, min(self.ran_s * 1000, self.end_s * 1000 - started_utc_ms) - 1000)
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """All jobs of this site at one moment; `asked` is monotonic s when the question was put. `strays`: batches of this
     site that wait or run, and of which nothing is known here."""
@@ -73,6 +88,9 @@ class Listing:
 
     def of(self, key: LeaseKey) -> tuple[JobLine, ...]:
         return self.jobs.get(key, ())
+
+
+Accounts = dict[LeaseKey, tuple[AccountLine, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +134,15 @@ class SlurmClient:
             text = await self._answer("squeue", *options)
         return parse_listing(text, self._tag, members, asked)
 
-    async def accounted(self, batches: Sequence[str], members: Members) -> Listing:
+    async def accounted(self, batches: Sequence[str], members: Members) -> Accounts:
         """What the accounts say of these; the controller is not asked. Raises Unavailable, also without any."""
         names = ",".join(f"{PREFIX}{batch}" for batch in batches)
-        asked = time.monotonic()
         text = await self._answer(
             *("sacct", "--noheader", "--parsable2", "--allocations", f"--user={os.geteuid()}", f"--name={names}"),
             *(f"--starttime=now-{ACCOUNT_DAYS}days", f"--format={ACCOUNTED}"),
+            SLURM_TIME_FORMAT="%s",
         )
-        return parse_accounts(text, members, asked)
+        return parse_accounts(text, members)
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
@@ -163,13 +181,13 @@ class SlurmClient:
         name = f"--name={PREFIX}{job.batch}"
         await self._answer("scancel", "--quiet", f"--user={os.geteuid()}", name, f"--state={state}", job.id)
 
-    async def _answer(self, *words: str) -> str:
-        code, out, said = await self._run(words)
+    async def _answer(self, *words: str, **environment: str) -> str:
+        code, out, said = await self._run(words, **environment)
         if code != 0:
             raise Unavailable(f"{words[0]}: {said or f'status {code}'}")
         return out
 
-    async def _run(self, words: Sequence[str], text: str = "") -> tuple[int, str, str]:
+    async def _run(self, words: Sequence[str], text: str = "", **environment: str) -> tuple[int, str, str]:
         """Exit status, output, and the last of the errors. Raises Unavailable when time is up or it is not there."""
         try:
             process = await asyncio.create_subprocess_exec(
@@ -177,7 +195,7 @@ class SlurmClient:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=self._environment,
+                env=self._environment | environment,
                 start_new_session=True,
             )
         except OSError as error:
@@ -215,15 +233,18 @@ def parse_listing(text: str, tag: str, members: Members, asked: float = 0.0) -> 
     return Listing(asked, jobs, frozenset(strays))
 
 
-def parse_accounts(text: str, members: Members, asked: float = 0.0) -> Listing:
-    """Lines of "12_3|CANCELLED by 1000|yunhe:BATCH". Elements that never began stand together and tell nothing."""
-    found: dict[LeaseKey, list[JobLine]] = {}
+def parse_accounts(text: str, members: Members) -> Accounts:
+    """Lines of "12_3|CANCELLED by 1000|61|1790000000|0|yunhe:BATCH", the newest last. Elements that never began stand
+    together and tell nothing; an energy of nothing, of 0 and of more than there can be (Slurm's NO_VAL64) is none."""
+    found: dict[LeaseKey, list[AccountLine]] = {}
     for line in text.splitlines():
-        job_id, state, name = (*line.split("|", 2), "", "")[:3]
+        job_id, state, ran_s, end_s, joules, name = (*line.split("|", 5), *[""] * 5)[:6]
         number, _, element = job_id.partition("_")
         keys = members(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else ()
         if not number.isdecimal() or not (element or "0").isdecimal() or not state or int(element or 0) >= len(keys):
             continue
-        job = JobLine(name.removeprefix(PREFIX), int(number), element, state.split()[0])
+        energy = int(joules) if joules.isdecimal() and 0 < int(joules) < NO_ENERGY else None
+        ran, end = (int(text) if text.isdecimal() else 0 for text in (ran_s, end_s))
+        job = AccountLine(name.removeprefix(PREFIX), int(number), element, state.split()[0], ran, end, energy)
         found.setdefault(keys[int(element or 0)], []).append(job)
-    return Listing(asked, {key: tuple(sorted(jobs, key=lambda job: job.number)) for key, jobs in found.items()})
+    return {key: tuple(sorted(jobs, key=lambda job: job.number)) for key, jobs in found.items()}

@@ -7,7 +7,6 @@ import os
 import pwd
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from yunhe.core.errors import Unavailable
@@ -29,7 +28,7 @@ from yunhe.site.drivers.slurm.plan import PROGRAM, Planner
 from yunhe.site.drivers.slurm.sender import Sender
 from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.drivers.slurm.supply import NOTHING, Held, Node, SlurmPool, foreign, parse_nodes, pools
-from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, explained, judge, waits_for_word, word_on
+from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, explained, judge, waits_for_word, with_word
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.wire.link import PoolDigest, PoolReport
 
@@ -275,12 +274,7 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         waited = time.monotonic() - (memory.ended_since or 0)
         if waited < self._rules.end_word and waits_for_word(evidence, memory, listing, jobs):
             return Status(Phase.UNKNOWN, started=status.started)
-        word = word_on(jobs) if status.reason is EndReason.SUPERVISOR_LOST else ""
-        if any(job.state == "OUT_OF_MEMORY" for job in jobs) and status.reason is EndReason.EXITED and status.exit_code:
-            status, word = replace(status, reason=EndReason.MEMORY_LIMIT), word_on(jobs)
-        if word and word not in status.detail:
-            status = replace(status, detail="; ".join(text for text in (status.detail, word) if text)[:400])
-        return status
+        return with_word(status, jobs)
 
     async def _act(self, key: LeaseKey, verdict: Verdict) -> None:
         folder = self._folder(key)
@@ -293,9 +287,9 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         elif verdict.act is Act.LOSE:
             if verdict.unexplained and self._accounting.waits(key):
                 return
-            if verdict.unexplained and (job := self._accounting.word(key)) is not None:
-                verdict = explained(job)
-            await asyncio.to_thread(folder.lose, verdict.reason, verdict.detail)
+            account = self._accounting.word(key) if verdict.unexplained else None
+            verdict = explained(account) if account else verdict
+            await asyncio.to_thread(folder.lose, verdict.reason, verdict.detail, account.ran_ms if account else None)
             await asyncio.to_thread(folder.tell, key)
         elif verdict.act is Act.STOP:
             memory.cancelled_since = time.monotonic()

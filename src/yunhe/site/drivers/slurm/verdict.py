@@ -15,13 +15,13 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Phase, Status
 from yunhe.site.drivers.nodes.folder import Evidence
-from yunhe.site.drivers.slurm.client import JobLine, Listing
+from yunhe.site.drivers.slurm.client import AccountLine, JobLine, Listing
 from yunhe.site.drivers.slurm.states import OVER, Stage
 from yunhe.site.drivers.slurm.supply import NOTHING, Held
 from yunhe.site.settings import DriverSettings, SlurmSettings
@@ -185,10 +185,28 @@ def _why(jobs: Sequence[JobLine]) -> tuple[EndReason, str]:
     return OVER[over[-1].state], word_on(over)
 
 
-def explained(job: JobLine) -> Verdict:
+def explained(job: AccountLine) -> Verdict:
     """By Slurm's accounting; COMPLETED without a record is a job whose end nobody saw, here too."""
-    detail = f"Slurm's accounting says {job.state} of its job {job.id}"
+    energy = f", and measured {job.energy_joules} J of energy" if job.energy_joules is not None else ""
+    detail = f"Slurm's accounting says {job.state} of its job {job.id} after {job.ran_s} s{energy}"
     return Verdict(Phase.UNKNOWN, Act.LOSE, OVER[job.state], detail)
+
+
+def with_word(status: Status, jobs: Sequence[JobLine]) -> Status:
+    """A recorded end with Slurm's word on it, where it was Slurm that made the end.
+
+    A step can only record that Slurm stopped it, and a job that saves its work on Slurm's signal may end with 0.
+    """
+    reason, states = status.reason, {job.state for job in jobs}
+    if "PREEMPTED" in states and reason in (EndReason.SUPERVISOR_LOST, EndReason.EXITED):
+        reason = EndReason.PREEMPTED
+    elif "OUT_OF_MEMORY" in states and reason is EndReason.EXITED and status.exit_code:
+        reason = EndReason.MEMORY_LIMIT
+    elif reason is not EndReason.SUPERVISOR_LOST:
+        return status
+    word = word_on(jobs)
+    said = (status.detail, "" if word in status.detail else word)
+    return replace(status, reason=reason, detail="; ".join(text for text in said if text)[:400])
 
 
 def word_on(jobs: Sequence[JobLine]) -> str:
