@@ -14,8 +14,9 @@ import pytest
 from tests.drivers.conftest import QUICK, Harness, process_harness
 from tests.site.conftest import small_disk
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Phase
+from yunhe.site.drivers.contract import Job, Phase
 from yunhe.site.drivers.process.driver import SUPERVISOR
+from yunhe.wire.link import CheckpointPlan
 
 PYTHON = ("python3", "-c")
 
@@ -442,3 +443,15 @@ def test_the_exit_record_says_it_all(processes: Harness) -> None:
     assert set(record) == {
         "started", "exit_code", "reason", "detail", "wall_ms", "cpu_ms", "peak_memory_bytes", "sampled",
     }  # fmt: skip
+
+
+def test_a_notice_does_not_lengthen_the_run_limit(processes: Harness) -> None:
+    plan = CheckpointPlan(signal="SIGUSR1", folder="kept", cap_bytes=1 << 20)
+    deaf = ("sh", "-c", "trap '' USR1 TERM; echo up; while true; do sleep 0.1; done")
+    job = processes.job("a", deaf, checkpoint=plan, run_limit_ms=2_000)
+    processes.run(processes.driver.submit(Job(job.lease, job.contact_ms, notice_ms=3_600_000)))
+    processes.until(job.key, Phase.STARTED)
+    processes.run(processes.driver.cancel(job.key, EndReason.PREEMPTED))
+    status = processes.ended(job.key)
+    assert status.reason is EndReason.PREEMPTED
+    assert status.totals is not None and 1_900 <= status.totals.wall_ms < 10_000
