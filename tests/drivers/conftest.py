@@ -11,6 +11,7 @@ import pytest
 
 from tests.drivers.harness import QUICK, Harness
 from tests.drivers.hub_harness import HubHarness, on_hub, two_hubs  # noqa: F401 - fixtures
+from tests.drivers.nation import nation  # noqa: F401 - a fixture
 from tests.drivers.ray_harness import RayHarness, head, on_ray  # noqa: F401 - fixtures
 from tests.engines import slurm
 from yunhe.core.lifecycle import EndReason

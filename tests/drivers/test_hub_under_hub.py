@@ -1,208 +1,30 @@
 """A hub under a hub, all as processes: an order goes down and its usage comes up, whatever dies on the way."""
 
+import hashlib
+import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.drivers.hub_harness import QUICK, QUICK_SITE
-from tests.faults.parts import end_with_parent
-from tests.hub.running import free_port
-from tests.replicas.network import Replica, until
-from yunhe.apps.hub import OPERATOR_KEY_FILE
+from tests.drivers.nation import Hub, Nation, active, node_settings
+from tests.replicas.network import until
+from tests.site.data_servers import Web, WebFile, web_server
 from yunhe.apps.site import JoinRequest, join
 from yunhe.core.errors import Refused
-from yunhe.hub.platform.settings import HubSettings
-from yunhe.site.settings import DriverSettings, LowerHubSettings
 
 SHORT = {"disconnect_limit_ms": 6_000, "disconnect_grace_ms": 6_000}  # of one test: a busy machine stands still longer
 ALIVE = ("leased", "running", "unknown")
-SHARE = DriverSettings(cores_milli=2000, memory_bytes=1 << 30, usage_write_ms=50, term_grace_ms=300, sample_ms=20)
 
 
-class Agent:
-    """The agent of a site, as a process."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        words = [sys.executable, "-m", "yunhe.apps.site", "--data-dir", str(self.home)]
-        with (self.home / "agent.log").open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=end_with_parent)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
-
-
-class Hub(Replica):
-    """One hub, its operator, and what is asked of it in these tests."""
-
-    def open(self) -> "Hub":
-        self.start()
-        self.wait()
-        key = (self.settings.data_dir / OPERATOR_KEY_FILE).read_text().strip()
-        self.operator = self.client(key)
-        return self
-
-    def again(self, settings: HubSettings) -> None:
-        """Killed, and started with other settings."""
-        self.kill()
-        self.settings = settings
-        self.start()
-        self.wait()
-
-    def client(self, key: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=20)
-
-    def account(self, name: str, role: str = "customer") -> str:
-        """The key of an organisation with money."""
-        self.operator.post("/v1/organisations", json={"id": name, "name": name}).raise_for_status()
-        money = {"organisation": name, "amount": "100CNY", "reference": f"first {name}"}
-        self.operator.post("/v1/deposits", json=money).raise_for_status()
-        wanted = {"organisation": name, "member": "m", "role": role}
-        return str(self.operator.post("/v1/keys", json=wanted).raise_for_status().json()["key"])
-
-    def token(self, provider: str) -> str:
-        self.operator.post("/v1/organisations", json={"id": provider, "name": provider})
-        return str(self.operator.post("/v1/enrolment-tokens", json={"provider": provider}).json()["token"])
-
-    def balances(self) -> dict[str, int]:
-        """Every account of the ledger; the sum is checked to be zero."""
-        trial = self.operator.get("/v1/trial-balance").json()
-        assert trial["balanced"] and trial["sum_by_unit"] and not any(trial["sum_by_unit"].values())
-        return {row["account"]: row["amount"] for row in trial["rows"]}
-
-
-@dataclass
-class Nation:
-    """`upper` has one site, `node`, which is `lower`; that one has one site, `hall`, which is this machine."""
-
-    upper: Hub
-    lower: Hub
-    node: Agent
-    hall: Agent
-    customer: httpx.Client
-    below: httpx.Client  # the node's account at the lower hub
-
-    def submit(self, script: str, **changes: Any) -> str:
-        spec = {
-            "run": {"command": ["sh", "-c", script], "outputs": ["result.txt"]},
-            "requirement": {"cores": 0.2, "memory": "64MiB"},
-            "duration": "60s",
-            **changes,
-        }
-        return str(self.customer.post("/v1/orders", json=spec).raise_for_status().json()["id"])
-
-    def task(self, order_id: str) -> dict[str, Any]:
-        [task] = self.customer.get(f"/v1/orders/{order_id}").json()["task_list"]
-        return dict(task)
-
-    def orders_below(self, order_id: str) -> list[dict[str, Any]]:
-        """Of the customer's order: those that the node has made of it, oldest first."""
-        found = self.below.get("/v1/orders", params={"limit": 200}).json()["orders"]
-        return [order for order in reversed(found) if order["name"].startswith(order_id)]
-
-    def running_below(self, order_id: str) -> None:
-        def started() -> bool:
-            return any(order["tasks"] == {"running": 1} for order in self.orders_below(order_id))
-
-        until("it runs below", started, 20)
-
-    def settled(self, order_id: str, client: httpx.Client | None = None) -> dict[str, Any]:
-        path = f"/v1/orders/{order_id}/wait"
-        ended: dict[str, Any] = {}
-        end = time.monotonic() + 40
-        while not ended.get("settled"):
-            assert time.monotonic() < end, (ended, (self.node.home / "agent.log").read_text()[-2000:])
-            ended = (client or self.customer).get(path, params={"timeout_ms": 10_000}).json()
-        return ended
-
-    def used(self, order_id: str, client: httpx.Client | None = None) -> tuple[list[Any], list[dict[str, Any]]]:
-        """(the last totals of every attempt, its charges)."""
-        found = (client or self.customer).get(f"/v1/orders/{order_id}/usage").json()
-        names = ("wall_ms", "cpu_ms", "peak_memory_bytes", "sampled")
-        last = {(u["lease_id"], u["epoch"]): [u[name] for name in names] for u in found["usage"]}
-        return list(last.values()), found["charges"]
-
-    def check_books(self, order_id: str) -> None:
-        """Both ledgers are in balance, and what was used above is what was used below."""
-        below = [self.settled(order["id"], self.below) for order in self.orders_below(order_id)]
-        used_below = [totals for order in below for totals in self.used(order["id"], self.below)[0]]
-        assert self.used(order_id)[0] == used_below
-        for hub in (self.upper, self.lower):
-            hub.balances()
-
-
-def hub_of(folder: Path) -> Hub:
-    folder.mkdir()
-    chosen = HubSettings(
-        database_url=f"sqlite:///{folder}/hub.db",
-        data_dir=folder,
-        port=free_port(),
-        poll_hold_ms=1_000,
-        leader_ttl_ms=2_000,
-        silent_after_ms=3_000,
-        certify_prove_ms=0,
-    )
-    return Hub(chosen).open()
-
-
-def active(hub: Hub, site_id: str, agent: Agent) -> Callable[[], bool]:
-    def look() -> bool:
-        site = hub.operator.get(f"/v1/sites/{site_id}").json()
-        return bool(site["state"] == "active" and site["connected"])
-
-    return look
-
-
-def joined(hub: Hub, home: Path, terms: dict[str, Any], **request: Any) -> Agent:
-    """A site of `hub` that runs and is certified."""
-    made = join(JoinRequest(hub.url, hub.token("centre"), home.name, home, cluster="zhangjiakou", **request))
-    hub.operator.post(f"/v1/sites/{made.site_id}/approve", json=terms).raise_for_status()
-    agent = Agent(home)
-    agent.start()
-    until(f"{home.name} is active", active(hub, made.site_id, agent), 60)
-    return agent
-
-
-def node_settings(lower: Hub, key: str, folder: Path, **changes: Any) -> LowerHubSettings:
-    path = folder / "lower.key"
-    path.touch(mode=0o600)
-    path.write_text(key)
-    return LowerHubSettings.model_validate({"url": lower.url, "key_file": path, **QUICK, **changes})
-
-
-@pytest.fixture(scope="module")
-def nation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nation]:
-    folder = tmp_path_factory.mktemp("nation")
-    hubs = [hub_of(folder / name) for name in ("upper", "lower")]
-    agents: list[Agent] = []
-    upper, lower = hubs
-    try:
-        quick = {**QUICK_SITE, "backoff_cap_ms": 300}
-        agents.append(joined(lower, folder / "hall", {}, driver=SHARE, extra=quick))
-        key = lower.account("node")
-        engine = {"engine": "hub", "engine_settings": node_settings(lower, key, folder, margin_bps=2_000)}
-        agents.append(joined(upper, folder / "node", {"accept_asking": True}, extra=quick, **engine))
-        customer = upper.client(upper.account("lab"))
-        yield Nation(upper, lower, agents[1], agents[0], customer, lower.client(key))
-    finally:
-        for agent in reversed(agents):
-            agent.kill()
-        for hub in hubs:
-            hub.kill()
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with web_server() as server:
+        server.files["in"] = WebFile(os.urandom(300_000))
+        yield server
 
 
 def test_an_order_goes_down_and_its_usage_and_charge_come_up(nation: Nation) -> None:
@@ -331,6 +153,92 @@ def test_an_agent_that_stays_away_leaves_nothing_running_below(nation: Nation) -
         hub.balances()
     nation.upper.again(usual)
     until("the node speaks again", active(nation.upper, "node", nation.node), 20)
+
+
+# --- what belongs to an order ---------------------------------------------------------------------------------------
+
+
+def test_data_goes_straight_to_the_site_below_and_its_way_is_told_above(nation: Nation, web: Web) -> None:
+    web.pause_s = 0.1  # so that it can be seen on its way
+    body = web.files["in"].body
+    run = {
+        "command": ["sh", "-c", "sha256sum in/x; tail -c 1000 in/x > out.bin"],
+        "inputs": [{"url": web.url + "in", "path": "in/x", "sha256": hashlib.sha256(body).hexdigest()}],
+        "outputs": [{"path": "out.bin", "url": web.url + "put/out.bin"}],
+    }
+    order_id = nation.submit("", run=run)
+    seen: set[str] = set()
+
+    def over() -> bool:
+        staging = nation.task(order_id)["staging"]
+        seen.add(staging["phase"] if staging else "")
+        return bool(nation.task(order_id)["state"] == "succeeded")
+
+    until("it has run", over, 40)
+    assert "in" in seen
+    assert nation.settled(order_id)["undelivered"] == 0
+    assert nation.task(order_id)["delivery"] == "delivered"
+    assert nation.customer.get(f"/v1/orders/{order_id}/logs").text.split()[0] == hashlib.sha256(body).hexdigest()
+    assert web.put["put/out.bin"] == body[-1000:]
+    assert web.gets("in") == 1  # nothing of it went through the agent in the middle
+    [output] = nation.customer.get(f"/v1/orders/{order_id}/outputs").json()["outputs"]
+    assert (output["path"], output["problem"], output["size_bytes"]) == ("out.bin", "", 1000)
+    nation.check_books(order_id)
+
+
+def test_data_that_cannot_be_had_below_is_the_same_above(nation: Nation, web: Web) -> None:
+    inputs = [{"url": web.url + "nowhere", "path": "in/x"}]
+    order_id = nation.submit("", run={"command": ["cat", "in/x"], "inputs": inputs})
+    ended = nation.settled(order_id)
+    assert (ended["state"], ended["charged_microcny"]) == ("failed", 0)
+    assert nation.task(order_id)["reason"] == "data_in_failed"
+
+
+def test_an_output_that_does_not_get_there_is_told_above(nation: Nation, web: Web) -> None:
+    web.status = 403
+    outputs = [{"path": "out", "url": web.url + "put/out"}]
+    order_id = nation.submit("", run={"command": ["sh", "-c", "echo x > out"], "outputs": outputs})
+    assert nation.settled(order_id)["state"] == "succeeded"
+    assert nation.task(order_id)["delivery"] == "undelivered"
+    [output] = nation.customer.get(f"/v1/orders/{order_id}/outputs").json()["outputs"]
+    assert output["problem"] and output["stored"]  # it is small enough for the hub
+
+
+def test_secrets_are_the_lower_hubs_from_here_on_and_on_no_disk_between(nation: Nation) -> None:
+    [pool] = nation.customer.get("/v1/pools").json()["pools"]
+    if "secrets" not in pool["abilities"]:
+        pytest.skip("the hall has no sandbox, and delivers no secrets: apt-get install bubblewrap")
+    text = "correct horse battery"
+    run = {"command": ["sh", "-c", "sha256sum < $YUNHE_SECRETS/TOKEN; sleep 1"], "secrets": {"TOKEN": text}}
+    order_id = nation.submit("", run=run)
+    assert nation.settled(order_id)["state"] == "succeeded"
+    log = nation.customer.get(f"/v1/orders/{order_id}/logs").text
+    assert log.split()[0] == hashlib.sha256(text.encode()).hexdigest()
+    [below] = nation.orders_below(order_id)
+    shown = nation.below.get(f"/v1/orders/{below['id']}").json()["spec"]["run"]["secrets"]
+    assert text not in json.dumps(shown) and list(shown) == ["TOKEN"]
+    folders = (nation.node.home, nation.hall.home, nation.upper.settings.data_dir, nation.lower.settings.data_dir)
+    for file in (file for folder in folders for file in folder.rglob("*") if file.is_file()):
+        assert text.encode() not in file.read_bytes(), file
+
+
+def test_a_preemption_below_is_one_above_and_costs_nothing(nation: Nation) -> None:
+    """The hall's own users need its cores, and give them back."""
+    reserve = nation.hall.home / "reserve"
+    order_id = nation.submit("sleep 3; echo done")
+    nation.running_below(order_id)
+    (nation.hall.home / "reserve.new").write_text("2")
+    (nation.hall.home / "reserve.new").rename(reserve)
+    until("it is given back", lambda: nation.task(order_id)["reason"] == "preempted", 30)
+    reserve.write_text("0")
+    assert nation.settled(order_id)["state"] == "succeeded"
+    first, *_ = nation.used(order_id)[1]
+    assert (first["disputed"], first["price"]["total_microcny"]) == (True, 0)
+    below = nation.orders_below(order_id)
+    assert nation.settled(below[0]["id"], nation.below)["charged_microcny"] == 0
+    kinds = [fact["kind"] for fact in nation.customer.get(f"/v1/orders/{order_id}").json()["facts"]]
+    assert "preempted" in kinds and "retry" not in kinds  # no fault of the node
+    nation.check_books(order_id)
 
 
 # --- circles ------------------------------------------------------------------------------------------------------

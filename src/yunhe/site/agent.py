@@ -31,8 +31,9 @@ from yunhe.site.greeting import Greeting
 from yunhe.site.intake import Standing, decide
 from yunhe.site.lender import Lender
 from yunhe.site.link import Backoff, Link
+from yunhe.site.parts import Parts
 from yunhe.site.recorder import Recorder
-from yunhe.site.runner import Parts, Runner
+from yunhe.site.runner import Runner
 from yunhe.site.secrets import Secrets
 from yunhe.site.settings import LendSettings, SiteSettings
 from yunhe.site.spool import Applied, HeldLease, LeaseState, Spool

@@ -87,7 +87,7 @@ class Certifier:
             isolation=self.isolation.text,
             software=software(),
             # A pool behind another hub says itself what its engine can do.
-            pools=tuple(pool.model_copy(update={"abilities": pool.abilities or able}) for pool in pools),
+            pools=tuple(pool.model_copy(update={"abilities": pool.abilities if pool.hubs else able}) for pool in pools),
             network=await self._network(),
         )
         try:

@@ -9,7 +9,8 @@ from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Checkpoints, yields_units
 from yunhe.site.lending import Lent, digests, to_give_back
-from yunhe.site.runner import Lease, Parts, Runner
+from yunhe.site.parts import Lease, Parts
+from yunhe.site.runner import Runner
 from yunhe.wire.link import PoolDigest, PoolReport
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from yunhe.site.data.failure import Blame, TransferFailed
 from yunhe.site.data.layout import UPLOAD
 from yunhe.site.data.pace import Pace
 from yunhe.site.data.progress import Progress
-from yunhe.site.drivers.contract import DataDriver, Driver, LeaseKey, Output, SpawnFailed
+from yunhe.site.drivers.contract import DataDriver, Driver, LeaseKey, MovesData, Output, SpawnFailed
 from yunhe.site.drivers.lease_dir import remove_tree
 from yunhe.site.link import Backoff
 from yunhe.site.settings import SiteSettings
@@ -83,8 +83,8 @@ class Transfers:
                 remove_tree(folder)
 
     def check(self, start: StartLease) -> None:
-        """Raises SpawnFailed when the engine has no folder for a job's data."""
-        if (start.inputs or start.deliveries) and not isinstance(self._driver, DataDriver):
+        """Raises SpawnFailed when the engine has no folder for a job's data, and does not move it itself."""
+        if (start.inputs or start.deliveries) and not isinstance(self._driver, DataDriver | MovesData):
             raise SpawnFailed("this site's engine takes no data files: neither run.inputs nor outputs with a url")
 
     async def release(self, key: LeaseKey) -> None:
@@ -193,6 +193,8 @@ class Transfers:
 
     async def push(self, start: StartLease, progress: Progress) -> tuple[MovedFile, ...]:
         """Send every output that has a URL; one that does not get there is told with its problem."""
+        if isinstance(self._driver, MovesData):
+            return await self._driver.moved(LeaseKey(start.lease_id, start.epoch))
         found = await self._outputs(start)
         limit_ms = self._settings.push_limit_ms
         moved: dict[str, MovedFile] = {}

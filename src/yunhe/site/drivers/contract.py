@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from yunhe.core.demand import Ability
 from yunhe.core.lifecycle import EndReason
-from yunhe.wire.link import PoolDigest, PoolReport, StartLease, UsageTotals
+from yunhe.wire.link import MovedFile, PoolDigest, PoolReport, StartLease, UsageTotals
 
 
 class SpawnFailed(Exception):
@@ -40,6 +40,15 @@ class Phase(StrEnum):
     UNKNOWN = "unknown"  # the engine cannot say now
 
 
+class Moving(NamedTuple):
+    """How far a lease's data is: before its job starts ("in"), or after it has ended ("out")."""
+
+    phase: Literal["in", "out"]
+    done_bytes: int = 0
+    total_bytes: int | None = None  # None: not known yet
+    problem: str = ""  # why it is tried again
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """`started` says whether the job ever ran: a lease that ended without has no usage."""
@@ -51,6 +60,7 @@ class Status:
     reason: EndReason | None = None  # ENDED only, like the two below
     exit_code: int | None = None
     detail: str = ""
+    moving: Moving | None = None  # only of a `MovesData`, not yet ENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +116,7 @@ def abilities(driver: object) -> tuple[Ability, ...]:
     """
     able = {
         Ability.SECRETS: delivers_secrets(driver),
-        Ability.DATA: isinstance(driver, DataDriver),
+        Ability.DATA: isinstance(driver, DataDriver | MovesData),
         Ability.CHECKPOINTS: isinstance(driver, Checkpoints),
         Ability.NETWORK: bool(getattr(driver, "gives_network", True)),
     }
@@ -181,11 +191,21 @@ class Driver(Protocol):
 class DataDriver(Protocol):
     """A driver whose jobs have a folder on a disk of this host: it puts `Job.data` there, and lets outputs be read.
 
-    Leases with data are given to no other driver.
+    Leases with data are given to no other driver but a `MovesData`.
     """
 
     async def open_output(self, key: LeaseKey, path: str) -> int:
         """A descriptor of a plain file that an ended lease left, without following links. Raises OSError."""
+        ...
+
+
+@runtime_checkable
+class MovesData(Protocol):
+    """A driver whose engine brings inputs and sends outputs itself, by what the lease says: another hub. The agent
+    fetches and sends nothing; how far it is, `Status.moving` says."""
+
+    async def moved(self, key: LeaseKey) -> tuple[MovedFile, ...]:
+        """What became of the outputs with a URL of an ended lease. Raises the engine's errors."""
         ...
 
 

@@ -44,6 +44,10 @@ class LowerHubSettings(BaseModel):
     # An order that has not begun below within this time is taken back; the hub above finds another place.
     start_within_ms: int = Field(default=600_000, ge=1_000)
 
+    # Whether orders with secrets are taken: they come to this agent in the clear and are the lower hub's from then on,
+    # which seals them anew for its sites. Only who runs this site knows whether that hub may have them.
+    deliver_secrets: bool = False
+
     # --- how the lower hub is asked ------------------------------------------------------------------------------
     # One call takes no longer; retries are the driver's own.
     request_timeout_ms: int = Field(default=5_000, ge=100)

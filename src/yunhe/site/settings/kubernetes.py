@@ -38,8 +38,9 @@ class KubernetesSettings(BaseModel):
     cluster_queue: str | None = Field(default=None, max_length=63, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
     # PriorityClass of the jobs; one below that of the centre's own pods lets these push them out. None: the default.
     priority_class: str | None = Field(default=None, max_length=63, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
-    # Outputs, data by URL, checkpoints, and files that the job may change, need a folder that agent and nodes share: where the agent sees it,
-    # and the volume as pods mount it, "nfs:SERVER:/PATH" or "host:/PATH". None: orders with outputs are refused.
+    # Outputs, data by URL, checkpoints, and files that the job may change, need a folder that agent and nodes share:
+    # where the agent sees it, and the volume as pods mount it, "nfs:SERVER:/PATH" or "host:/PATH". None: orders with
+    # any of these are refused.
     shared_dir: Path | None = None
     shared_volume: str | None = Field(default=None, max_length=300, pattern=r"^(nfs:[^:/\s]+|host):/\S+$")
     # Images that would run as root run as this user; above what distributions hand out.

@@ -6,10 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from yunhe.core.errors import NotFound
 from yunhe.site.drivers.contract import Output
 from yunhe.site.drivers.hub.lower import LowerHub
 from yunhe.wire.api import OutputView
+from yunhe.wire.link import MAX_MOVED_FILES, MovedFile
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -30,7 +33,9 @@ class Outputs:
         found: list[Output] = []
         taken: set[str] = set()
         for path in wanted:
-            files = [output for output in there if _within(output.path, path) and output.path not in taken]
+            files = [
+                output for output in there if output.stored and _within(output.path, path) and output.path not in taken
+            ]
             if not files:
                 found.append(Output(path, missing="not there"))
             for output in files:
@@ -60,6 +65,19 @@ class Outputs:
             return os.pread(fd, limit, offset)
         finally:
             os.close(fd)
+
+
+def moved(outputs: Sequence[OutputView]) -> tuple[MovedFile, ...]:
+    """What became below of the outputs that have a URL."""
+    found = []
+    for one in outputs:
+        if one.url and (_sound(one) or one.problem):
+            try:
+                told = {"path": one.path, "size_bytes": max(0, one.size_bytes), "sha256": one.sha256}
+                found.append(MovedFile.model_validate({**told, "problem": one.problem[:200]}))
+            except ValidationError:  # no name that this site could tell
+                continue
+    return tuple(found[:MAX_MOVED_FILES])
 
 
 def _sound(output: OutputView) -> bool:

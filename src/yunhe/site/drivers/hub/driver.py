@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yunhe.core.errors import Conflict, NotFound, Unavailable, YunheError
-from yunhe.core.lifecycle import ORDER_ENDED, PLACED, EndReason
+from yunhe.core.lifecycle import PLACED, EndReason
 from yunhe.site.background import Background
 from yunhe.site.crash import CrashPoint, no_crash
 from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
@@ -25,8 +25,8 @@ from yunhe.site.drivers.hub.records import Order, Record, Shelf
 from yunhe.site.drivers.hub.upper import Upper
 from yunhe.site.link import Backoff
 from yunhe.site.settings import LowerHubSettings
-from yunhe.wire.api import Follow, LookView
-from yunhe.wire.link import PoolDigest, PoolReport
+from yunhe.wire.api import Follow, LookView, OrderSpec
+from yunhe.wire.link import MovedFile, PoolDigest, PoolReport
 
 log = logging.getLogger(__name__)
 MIN_SILENCE_MS, USUAL_SILENCE_MS = 1_000, 300_000
@@ -43,6 +43,7 @@ class Passed:
     cancel: EndReason | None = None
     view: LookView | None = None
     missing: float | None = None  # since when the lower hub does not know an order that it said yes to, monotonic s
+    spec: OrderSpec | None = None  # with its secrets, until the lower hub has them
     status: Status | None = None  # its end, which does not change any more
     outputs: delivery.Outputs | None = None
     talk: asyncio.Task[None] | None = None  # submitting it again, or taking it back
@@ -58,6 +59,7 @@ class HubDriver:
         self, settings: LowerHubSettings, upper: Upper, data_dir: Path, crash_point: CrashPoint = no_crash
     ) -> None:
         self._settings = settings
+        self.delivers_secrets = settings.deliver_secrets
         self._site_id = upper.site_id
         self._lower = LowerHub(settings)
         self._around = Around(settings, self._lower, upper, data_dir.absolute())
@@ -148,8 +150,9 @@ class HubDriver:
             memory_bytes=lease.slots * lease.slot_memory_bytes,
             silence_ms=lease.disconnect_limit_ms,
             made_utc_ms=time.time_ns() // 1_000_000,
+            secret=bool(job.secrets),
         )
-        passed = self._passed[job.key] = Passed(self._shelf.of(job.key), order)
+        passed = self._passed[job.key] = Passed(self._shelf.of(job.key), order, spec=spec if order.secret else None)
         if time.monotonic() - self._looked > self._settings.look_valid_ms / 1000:
             await self._fresh_look()  # the lower hub may think that this site is gone, which had nothing to look at
         try:
@@ -165,7 +168,8 @@ class HubDriver:
             raise SpawnFailed(f"the lower hub refuses it: {error}") from error
 
     async def _place(self, key: LeaseKey, passed: Passed) -> None:
-        passed.order_id = await self._lower.submit(passed.order.message(), passed.order.key)
+        passed.order_id = await self._lower.submit(passed.spec or passed.order.message(), passed.order.key)
+        passed.spec = None
         self._crash_point("driver.asked")
         await asyncio.to_thread(passed.record.note_placed, passed.order_id)
         self._crash_point("driver.launched")
@@ -187,8 +191,12 @@ class HubDriver:
                     await asyncio.to_thread(passed.record.note_placed, passed.order_id)
                     if passed.cancel is not None:
                         self._talk(passed, self._take_back(key, passed))
-                else:
+                elif not passed.order.secret or passed.spec is not None:
                     await self._place(key, passed)
+                elif time.monotonic() - passed.began > 2 * self._settings.request_timeout_ms / 1000:
+                    await self._unsaid(key, passed)
+                else:
+                    await backoff.wait()
             except Unavailable:
                 await backoff.wait()
             except YunheError as error:
@@ -196,6 +204,17 @@ class HubDriver:
                 await asyncio.to_thread(passed.record.note_refused, why)
                 passed.status = _refused(why)
                 self._announce(key)
+
+    async def _unsaid(self, key: LeaseKey, passed: Passed) -> None:
+        """Its secrets were in the memory of a process that is gone. What that one sent has come to the lower hub by
+        now, or never does: the lease was never submitted, unless it is cancelled anyway."""
+        if passed.cancel is not None:
+            passed.status = Status(Phase.ENDED, reason=passed.cancel, detail="stopped before it was passed down")
+        else:
+            self._passed.pop(key, None)
+            await asyncio.to_thread(passed.record.remove)
+            passed.status = Status(Phase.ABSENT)
+        self._announce(key)
 
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
         passed = self._passed.get(key)
@@ -258,6 +277,7 @@ class HubDriver:
         waited_s = time.monotonic() - passed.began
         return (
             status.phase is Phase.ACCEPTED
+            and status.moving is None  # its site has it, and fetches its inputs
             and passed.cancel is None
             and waited_s > self._settings.start_within_ms / 1000
         )
@@ -292,7 +312,7 @@ class HubDriver:
                 passed.missing = passed.missing or asked
             else:
                 passed.missing = None
-                if _differs(before, passed.view):
+                if states.differs(before, passed.view):
                     self._announce(key)
 
     def _follow(self) -> Follow:
@@ -326,10 +346,13 @@ class HubDriver:
 
     async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
         passed = self._passed.get(key)
-        attempt = _shown_attempt(passed.view) if passed else 0
+        attempt = states.shown_attempt(passed.view) if passed else 0
         if passed is None or not attempt:
             return b""
         return (await self._lower.log(passed.order_id, attempt, offset))[:limit]
+
+    async def moved(self, key: LeaseKey) -> tuple[MovedFile, ...]:
+        return delivery.moved(await self._lower.outputs(self._passed[key].order_id))
 
     async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
         passed = self._passed[key]
@@ -361,19 +384,3 @@ class HubDriver:
 
 def _refused(why: str) -> Status:
     return Status(Phase.ENDED, reason=EndReason.SPAWN_FAILED, detail=why[: states.MAX_DETAIL])
-
-
-def _differs(before: LookView | None, now: LookView) -> bool:
-    """Whether the state changed; what a running attempt has used is no news."""
-    if before is None:
-        return True
-    return (before.task.state, before.task.epoch) != (now.task.state, now.task.epoch) or (
-        before.order.state != now.order.state and now.order.state in ORDER_ENDED
-    )
-
-
-def _shown_attempt(view: LookView | None) -> int:
-    """The attempt whose log is the lease's: the one that began, else the newest."""
-    if view is None or not view.attempts:
-        return 0
-    return next((attempt.epoch for attempt in view.attempts if attempt.started), view.attempts[-1].epoch)

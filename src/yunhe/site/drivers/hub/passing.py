@@ -8,7 +8,7 @@ from yunhe.site.drivers.contract import Job, LeaseKey, SpawnFailed
 from yunhe.site.drivers.hub.supply import Offered
 from yunhe.site.settings import LowerHubSettings
 from yunhe.wire.api import OrderSpec
-from yunhe.wire.link import StartLease
+from yunhe.wire.link import DataInput, StartLease
 from yunhe.wire.origin import MAX_HUBS, Origin
 
 MAX_KEY = 100
@@ -44,7 +44,8 @@ def check(job: Job, pool: Offered | None, settings: LowerHubSettings) -> Offered
 
 
 def order_of(job: Job, pool: Offered, upper_id: str, settings: LowerHubSettings) -> OrderSpec:
-    """The order below: pinned to the pool, once, with the way that it took. Raises InvalidInput for what it refuses."""
+    """The order below: pinned to the pool, once, with the way that it took, and with its secrets in the clear. Raises
+    InvalidInput for what it refuses."""
     lease = job.lease
     core = pool.report.kind_of_unit == "core"
     command: dict[str, object] = {"command": lease.command}
@@ -56,13 +57,16 @@ def order_of(job: Job, pool: Offered, upper_id: str, settings: LowerHubSettings)
         "memory": f"{lease.slot_memory_bytes}B" if lease.slot_memory_bytes else None,
         "pools": tuple(member.pool.id for member in pool.members),
     }
+    sent = {item.path: item.url for item in lease.deliveries}
     run = {
         **command,
         "image": lease.image,
         "network": lease.network,
         "env": {name: text for name, text in lease.env.items() if name not in OWN_NAMES},
         "files": dict(job.files),
-        "outputs": lease.outputs,
+        "inputs": [_input(item) for item in lease.inputs],
+        "outputs": [{"path": path, "url": sent[path]} if path in sent else path for path in lease.outputs],
+        "secrets": {name: value.decode() for name, value in job.secrets.items()},
     }
     return checked(
         OrderSpec,
@@ -76,6 +80,11 @@ def order_of(job: Job, pool: Offered, upper_id: str, settings: LowerHubSettings)
             "origin": origin_of(lease, upper_id),
         },
     )
+
+
+def _input(item: DataInput) -> dict[str, object]:
+    stated = {"size": item.size_bytes, "sha256": item.sha256 or None, "secret": item.secret or None}
+    return {"url": item.url, "path": item.path, **stated}
 
 
 def _budget(lease: StartLease, settings: LowerHubSettings) -> str | None:

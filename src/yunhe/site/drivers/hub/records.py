@@ -29,6 +29,7 @@ class Order:
     memory_bytes: int
     silence_ms: int  # the lease's disconnect limit
     made_utc_ms: int
+    secret: bool = False  # it has secrets, which are masked in `spec`: no disk has them
 
     def message(self) -> OrderSpec:
         return OrderSpec.model_validate_json(self.spec)

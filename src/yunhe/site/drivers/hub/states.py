@@ -9,9 +9,9 @@ lease, for the same reason; both hubs charge nothing for it, and the hub above p
 from typing import NamedTuple
 
 from yunhe.core.lifecycle import DISPUTED, ORDER_ENDED, EndReason, TaskState
-from yunhe.site.drivers.contract import Phase, Status
+from yunhe.site.drivers.contract import Moving, Phase, Status
 from yunhe.wire.api import AttemptView, LookView
-from yunhe.wire.link import UsageTotals
+from yunhe.wire.link import LeaseStaging, UsageTotals
 
 MAX_DETAIL = 300
 # A run that was stopped from outside: by this site, or by somebody at the lower hub.
@@ -40,8 +40,18 @@ def seen(view: LookView, asked: EndReason | None) -> Seen:
     if view.task.state is TaskState.UNKNOWN:
         return Seen(Status(Phase.UNKNOWN, started=began is not None))
     if view.task.state is TaskState.RUNNING and began is not None:
-        return Seen(Status(Phase.STARTED, True, view.task.started_utc_ms or 0, _totals(began)))
-    return Seen(Status(Phase.ACCEPTED))
+        totals = _totals(began)
+        return Seen(Status(Phase.STARTED, True, view.task.started_utc_ms or 0, totals, moving=_moving(view)))
+    return Seen(Status(Phase.ACCEPTED, moving=_moving(view)))
+
+
+def _moving(view: LookView) -> Moving | None:
+    """How far its data is below. Raises ValueError for what no hub says."""
+    staging = view.task.staging
+    if staging is None:
+        return None
+    told = LeaseStaging(seq=0, lease_id="x", epoch=0, **{**staging.model_dump(), "problem": staging.problem[:300]})
+    return Moving(told.phase, told.done_bytes, told.total_bytes, told.problem)
 
 
 def sound(view: LookView) -> bool:
@@ -87,3 +97,21 @@ def _totals(attempt: AttemptView) -> UsageTotals:
         peak_memory_bytes=attempt.peak_memory_bytes,
         sampled=attempt.sampled,
     )
+
+
+def differs(before: LookView | None, now: LookView) -> bool:
+    """Whether the state changed, or data moved on; what a running attempt has used is no news."""
+    if before is None:
+        return True
+    if before.task.staging != now.task.staging:
+        return True
+    return (before.task.state, before.task.epoch) != (now.task.state, now.task.epoch) or (
+        before.order.state != now.order.state and now.order.state in ORDER_ENDED
+    )
+
+
+def shown_attempt(view: LookView | None) -> int:
+    """The attempt whose log is the lease's: the one that began, else the newest."""
+    if view is None or not view.attempts:
+        return 0
+    return next((attempt.epoch for attempt in view.attempts if attempt.started), view.attempts[-1].epoch)

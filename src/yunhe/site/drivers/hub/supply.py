@@ -168,14 +168,19 @@ def _offer(name: str, members: list[Member], ends: Ends, settings: LowerHubSetti
         watts_source=first.watts_source,
         rates=_rates(pools),
         benchmarks=_benchmarks(first) if len(pools) == 1 else (),
-        # Secrets, data and checkpoints are not passed down; what jobs need besides, all pools must have.
-        abilities=tuple(a for a in (Ability.NETWORK,) if all(a in pool.abilities for pool in pools)),
+        abilities=tuple(a for a in _passed_down(settings) if all(a in pool.abilities for pool in pools)),
         stack_check=_stack_check(pools),
         hubs=tuple(dict.fromkeys((ends.lower, *chain.from_iterable(pool.hubs for pool in pools)))),
         asking_microcny_per_unit_hour=max(1, ceil_div(dearest * (10_000 + settings.margin_bps), 10_000)),
         tested_utc_ms=min(pool.tested_utc_ms for pool in pools),
     )
     return Offered(report, tuple(members))
+
+
+def _passed_down(settings: LowerHubSettings) -> tuple[Ability, ...]:
+    """What jobs may need of the pools below. Checkpoints stay below: an attempt above is one run, see `states`."""
+    secrets = (Ability.SECRETS,) if settings.deliver_secrets else ()
+    return (Ability.NETWORK, Ability.DATA, *secrets)
 
 
 def _rates(pools: Sequence[PoolView]) -> tuple[RateReport, ...]:
