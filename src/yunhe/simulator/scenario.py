@@ -184,6 +184,9 @@ class WorkloadSpec(_Part):
     jobs: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # at most
     times: Annotated[int, Field(ge=1, le=100_000)] = 1  # every job of the source so often, dealt out each by itself
     faster: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0  # arrivals so many times as dense
+    # What the orders state: cards as the source has them; the compute rate of those cards, so that their number is
+    # Yunhe's choice; or the work that they did, so that it may also be done slower or faster.
+    ask: Literal["cards", "compute", "work"] = "cards"
     chip: str | None = None  # only on this chip; any without
     reference_chip: str = "v100-sxm2-32g"  # the run times of the source were taken on it
     precision: Precision = Precision.FP16
@@ -238,6 +241,10 @@ class SitesModel(_Part):
     start_delay: q.DelayMs = 0  # from the lease to the first line of the job
     stragglers: Share = 0  # of the runs are slow,
     straggler_factor: Annotated[float, Field(ge=1, le=100)] = 2.0  # so many times
+    # As in the hub's settings: silence until leases are `unknown`, and until they are placed again.
+    silent_after: q.DurationMs = 90_000
+    disconnect_limit: q.DurationMs = 300_000
+    disconnect_grace: q.DurationMs = 30_000
 
 
 class LineSpec(_Part):

@@ -1,0 +1,216 @@
+"""Who decides: the core's own round, over what the simulated network has. Nothing is decided here.
+
+`Rounds` gathers the open orders and asks `plan_round`, as the hub's matching room does.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from yunhe.core.demand import Shape
+from yunhe.core.placement.dearest import dearest_hold
+from yunhe.core.policy import Policy
+from yunhe.core.round import AccountShare, Plan, Queue, Snapshot, plan_round
+from yunhe.core.supply import Free, Site, Supply
+from yunhe.simulator.build import Customer
+
+MAX_PRICES = 50_000  # holds that are remembered
+
+
+class Waiting(Protocol):
+    """What of an order a decision depends on."""
+
+    number: int
+    id: str
+    customer: int
+    shape: Shape
+    priority: int
+    submitted_ms: int
+    version: int
+
+
+class Placement(NamedTuple):
+    number: int  # of the order
+    pool: int  # position in the network's pools
+    milli: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one placer decides over: some sites of the network with all their pools. Positions in the network."""
+
+    supply: Supply
+    sites: tuple[int, ...]
+    pools: tuple[int, ...]
+
+
+def whole(supply: Supply) -> Part:
+    return Part(supply, tuple(range(len(supply.sites))), tuple(range(len(supply.pools))))
+
+
+def islands(supply: Supply, homes: Sequence[int]) -> list[Part]:
+    """Each of the sites `homes` by itself."""
+    pools: dict[str, list[int]] = {}
+    for i, pool in enumerate(supply.pools):
+        pools.setdefault(pool.site_id, []).append(i)
+    return [_island(supply, home, pools.get(supply.sites[home].id, [])) for home in homes]
+
+
+def _island(supply: Supply, home: int, pools: list[int]) -> Part:
+    own = replace(
+        supply,
+        sites=(supply.sites[home],),
+        pools=tuple(supply.pools[i] for i in pools),
+        free=tuple(supply.free[i] for i in pools),
+    )
+    return Part(own, (home,), tuple(pools))
+
+
+class Placer(Protocol):
+    """Decides for one network (the whole, or one island)."""
+
+    def hold(self, shape: Shape, now_ms: int) -> int | None:
+        """The most that an order can cost, micro-CNY; None: no place takes it."""
+        ...
+
+    def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
+        """A new order, or one whose delay has passed; what could be placed at once."""
+        ...
+
+    def release(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
+        """Units are free again."""
+        ...
+
+    def decide(self, now_ms: int) -> Sequence[Placement]:
+        """Whatever of the open orders can be placed now."""
+        ...
+
+    def change_sites(self, sites: Sequence[Site]) -> None:
+        """Prices, carbon or states of sites are others now; all sites of the network are given."""
+        ...
+
+    @property
+    def open(self) -> int:
+        """Orders that wait."""
+        ...
+
+    rounds: int  # decisions that looked at the queue
+
+
+class Rounds:
+    """Decides by `core.round.plan_round` over snapshots."""
+
+    def __init__(self, part: Part, customers: Sequence[Customer], policy: Policy, seed: int, round_orders: int) -> None:
+        self._part = part
+        self._supply = supply = part.supply
+        self._customers = customers
+        self._policy = policy
+        self._seed = seed
+        self._limit = round_orders
+        self._pool_at = {pool.id: i for i, pool in enumerate(supply.pools)}
+        self._local = {number: i for i, number in enumerate(part.pools)}
+        self._free = list(supply.free)
+        self._used: dict[int, int] = {}  # milli by customer
+        self._waiting: dict[int, Waiting] = {}
+        self._prices: dict[int, tuple[Shape, int | None]] = {}
+        self._by_id: dict[str, int] = {}  # of the round that is being decided
+        self.rounds = 0
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_prices": {}}  # by identity: worthless in another process
+
+    @property
+    def open(self) -> int:
+        return len(self._waiting)
+
+    def hold(self, shape: Shape, now_ms: int) -> int | None:
+        # By identity: equal shapes are one object, and hashing one takes longer than the rest.
+        known = self._prices.get(id(shape))
+        if known is None:
+            if len(self._prices) >= MAX_PRICES:
+                self._prices.clear()
+            known = self._prices[id(shape)] = (shape, dearest_hold(shape, self._supply, self._policy, now_ms))
+        return known[1]
+
+    def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
+        self._waiting[order.number] = order
+        return ()
+
+    def release(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
+        self._take(self._local[pool], -milli, -memory_bytes, customer)
+
+    def change_sites(self, sites: Sequence[Site]) -> None:
+        self._supply = replace(self._supply, sites=tuple([sites[i] for i in self._part.sites]))
+        self._prices.clear()
+
+    def decide(self, now_ms: int) -> Sequence[Placement]:
+        if not self._waiting:
+            return ()
+        self.rounds += 1
+        plan = self._plan(now_ms)
+        return [self._placed(order_id, pool_id, milli, memory) for order_id, _, pool_id, _, milli, memory in plan]
+
+    def _plan(self, now_ms: int) -> Iterable[tuple[str, int, str, int, int, int]]:
+        snapshot, self._by_id = self._snapshot()
+        return decided(snapshot, self._policy, now_ms, self._seed).assignments
+
+    def _placed(self, order_id: str, pool_id: str, milli: int, memory: int) -> Placement:
+        order = self._waiting.pop(self._by_id[order_id])
+        pool = self._pool_at[pool_id]
+        self._take(pool, milli, memory, order.customer)
+        return Placement(order.number, self._part.pools[pool], milli, memory)
+
+    def _take(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
+        free = self._free[pool]
+        self._free[pool] = Free(free.milli - milli, free.memory_bytes - memory_bytes)
+        self._used[customer] = self._used.get(customer, 0) + milli
+
+    def _snapshot(self) -> tuple[Snapshot, dict[str, int]]:
+        """As `hub.orders.snapshot` takes it: by priority and age, and of a long queue every customer's in turn."""
+        orders = sorted(self._waiting.values(), key=lambda order: (-order.priority, order.submitted_ms, order.id))
+        if len(orders) > self._limit:
+            orders = self._in_turn(orders)
+        account_at: dict[int, int] = {}
+        shape_at: dict[int, int] = {}
+        shapes: list[Shape] = []
+        account, shape = [], []
+        for order in orders:
+            account.append(account_at.setdefault(order.customer, len(account_at)))
+            number = shape_at.setdefault(id(order.shape), len(shapes))
+            if number == len(shapes):
+                shapes.append(order.shape)
+            shape.append(number)
+        shares = [
+            AccountShare(who.id, who.weight, self._used.get(i, 0), who.quota_milli)
+            for i, who in ((i, self._customers[i]) for i in account_at)
+        ]
+        queue = Queue(
+            ids=tuple([order.id for order in orders]),
+            shape=np.array(shape, dtype=np.int32),
+            account=np.array(account, dtype=np.int32),
+            priority=np.array([order.priority for order in orders], dtype=np.int16),
+            submitted_ms=np.array([order.submitted_ms for order in orders], dtype=np.int64),
+            tasks=np.ones(len(orders), dtype=np.int32),
+            version=np.array([order.version for order in orders], dtype=np.int64),
+        )
+        supply = replace(self._supply, free=tuple(self._free))
+        found = Snapshot(supply, tuple(shapes), tuple(shares), queue)
+        return found, {order.id: order.number for order in orders}
+
+    def _in_turn(self, orders: list[Waiting]) -> list[Waiting]:
+        turns: dict[int, int] = {}
+        ranked = []
+        for order in orders:
+            turn = turns[order.customer] = turns.get(order.customer, 0) + 1
+            ranked.append((turn, order.id, order))
+        ranked.sort(key=lambda item: item[:2])
+        chosen = {order.number for _, _, order in ranked[: self._limit]}
+        return [order for order in orders if order.number in chosen]
+
+
+def decided(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int) -> Plan:
+    """The one place where the simulator asks for a decision, also for recorded rounds."""
+    return plan_round(snapshot, policy, now_ms, seed)
