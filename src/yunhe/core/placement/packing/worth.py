@@ -16,7 +16,12 @@ import numpy.typing as npt
 
 from yunhe.core.placement.columns import Floats, Ints
 from yunhe.core.placement.packing.fleet import Fleet
+from yunhe.core.placement.packing.prices import part_prices
 from yunhe.core.placement.packing.values import WHOLE, Need
+
+Demand = Sequence[tuple[Need, float]]  # what is asked for, with weights
+
+MAX_LEVELS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +76,77 @@ class WorthTable:
         return np.where(free >= need.card_milli, change, -np.inf)
 
 
-def usable(fleet: Fleet, demand: Sequence[tuple[Need, float]], widest: int) -> WorthTable:
-    """Expected milli-cards that the next task, drawn from `demand` (needs with weights), could use of a node.
+def usable(fleet: Fleet, demand: Demand, thresholds: Ints | None = None) -> WorthTable:
+    """Expected milli-cards that the next task, drawn from `demand`, could use of a node.
 
     1 - worth / free is the fragmentation of Weng et al., "Beware of Fragmentation", ATC'23, section 3: a card counts for
     a task when the node could run it and the card has at least what it takes of one card.
     """
-    thresholds = np.unique(np.array([need.cpu_milli for need, _ in demand if need.cards], dtype=np.int64))
-    levels = len(thresholds) + 1
-    part = np.zeros((len(fleet.models), levels, WHOLE + 1))
-    whole = np.zeros((len(fleet.models), levels, widest + 1))
+    thresholds = levels(demand) if thresholds is None else thresholds
+    part, whole = _empty(fleet, thresholds)
     for need, weight in demand:
         if not need.cards:
             continue
-        first = int(np.searchsorted(thresholds, need.cpu_milli, side="right"))
-        models = np.flatnonzero(fleet.allowed(need))
+        first, models = _from_level(thresholds, need), np.flatnonzero(fleet.allowed(need))
         if need.shares:
             part[models, first:, need.card_milli : WHOLE] += weight
             whole[models, first:, 1:] += weight
         else:
             whole[models, first:, need.cards :] += weight
     part *= np.arange(WHOLE + 1)
-    whole *= WHOLE * np.arange(widest + 1)
+    whole *= WHOLE * np.arange(whole.shape[2])
     return WorthTable(thresholds, part, whole)
+
+
+def priced(fleet: Fleet, demand: Demand, thresholds: Ints | None = None) -> WorthTable:
+    """The best total price of parts that each card can still take, of the sizes that fit the node's cores and model.
+
+    Prices are those of `part_prices`; a whole card is worth itself where some task can use it.  A task that goes where
+    an optimal cutting of cards has it costs nothing; what it costs elsewhere is what that place wastes for good.
+    """
+    thresholds = levels(demand) if thresholds is None else thresholds
+    part, whole = _empty(fleet, thresholds)
+    counts: dict[int, float] = {}
+    for need, weight in demand:
+        if need.shares:
+            counts[need.card_milli] = counts.get(need.card_milli, 0.0) + weight
+    prices = part_prices(counts)
+    takes = {size: np.zeros(part.shape[:2], dtype=bool) for size in prices}
+    one = np.zeros(part.shape[:2], dtype=bool)  # some task takes whole cards, one at least
+    for need, _ in demand:
+        mask = takes.get(need.card_milli, None) if need.shares else one if need.cards else None
+        if mask is not None:
+            mask[np.flatnonzero(fleet.allowed(need)), _from_level(thresholds, need) :] = True
+    worth = np.moveaxis(part, 2, 0)  # a view: the milli first
+    offers = [(size, prices[size] * mask) for size, mask in takes.items() if prices[size] > 0]
+    for free in range(1, WHOLE + 1):
+        best = worth[free]
+        np.copyto(best, worth[free - 1])
+        for size, price in offers:
+            if size <= free:
+                np.maximum(best, worth[free - size] + price, out=best)
+    full = np.where(one, float(WHOLE), worth[WHOLE])
+    part[:, :, WHOLE] = 0.0
+    whole[:] = full[:, :, None] * np.arange(whole.shape[2])
+    return WorthTable(thresholds, part, whole)
+
+
+def levels(demand: Demand) -> Ints:
+    """Thresholds of cores for `demand`: what its tasks with cards take, thinned out to MAX_LEVELS."""
+    asked = np.unique(np.array([need.cpu_milli for need, _ in demand if need.cards], dtype=np.int64))
+    if len(asked) <= MAX_LEVELS:
+        return asked
+    return asked[np.linspace(0, len(asked) - 1, MAX_LEVELS).round().astype(np.int64)]
+
+
+def _from_level(thresholds: Ints, need: Need) -> int:
+    """The first level at which the cores surely suffice."""
+    return int(np.searchsorted(thresholds, need.cpu_milli, side="left")) + 1
+
+
+def _empty(fleet: Fleet, thresholds: Ints) -> tuple[Floats, Floats]:
+    shape = (len(fleet.models), len(thresholds) + 1)
+    return np.zeros((*shape, WHOLE + 1)), np.zeros((*shape, fleet.cards.shape[1] + 1))
 
 
 def typical(counts: Mapping[Need, float], share: float) -> list[tuple[Need, float]]:
