@@ -45,7 +45,7 @@ while True:
 """
 
 
-@pytest.fixture(params=["sandbox", "processes", "slurm", "ray"])
+@pytest.fixture(params=["sandbox", "slurm", "ray"])
 def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     made: Harness
     if request.param == "slurm":
@@ -53,8 +53,7 @@ def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     elif request.param == "ray":
         made = RayHarness(request.getfixturevalue("head"), tmp_path)
     else:
-        isolation = "auto" if request.param == "sandbox" else "processes"
-        made = process_harness(tmp_path, QUICK.model_copy(update={"isolation": isolation}))
+        made = process_harness(tmp_path, QUICK)
     yield made
     made.close()
 

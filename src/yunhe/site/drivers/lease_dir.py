@@ -32,6 +32,8 @@ REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 class LeaseDir:
     """Reads and writes; everything here may wait for the disk."""
 
+    mode = 0o777  # of the folder itself, less the process's mask
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -48,7 +50,8 @@ class LeaseDir:
         if self.path.exists():
             remove_tree(self.path)
         job = self.path / "job"
-        job.mkdir(parents=True)
+        self.path.mkdir(self.mode, parents=True)
+        job.mkdir()
         (self.path / "tmp").mkdir()
         for name, text in files.items():
             target = job / name

@@ -1,8 +1,9 @@
 """How a Slurm cluster is used."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class SlurmSettings(BaseModel):
@@ -20,6 +21,11 @@ class SlurmSettings(BaseModel):
     partitions: tuple[str, ...] = ()
     account: str | None = Field(default=None, max_length=100)
     qos: str | None = Field(default=None, max_length=100)
+    # A group of the centre whose members are accounts for tenants, one for each, so that tenants are apart; every
+    # account has a primary group of its own, in which the agent's user is. None: all jobs run as the agent's user.
+    tenant_group: str | None = Field(default=None, min_length=1, max_length=32)
+    # Put before a command, it makes that run as the account {user} without asking: on the agent's host and the nodes.
+    tenant_command: tuple[str, ...] = ("/usr/bin/sudo", "-n", "-u", "{user}", "--")
     # "TYPE=CHIP": the catalogue's chip for a GRES type whose name does not say it exactly, as "a100=a100-sxm-80g".
     chips: tuple[str, ...] = ()
     # Cores that go with each card and are not offered as cores; None: half of a node's, divided by its cards.
@@ -51,3 +57,13 @@ class SlurmSettings(BaseModel):
     accounting_wait_ms: int = Field(default=300_000, ge=0)
     # All such jobs are asked for at once, so often.
     accounting_interval_ms: int = Field(default=10_000, ge=100)
+
+    @model_validator(mode="after")
+    def _tenants_can_be_apart(self) -> Self:
+        """A command that is searched for could be one of a job's own."""
+        command = self.tenant_command
+        if not command or not command[0].startswith("/") or not any("{user}" in word for word in command):
+            raise ValueError('tenant_command starts with "/" and names {user}')
+        if self.tenant_group and self.shared_dir is None:
+            raise ValueError("tenant_group needs a shared_dir: jobs may not come near the data directory")
+        return self

@@ -6,7 +6,7 @@ import resource
 import signal
 import time
 
-from yunhe.site.supervisor import given
+from yunhe.site.supervisor import given, tenant
 from yunhe.site.supervisor.kernel import PAGE, TICKS, counter, send, tree
 from yunhe.site.supervisor.log import Log
 from yunhe.site.supervisor.records import Cgroup, Spec, Totals, complain, monotonic_ms, read_text
@@ -105,12 +105,16 @@ class Job:
         return pids
 
     def terminate(self) -> None:
-        for pid in self.members():
-            send(pid, signal.SIGTERM)
+        self.send(self.members(), signal.SIGTERM)
 
     def warn(self, number: int) -> None:
-        for pid in self.members():
-            send(pid, number)
+        self.send(self.members(), number)
+
+    def send(self, pids: set[int], number: int) -> None:
+        """Also where they are of another user."""
+        others = [pid for pid in pids if not send(pid, number)]
+        if others and "become" in self.spec:
+            tenant.send_as(self.spec["become"], others, number)
 
     def kill(self) -> None:
         """SIGKILL to everything the job started."""
@@ -121,8 +125,7 @@ class Job:
             except OSError as error:
                 complain(f"cgroup.kill: {error}")
         self.sandbox_report()
-        for pid in ({self.sandbox_pid, self.pid} - self.reaped - {0}) | self.members():
-            send(pid, signal.SIGKILL)
+        self.send(({self.sandbox_pid, self.pid} - self.reaped - {0}) | self.members(), signal.SIGKILL)
 
     def clear(self) -> bool:
         """Kill until nothing is left; False when something does not go away."""

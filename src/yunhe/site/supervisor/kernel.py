@@ -43,8 +43,12 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def send(pid: int, number: int) -> None:
+def send(pid: int, number: int) -> bool:
+    """False: it belongs to another user."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return
+        return True
+    except PermissionError:
+        return False
+    return True

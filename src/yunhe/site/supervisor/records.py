@@ -49,6 +49,8 @@ class Spec(TypedDict):
     secrets: NotRequired[str]
     # What a job is told when the site needs its units, and how long after it is ended, ms.
     notice: NotRequired[tuple[int, int]]
+    # Command before another that makes it run as the job's user (see `tenant`); without it the job is of this user.
+    become: NotRequired[list[str]]
 
 
 class Totals(TypedDict):

@@ -155,7 +155,7 @@ class Supervisor:
             self.job.terminate()
 
     def give_notice(self, number: int, grace_ms: int) -> None:
-        """The site's own users need the units: the job may save its work first, within its disconnect and run limits."""
+        """The site's own users need the units: the job may save its work, within its disconnect and run limits."""
         left_ms = self.job.start_ms + self.spec["run_limit_ms"] - monotonic_ms() if self.job.pid else grace_ms
         grace_ms = max(0, min(grace_ms, self.disconnected_in_ms(), left_ms + self.spec["term_grace_ms"]))
         if number == signal.SIGTERM or not self.job.pid:

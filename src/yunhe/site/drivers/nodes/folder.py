@@ -59,10 +59,10 @@ class LeaseFolder(LeaseDir):
         """Everything that a supervisor needs; the plan last: a folder without it was never given to the engine."""
         saved = Saved(job.lease.checkpoint.folder, job.checkpoint) if job.lease.checkpoint else None
         self.prepare(spec, "", job.files, None, job.data, saved)
-        self.furnish()
+        self.furnish(plan)
         write_record(str(self.path / PLAN), plan, sync=False)
 
-    def furnish(self) -> None:
+    def furnish(self, plan: Mapping[str, object]) -> None:
         """What else there has to be before the engine is asked."""
 
     @property

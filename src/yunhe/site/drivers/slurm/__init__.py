@@ -8,7 +8,8 @@ name, `yunhe:BATCH`, and what runs in it first takes the claim in the lease's fo
     plan      a lease as options of sbatch           states    what each state of Slurm means
     folder    a lease's folder on the shared disk    verdict   what is known of a lease, from all of this
     batches   which leases are one job array         sender    gathers leases, gives them to Slurm
+    tenants   accounts of the centre that jobs run as
     lookout   the newest list of jobs                accounting  why a job ended that is listed no more
-    driver    the contract                           program   copies what nodes need to the shared disk
+    driver    the contract
     step      runs on the node, as the batch job     rank      runs on the nodes, one for each slot of a gang
 """

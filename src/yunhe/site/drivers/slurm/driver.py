@@ -28,6 +28,7 @@ from yunhe.site.drivers.slurm.plan import PROGRAM, Planner
 from yunhe.site.drivers.slurm.sender import Sender
 from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.drivers.slurm.supply import NOTHING, Held, Node, SlurmPool, foreign, parse_nodes, pools
+from yunhe.site.drivers.slurm.tenants import Tenants
 from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, explained, judge, waits_for_word, with_word
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.wire.link import PoolDigest, PoolReport
@@ -57,6 +58,7 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:12]
         self._client = SlurmClient(self._slurm, f"yunhe-site:{site_id}:{tag}")
         self._planner = Planner(driver, slurm, program, self._news.folder, self._beacon.path)
+        self._tenants = Tenants.of(slurm, self._leases, self._data_dir / "tenants.json")
         self._batches = Batches(shared / "batches")
         self._sender = Sender(
             self._client, self._batches, self._planner, self._still_wanted, self._refused, crash_point
@@ -80,11 +82,17 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         self._background.start(self._beacon.keep())
         self._background.start(self._sender.run())
         self._background.start(self._accounting.run())
+        if self._tenants:
+            if wrong := await asyncio.to_thread(self._tenants.try_one):
+                log.warning("jobs of tenants cannot start: %s", wrong)
+            return Isolation(1, f"Slurm {version}: {self._tenants.text}, memory sampled, no sandbox")
         user = pwd.getpwuid(os.geteuid()).pw_name
         return Isolation(0, f"Slurm {version}: all jobs as user {user}, memory sampled, no sandbox")
 
     def _prepare_folders(self) -> None:
         super()._prepare_folders()
+        if self._tenants:
+            self._tenants.open_way()
         self._batches.load(self._known())
 
     async def close(self) -> None:
@@ -164,8 +172,9 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         self._sender.place(job.key, self._of(job.key), options)
 
     def _prepare(self, job: Job, pool: SlurmPool, folder: LeaseFolder) -> list[str]:
-        plan = self._planner.plan(job, pool)
-        spec = self._planner.spec(job, pool, folder.path)
+        account = self._tenants.account(job.lease.tenant) if self._tenants else None
+        plan = self._planner.plan(job, pool, account)
+        spec = self._planner.spec(job, pool, folder.path, account)
         try:
             folder.fill(spec, dict(plan), job)
         except OSError as error:
@@ -319,5 +328,6 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         await asyncio.to_thread(self._remove, key)
 
     def _remove(self, key: LeaseKey) -> None:
-        remove(self._folder(key).path)
+        folder = self._folder(key)
+        remove(folder.path, folder.become())
         self._batches.forget(key)

@@ -11,6 +11,7 @@ from yunhe.site.drivers.nodes.program import Program
 from yunhe.site.drivers.nodes.spec import environment, node_spec, path_of
 from yunhe.site.drivers.slurm.folder import Plan
 from yunhe.site.drivers.slurm.supply import MIB, SlurmPool
+from yunhe.site.drivers.slurm.tenants import Account
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.site.supervisor.records import Spec
 
@@ -57,7 +58,7 @@ class Planner:
     def python(self) -> str:
         return self.slurm.python or sys.executable
 
-    def plan(self, job: Job, pool: SlurmPool) -> Plan:
+    def plan(self, job: Job, pool: SlurmPool, account: Account | None) -> Plan:
         size, lease = size_of(job, pool), job.lease
         grace_ms = max(self.driver.term_grace_ms, job.notice_ms)
         minutes = -(-(lease.run_limit_ms + grace_ms + self.slurm.time_slack_ms) // MINUTE_MS)
@@ -83,6 +84,8 @@ class Planner:
             "pool": lease.pool,
             "milli": lease.slots * lease.slot_milli,
             "memory_bytes": lease.slots * lease.slot_memory_bytes,
+            "become": list(account.become) if account else [],
+            "gid": account.gid if account else -1,
         }
 
     def script(self, batch: Path) -> str:
@@ -101,11 +104,14 @@ class Planner:
             return [f"--gpus-per-task={pool.card.partition(':')[2] or 'gpu'}:{size.cards}".replace("=gpu:", "=")]
         return [f"--nodes={size.slots}", "--ntasks-per-node=1", f"--gres={pool.card}:{size.cards}"]
 
-    def spec(self, job: Job, pool: SlurmPool, folder: Path) -> Spec:
+    def spec(self, job: Job, pool: SlurmPool, folder: Path, account: Account | None) -> Spec:
         size = size_of(job, pool)
         env = {"PATH": path_of(self.python), **environment(job, folder, size.cores)}
         memory = size.slots * size.memory_bytes
-        return node_spec(job, self.driver, folder, self._argv(job, pool, size, folder), env, memory, self.beacon)
+        spec = node_spec(job, self.driver, folder, self._argv(job, pool, size, folder), env, memory, self.beacon)
+        if account:
+            spec["become"] = list(account.become)
+        return spec
 
     def _argv(self, job: Job, pool: SlurmPool, size: Size, folder: Path) -> list[str]:
         """A gang is started by srun, one rank for each slot, and ends with the first rank that fails."""

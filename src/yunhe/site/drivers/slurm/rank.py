@@ -5,6 +5,7 @@ Started by srun once for each slot. Gives its command YUNHE_RANK, measures it, h
 to end or to save its work: one by way of Slurm would reach every process of the job, not this one first.
 """
 
+import json
 import os
 import resource
 import signal
@@ -12,10 +13,13 @@ import sys
 
 sys.path.append(__file__.removesuffix("/yunhe/site/drivers/slurm/rank.py"))
 
+from yunhe.site.supervisor import tenant
 from yunhe.site.supervisor.kernel import PAGE, TICKS, send, tree
-from yunhe.site.supervisor.records import complain, monotonic_ms, read_text, write_record
+from yunhe.site.supervisor.records import Spec, complain, monotonic_ms, read_text, write_record
 from yunhe.site.supervisor.seat import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, libc
 
+# What Slurm tells the job of its place goes through; everything else comes from the lease.
+PLACE = ("SLURM_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL", "ASCEND_")
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM)
 STOP_LOOK_MS = 200
 
@@ -23,7 +27,8 @@ STOP_LOOK_MS = 200
 class Rank:
     """The processes of one slot."""
 
-    def __init__(self, folder: str, number: str, memory_bytes: int) -> None:
+    def __init__(self, folder: str, number: str, memory_bytes: int, become: list[str]) -> None:
+        self.become = become
         self.record = os.path.join(folder, f"{number}.json")
         self.stop_path = os.path.join(folder, "stop")
         self.stopped = False
@@ -34,7 +39,7 @@ class Rank:
         self.status: int | None = None
         self.out_of_memory = False
 
-    def start(self, command: list[str]) -> None:
+    def start(self, command: list[str], env: dict[str, str]) -> None:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self.pid = os.fork()
@@ -43,7 +48,7 @@ class Rank:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         try:
-            os.execvp(command[0], command)
+            os.execvpe(command[0], command, env)
         except OSError as error:
             os.write(2, f"{command[0]}: {error.strerror}\n".encode())
             os._exit(127 if isinstance(error, FileNotFoundError) else 126)
@@ -79,8 +84,9 @@ class Rank:
         self.signal(number)
 
     def signal(self, number: int) -> None:
-        for pid in tree(os.getpid()):
-            send(pid, number)
+        others = [pid for pid in tree(os.getpid()) if not send(pid, number)]
+        if others and self.become:
+            tenant.send_as(self.become, others, number)
 
     def write(self, ended: bool) -> None:
         reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -125,9 +131,17 @@ class Rank:
 def main() -> int:
     lease_dir, memory, sample_ms, write_ms = sys.argv[1:5]
     number = os.environ["SLURM_PROCID"]
-    os.environ["YUNHE_RANK"] = number
-    rank = Rank(os.path.join(lease_dir, "ranks"), number, int(memory))
-    rank.start(sys.argv[6:])
+    command, env = sys.argv[6:], {**os.environ, "YUNHE_RANK": number}
+    with open(os.path.join(lease_dir, "spec.json"), encoding="utf-8") as file:
+        spec: Spec = json.load(file)
+    folder, become = os.path.join(lease_dir, "ranks"), spec.get("become", [])
+    if become:  # this process has nothing of the job's variables
+        place = {name: value for name, value in env.items() if name.startswith(PLACE)}
+        wanted = {**place, **spec["env"], "YUNHE_RANK": number}
+        command = tenant.command(become, command, wanted, os.path.join(folder, f"{number}.env"))
+        env = tenant.CLEAN
+    rank = Rank(folder, number, int(memory), become)
+    rank.start(command, env)
     return rank.run(int(sample_ms), int(write_ms))
 
 

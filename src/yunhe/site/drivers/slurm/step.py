@@ -10,14 +10,14 @@ import signal
 import sys
 import time
 
+from yunhe.site.drivers.slurm.rank import PLACE
+from yunhe.site.supervisor import tenant
 from yunhe.site.supervisor.far import STOPPED, FarSupervisor
 from yunhe.site.supervisor.job import Job
 from yunhe.site.supervisor.kernel import counter
 from yunhe.site.supervisor.records import Spec, Totals, claim, monotonic_ms, read_text
 from yunhe.site.supervisor.seat import Seat
 
-# What Slurm tells the job of its place goes through; everything else comes from the lease.
-PLACE = ("SLURM_", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL", "ASCEND_")
 GANG_KILL_MS = 10_000  # after SIGTERM, srun has its tasks killed; then it is killed itself
 GANG_END_MS = 1_000  # for the last records of the ranks
 SUSPENDED_MS = 2_000  # this process looks around at least every second: after a longer pause it was not running
@@ -92,6 +92,8 @@ class NodeJob(Job):
             if monotonic_ms() > until:  # killed on its node, where Slurm sees to the rest
                 break
             time.sleep(0.02)
+        if "become" in self.spec:
+            tenant.open_to_group(self.spec["become"], "job")
         if self.status:  # srun says the highest one; ranks that were only stopped, for the one that failed, say these
             codes = [int(str(record["exit_code"] or 0)) for record in self.rank_records()]
             self.status = next((code for code in codes if code not in (0, *STOPPED)), self.status)
@@ -126,6 +128,18 @@ def lease_dir(batch: str) -> str:
     return f"{batch}/../../leases/{name}"
 
 
+def dress(spec: Spec, place: dict[str, str], slots: int) -> None:
+    """Give the job its place; one of another user starts by way of that user, a gang's ranks each for themselves."""
+    env = {**place, **spec["env"]}
+    if "become" not in spec:
+        spec["env"] = env
+    elif slots > 1:
+        spec["env"] = {**tenant.CLEAN, **place}
+    else:
+        spec["argv"] = tenant.command(spec["become"], spec["argv"], env, os.path.abspath("job.env"))
+        spec["env"] = tenant.CLEAN
+
+
 def main() -> int:
     batch, news = sys.argv[1:3]
     os.chdir(lease_dir(batch))  # a lease that was given up has no folder: nothing is started
@@ -144,7 +158,7 @@ def main() -> int:
         spec: Spec = json.load(file)
     with open("plan.json", encoding="utf-8") as file:
         slots = int(json.load(file)["slots"])
-    spec["env"] = {**place, **spec["env"]}
+    dress(spec, place, slots)
     supervisor = StepSupervisor(spec, seat, slots, news)
     supervisor.run()
     return supervisor.job.status or 0
