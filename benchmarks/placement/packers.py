@@ -19,7 +19,7 @@ class TightestCard:
     """A share goes to the card with the least that suffices."""
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
-        free = fleet.cards[at]
+        free = fleet.cards[:, at]
         return int(np.where(free >= need.card_milli, free, 2 * WHOLE).argmin())
 
 
@@ -28,7 +28,7 @@ class BestFit(TightestCard):
 
     def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
         cpu = (fleet.cpu[at] - need.cpu_milli) / LARGEST_CPU_MILLI
-        cards = (fleet.cards[at].sum(axis=1) - need.total_milli) / LARGEST_CARD_MILLI
+        cards = (fleet.free[at] - need.total_milli) / LARGEST_CARD_MILLI
         return -np.floor((1 - (cpu + cards) / 2) * 100 + 1e-9)
 
 
@@ -37,7 +37,7 @@ class DotProduct(TightestCard):
 
     def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
         cpu = fleet.cpu[at] / LARGEST_CPU_MILLI * (need.cpu_milli / LARGEST_CPU_MILLI)
-        cards = fleet.cards[at].sum(axis=1) / LARGEST_CARD_MILLI * (need.total_milli / LARGEST_CARD_MILLI)
+        cards = fleet.free[at] / LARGEST_CARD_MILLI * (need.total_milli / LARGEST_CARD_MILLI)
         return -np.floor((1 - (cpu + cards) / 2) * 100 + 1e-9)
 
 
@@ -51,8 +51,8 @@ class Packing(TightestCard):
         idle = np.maximum(33 - whole, whole)
         used = np.maximum(50 - need.cards, 33)
         if need.shares:
-            free = fleet.cards[at]
-            tightest = np.where((free >= need.card_milli) & (free < WHOLE), free, WHOLE).min(axis=1)
+            free = fleet.cards[:, at]
+            tightest = np.where((free >= need.card_milli) & (free < WHOLE), free, WHOLE).min(axis=0)
             shared = np.maximum(100 - tightest * 100 // WHOLE // 10, 50)
             used = np.where(tightest < WHOLE, shared, used)
         return -np.where(whole == installed, idle, used).astype(float)
@@ -85,7 +85,7 @@ class Clustering(TightestCard):
         kind = self._kind(need)
         same, kinds = self._held[at, kind], self._held[at].sum(axis=1)
         rank = np.where(same, np.where(kinds == 1, 75, 50), np.where(kinds == 0, 25, 0))
-        taken = 25 * (LARGEST_CARD_MILLI - fleet.cards[at].sum(axis=1)) // LARGEST_CARD_MILLI
+        taken = 25 * (LARGEST_CARD_MILLI - fleet.free[at]) // LARGEST_CARD_MILLI
         return -(rank + taken).astype(float)
 
 
@@ -104,19 +104,17 @@ class Random:
         return int(self._draw.choice(fitting)) if fitting.size else -1
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
-        return int(self._draw.choice(np.flatnonzero(fleet.cards[at] >= need.card_milli)))
+        return int(self._draw.choice(np.flatnonzero(fleet.cards[:, at] >= need.card_milli)))
 
 
 class Fgd:
     """Fragmentation gradient descent: least growth of what a task drawn from the typical ones could not use."""
 
-    def __init__(self, table: WorthTable, weight: float = 1.0) -> None:
+    def __init__(self, table: WorthTable) -> None:
         self._table = table
-        self._weight = weight
 
     def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
-        lost = self._table.of(fleet, at) - self._table.after(fleet, need, at)
-        less = (need.total_milli - lost) / WHOLE  # by how many cards fragments become less
+        less = (need.total_milli - self._table.loss(fleet, need, at)) / WHOLE  # by how many cards fragments become less
         return -np.floor(100 / (1 + np.exp(-less)) + 1e-9)
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:

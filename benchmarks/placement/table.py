@@ -16,9 +16,9 @@ Progress = Callable[[str], None]  # told in words what is being done, a line eac
 class Row:
     """One figure: a policy in one case of one measure.
 
-    `value` None: shown beside, not found here. `published` None: nobody published this cell. `tolerance` is how far a reproduction may lie from it, in `unit`.
-    `ours` marks Yunhe's own policy: it is compared with the best of the others in the same case and measure, published
-    or found here. `spread` is the standard deviation over the seeds.
+    `value` None: shown beside, not found here. `published` None: nobody published this cell. `tolerance` is how far a
+    reproduction may lie from it, in `unit`. `ours` marks Yunhe's own policy: it is compared with the best of the
+    others in the same case and measure, published or found here. `spread` is the standard deviation over the seeds.
     """
 
     case: str
@@ -73,7 +73,9 @@ class Table:
         if row.published is None:
             return ""
         off = row.value - row.published
-        return "equal" if abs(off) <= row.tolerance else f"off by {off:+.4g}"
+        if abs(off) > row.tolerance:
+            return f"off by {off:+.4g}"
+        return f"within {row.tolerance:.3g} ({off:+.3g})" if off else "equal"
 
     def as_json(self) -> dict[str, object]:
         found = {name: value for name, value in asdict(self).items() if name != "rows"}
