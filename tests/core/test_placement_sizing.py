@@ -21,15 +21,16 @@ from tests.core.placement_network import (
     cards,
 )
 from yunhe.core.demand import Requirement
-from yunhe.core.placement.columns import columns
+from yunhe.core.placement.board import Board
 from yunhe.core.placement.sizing import Sizes, sizes, slots_of, trusted_rate
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Pool, Rate
 
 
 def sized(pool: Pool, **asked: Any) -> dict[str, int]:
-    found = sizes((a_shape(**asked),), columns(a_supply(a_site(), pool)), POLICY, NOW)
-    return {name: int(getattr(found, name)[0, 0]) for name in Sizes._fields}
+    board = Board(a_supply(a_site(), pool), POLICY)
+    found = sizes(a_shape(**asked), board, board.all, NOW)
+    return {name: int(getattr(found, name)[0]) for name in Sizes._fields}
 
 
 def test_trusted_rate_is_measured_then_derated_nominal_then_unknown() -> None:

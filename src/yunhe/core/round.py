@@ -14,8 +14,10 @@ import numpy as np
 
 from yunhe.core.demand import Shape
 from yunhe.core.placement.assign import Assigner, Given
+from yunhe.core.placement.board import Board, free_of
+from yunhe.core.placement.classes import Classes, classes
 from yunhe.core.placement.explain import explain_shape
-from yunhe.core.placement.feasible import Fit, feasible
+from yunhe.core.placement.feasible import feasible
 from yunhe.core.placement.offer import best_first, offer_of
 from yunhe.core.placement.values import (
     AccountShare,
@@ -49,7 +51,7 @@ __all__ = [
 ]
 
 
-def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int) -> Plan:
+def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int, board: Board | None = None) -> Plan:
     """Decide which open orders get which pools now.
 
     Tasks are all-or-nothing (a gang never splits), arrays are not: their tasks may go to several pools and rounds.
@@ -57,49 +59,48 @@ def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int) -> Pl
     """
     if not snapshot.shapes or not snapshot.queue.ids:
         return Plan((), 0, 0, seed)
-    # 1. feasible: every class of shapes against every pool, each constraint on its own.
-    fit = feasible(snapshot.shapes, snapshot.supply, policy, now_ms)
-    # 2. score and 3. assign: by priority and fair share, each class down its own ranking of the pools that fit.
-    given = Assigner(fit, snapshot, policy, now_ms, seed).run()
+    # 1. feasible and 2. score: for every kind of shape the pools that it can go to, best first.
+    grouped = classes(snapshot.shapes, board or Board(snapshot.supply, policy), now_ms, seed)
+    # 3. assign: by priority and fair share, each class down its own ranking of the pools that fit.
+    given = Assigner(grouped, snapshot, policy, now_ms).run()
     # 4. say it: what was given, and who waits for what.
-    waiting, unplaceable = _left_over(snapshot.queue, fit, given)
-    return Plan(_assignments(snapshot, fit, given), waiting, unplaceable, seed)
+    waiting, unplaceable = _left_over(snapshot.queue, grouped, given)
+    return Plan(_assignments(snapshot, given), waiting, unplaceable, seed)
 
 
 def quote(shape: Shape, supply: Supply, policy: Policy, now_ms: int, queue_ahead_ms: int = 0) -> Quote:
     """Ranked offers of all pools that fit (those that are busy too, starting after `queue_ahead_ms`), and the
     reasons of those that do not."""
-    fit = feasible((shape,), supply, policy, now_ms)
-    fitting = {supply.pools[p].id: p for p in np.flatnonzero(fit.certified[0]).tolist()}
-    offers = [offer_of(fit, 0, p, queue_ahead_ms) for p in fitting.values()]
-    refused = tuple(entry for entry in explain_shape(fit, 0) if entry.pool_id not in fitting)
+    fit = feasible(shape, Board(supply, policy), *free_of(supply), now_ms)
+    fitting = {supply.pools[p].id: p for p in np.flatnonzero(fit.certified).tolist()}
+    offers = [offer_of(fit, p, queue_ahead_ms) for p in fitting.values()]
+    refused = tuple(entry for entry in explain_shape(fit, supply.free) if entry.pool_id not in fitting)
     return Quote(best_first(offers, shape.terms.preference), refused)
 
 
 def explain(shape: Shape, supply: Supply, policy: Policy, now_ms: int) -> tuple[SiteReasons, ...]:
     """For every pool, and every site without one: the constraints that fail, as data. No reasons: it fits now."""
-    return explain_shape(feasible((shape,), supply, policy, now_ms), 0)
+    return explain_shape(feasible(shape, Board(supply, policy), *free_of(supply), now_ms), supply.free)
 
 
-def _assignments(snapshot: Snapshot, fit: Fit, given: Given) -> tuple[Assignment, ...]:
-    queue, sizes = snapshot.queue, fit.table.sizes
-    group = fit.of_shape[queue.shape[given.row]]
+def _assignments(snapshot: Snapshot, given: Given) -> tuple[Assignment, ...]:
+    queue = snapshot.queue
     pool_ids = [pool.id for pool in snapshot.supply.pools]
     columns = (
         map(queue.ids.__getitem__, given.row.tolist()),
         queue.version[given.row].tolist(),
         map(pool_ids.__getitem__, given.pool.tolist()),
         given.tasks.tolist(),
-        (sizes.milli[group, given.pool] * given.tasks).tolist(),
-        (sizes.memory[group, given.pool] * given.tasks).tolist(),
+        given.milli.tolist(),
+        given.memory.tolist(),
     )
     # The constructor of tuple makes each row without a Python call: thousands of them are half of this function.
     return tuple(map(tuple.__new__, repeat(Assignment), zip(*columns, strict=True)))
 
 
-def _left_over(queue: Queue, fit: Fit, given: Given) -> tuple[int, int]:
+def _left_over(queue: Queue, grouped: Classes, given: Given) -> tuple[int, int]:
     """Orders with tasks left: those that some pool could take one day, and those that none can."""
     placed = np.bincount(given.row, weights=given.tasks, minlength=len(queue.ids))
     left = queue.tasks > placed
-    hopeless = np.all(fit.lasting, axis=1, keepdims=True)[fit.of_shape[queue.shape], 0]
-    return int(np.count_nonzero(left & ~hopeless)), int(np.count_nonzero(left & hopeless))
+    hopeful = grouped.hopeful[grouped.of_shape[queue.shape]]
+    return int(np.count_nonzero(left & hopeful)), int(np.count_nonzero(left & ~hopeful))

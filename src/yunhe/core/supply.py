@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from yunhe.core.demand import Ability, Precision
 
@@ -100,6 +101,15 @@ class Free:
     memory_bytes: int
 
 
+class Link(NamedTuple):
+    """A line between two nodes of the network: site ids, place ids or names of routers. It goes both ways."""
+
+    a: str
+    b: str
+    one_way_us: int
+    bandwidth_bps: int
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """All sites and pools; `free[i]` belongs to `pools[i]`. `places` maps place id to (lat, lon)."""
@@ -110,3 +120,5 @@ class Supply:
     places: dict[str, tuple[float, float]] = field(default_factory=dict)
     # Measured latency overrides the computed one: (site id, place id) -> one-way us.
     measured_latency_us: dict[tuple[str, str], int] = field(default_factory=dict)
+    # Where both a site and a place are nodes, delay and bandwidth between them follow the links; else great circles.
+    links: tuple[Link, ...] = ()

@@ -13,14 +13,14 @@ fitting a class never fits it again.  So every class keeps one mark in its ranki
 classes that fit nowhere leave the sequence in bulk.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from yunhe.core.placement import order
+from yunhe.core.placement.board import free_of
+from yunhe.core.placement.classes import Classes, Row
 from yunhe.core.placement.columns import Bools, Floats, Ints
-from yunhe.core.placement.feasible import Fit
-from yunhe.core.placement.score import ranked
 from yunhe.core.placement.sizing import HUGE
 from yunhe.core.placement.values import Snapshot
 from yunhe.core.policy import Policy
@@ -31,54 +31,82 @@ _NONE = -1  # not looked up yet
 _CLOSED = -2  # no pool takes one more task
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Tasks per row of the queue and pool; equal lengths."""
+class Given(NamedTuple):
+    """Tasks per row of the queue and pool, and what they take together; equal lengths."""
 
     row: Ints
     pool: Ints
     tasks: Ints
+    milli: Ints
+    memory: Ints
+
+
+class Choices:
+    """Where a kind of task can start, best first: (pool, milli, memory of one task). Made into tuples as they are
+    needed: few look far down."""
+
+    def __init__(self, row: Row, at: Ints) -> None:
+        """`at`: positions in the row."""
+        self.listed: list[tuple[int, int, int]] = []
+        self.at = at
+        self.first = 0  # below it nothing fits any more, whatever the budget
+        self._row = row
+
+    def list_more(self) -> None:
+        have = len(self.listed)
+        some = self.at[have : max(64, 2 * have)]
+        columns = (self._row.pools[some].tolist(), self._row.milli[some].tolist(), self._row.memory[some].tolist())
+        self.listed += zip(*columns, strict=True)
+
+    def drop_full(self, free: list[int], memory: list[int]) -> None:
+        """Moves `first` over pools that are too full by now; they stay so."""
+        while self.first < len(self.listed):
+            pool, milli, need_memory = self.listed[self.first]
+            if milli <= free[pool] and need_memory <= memory[pool]:
+                return
+            self.first += 1
 
 
 class Assigner:
     """What is left during one round: free units and memory, quotas, and the number of tasks that may be given."""
 
-    def __init__(self, fit: Fit, snapshot: Snapshot, policy: Policy, now_ms: int, seed: int) -> None:
-        self._fit = fit
+    def __init__(self, grouped: Classes, snapshot: Snapshot, policy: Policy, now_ms: int) -> None:
+        self._classes = grouped
         self._queue = snapshot.queue
         self._policy = policy
         self._now_ms = now_ms
-        self._seed = seed
         self._budget = policy.max_assignments
         self._reservations = policy.max_reservations
 
-        columns, groups, accounts = fit.table.columns, len(fit.table.shapes), snapshot.accounts
-        self._class = fit.of_shape[snapshot.queue.shape]  # of each row
-        self._free: list[int] = columns.free.tolist()
-        self._memory: list[int] = columns.free_memory.tolist()
+        count, accounts = len(grouped), snapshot.accounts
+        self._class = grouped.of_shape[snapshot.queue.shape]  # of each row
+        self._kind: list[int] = grouped.kind.tolist()
+        self._start_free, self._start_memory = free_of(snapshot.supply)
+        self._free: list[int] = self._start_free.tolist()
+        self._memory: list[int] = self._start_memory.tolist()
         self._weight = order.weights(accounts)
         self._used = np.array([account.used_milli for account in accounts], dtype=np.float64)
         quota = [HUGE if a.quota_milli is None else max(0, a.quota_milli - a.used_milli) for a in accounts]
         self._quota = np.array(quota, dtype=np.int64)
         self._within: list[int] = self._quota.tolist()  # milli that each account may still take
         # [class, account]: True once no pool can take one more task of it in this round.
-        self._closed: Bools = np.zeros((groups, len(accounts)), dtype=bool)
+        self._closed: Bools = np.zeros((count, len(accounts)), dtype=bool)
         # The least that one task takes: the size by which shares are reckoned.
-        self._least = np.where(fit.certified, fit.table.sizes.milli, HUGE).min(axis=1, initial=HUGE)
-        # Per class: pools that fit now, best first, with what one task takes there; and the mark among them.
-        self._choices: list[list[tuple[int, int, int]] | None] = [None] * groups
-        self._mark = [0] * groups
-        self._current = [(_NONE, 0, 0)] * groups  # pool at the mark (or why none), milli and memory of one task there
-        self._single: list[tuple[int, int, int]] = []  # (row, pool, tasks) given one by one
+        self._least = grouped.least
+        # Per kind: pools where enough is free, best first; and of each class what of them it may take, and its mark.
+        self._choices: list[Choices | None] = [None] * len(grouped.rows)
+        self._allowed: list[bytes | None] = [None] * count
+        self._mark = [0] * count
+        self._current = [(_NONE, 0, 0)] * count  # pool at the mark (or why none), milli and memory of one task there
+        self._single: list[tuple[int, int, int, int, int]] = []  # as in Given, given one by one
         self._bulk: list[Given] = []  # given by whole windows
 
     def run(self) -> Given:
         """Walk all priorities, highest first."""
         queue = self._queue
-        certified: Bools = np.any(self._fit.certified, axis=1, keepdims=True)
-        startable: Bools = np.any(self._fit.now, axis=1, keepdims=True)
-        self._closed |= ~(startable if self._policy.backfill else certified)
-        hopeful = certified[self._class, 0] & (queue.tasks > 0)
+        certified = self._least < HUGE
+        self._closed |= ~(self._startable() if self._policy.backfill else certified)[:, None]
+        hopeful = certified[self._class] & (queue.tasks > 0)
         rows = np.flatnonzero(hopeful)
         priority = queue.priority[rows]
         for level in np.unique(priority)[::-1]:
@@ -120,13 +148,15 @@ class Assigner:
 
     def _reserve(self, group: int) -> None:
         """Keep what is free where a task of `group` lacks the fewest units (then memory) for that task."""
-        sizes = self._fit.table.sizes
-        pools = ranked(self._fit, group, np.flatnonzero(self._fit.certified[group]), self._seed)
-        lacks = np.maximum(sizes.milli[group, pools] - np.array(self._free)[pools], 0)
-        lacks_memory = np.maximum(sizes.memory[group, pools] - np.array(self._memory)[pools], 0)
-        pool = int(pools[np.lexsort((lacks_memory, lacks))[0]])
-        self._free[pool] -= min(self._free[pool], int(sizes.milli[group, pool]))
-        self._memory[pool] -= min(self._memory[pool], int(sizes.memory[group, pool]))
+        row, allowed = self._classes.rows[self._kind[group]], self._classes.allowed.get(group)
+        at = np.flatnonzero(row.open if allowed is None else row.open & allowed)
+        pools, milli, memory = row.pools[at], row.milli[at], row.memory[at]
+        lacks = np.maximum(milli - np.array(self._free)[pools], 0)
+        lacks_memory = np.maximum(memory - np.array(self._memory)[pools], 0)
+        best = int(np.lexsort((lacks_memory, lacks))[0])
+        pool = int(pools[best])
+        self._free[pool] -= min(self._free[pool], int(milli[best]))
+        self._memory[pool] -= min(self._memory[pool], int(memory[best]))
 
     # --- everybody's turn ---------------------------------------------------------------------------------------
 
@@ -152,6 +182,8 @@ class Assigner:
         safe = int(np.searchsorted(np.cumsum(tasks), self._budget, side="right"))
         free, memory, within, current = self._free, self._memory, self._within, self._current
         went: list[int] = []
+        took: list[int] = []
+        took_memory: list[int] = []
         columns = (groups[:safe].tolist(), accounts[:safe].tolist(), tasks[:safe].tolist())
         for g, a, k in zip(*columns, strict=True):
             p, need, need_memory = current[g]
@@ -163,6 +195,8 @@ class Assigner:
                 memory[p] -= need_memory
                 within[a] -= need
                 went.append(p)
+                took.append(need)
+                took_memory.append(need_memory)
             elif p == _CLOSED:
                 went.append(_CLOSED)
             else:
@@ -170,7 +204,9 @@ class Assigner:
                 went.append(_NONE)
         pools = np.array(went, dtype=np.int64)
         straight = np.flatnonzero(pools >= 0)
-        self._give(rows[straight], pools[straight], tasks[straight])
+        self._budget -= int(tasks[straight].sum())
+        taken = np.array(took, dtype=np.int64), np.array(took_memory, dtype=np.int64)
+        self._bulk.append(Given(rows[straight], pools[straight], tasks[straight], *taken))
         for i in range(safe, len(rows)):
             if self._budget <= 0:
                 break
@@ -197,37 +233,67 @@ class Assigner:
             self._memory[pool] -= need_memory * count
             self._within[account] -= need * count
             self._budget -= count
-            self._single.append((row, pool, count))
+            self._single.append((row, pool, count, need * count, need_memory * count))
             given += count
         return given
 
     def _look(self, group: int) -> tuple[int, int, int]:
         """The best pool that takes one more task of `group` with what it takes there, or _CLOSED; moves the mark."""
-        choices = self._choices[group]
-        if choices is None:
-            choices = self._choices[group] = self._open(group)
-        mark = self._mark[group]
-        while mark < len(choices):
-            pool, milli, memory = choices[mark]
-            if milli <= self._free[pool] and memory <= self._memory[pool]:
-                break
-            mark += 1
-        self._mark[group] = mark
-        self._current[group] = choices[mark] if mark < len(choices) else (_CLOSED, 0, 0)
-        return self._current[group]
+        choices = self._choices[self._kind[group]] or self._open(self._kind[group])
+        allowed = self._allowed[group] or self._allow(group, choices)
+        free, memory, end = self._free, self._memory, len(allowed)
+        choices.drop_full(free, memory)
+        found = max(self._mark[group], choices.first)
+        best = (_CLOSED, 0, 0)
+        while found < end:
+            if found >= len(choices.listed):
+                choices.list_more()
+            if allowed[found]:
+                pool, milli, need_memory = choices.listed[found]
+                if milli <= free[pool] and need_memory <= memory[pool]:
+                    best = (pool, milli, need_memory)
+                    break
+            found += 1
+        self._mark[group] = found
+        self._current[group] = best
+        return best
 
-    def _open(self, group: int) -> list[tuple[int, int, int]]:
-        pools = ranked(self._fit, group, np.flatnonzero(self._fit.now[group]), self._seed)
-        sizes = self._fit.table.sizes
-        columns = (pools.tolist(), sizes.milli[group, pools].tolist(), sizes.memory[group, pools].tolist())
-        return list(zip(*columns, strict=True))
+    def _open(self, kind: int) -> "Choices":
+        """What is free only shrinks from what it was at the start."""
+        row = self._classes.rows[kind]
+        enough = (row.milli <= self._start_free[row.pools]) & (row.memory <= self._start_memory[row.pools])
+        choices = self._choices[kind] = Choices(row, np.flatnonzero(enough & row.open))
+        return choices
+
+    def _startable(self) -> Bools:
+        """Classes that some pool can take now."""
+        found = np.zeros(len(self._kind), dtype=bool)
+        for group, kind in enumerate(self._kind):
+            at = (self._choices[kind] or self._open(kind)).at
+            allowed = self._classes.allowed.get(group)
+            found[group] = len(at) > 0 if allowed is None else bool(allowed[at].any())
+        return found
+
+    def _allow(self, group: int, choices: "Choices") -> bytes:
+        """A flag per choice, up to the last one that is allowed; one False if none is."""
+        allowed = self._classes.allowed.get(group)
+        flags = np.ones(len(choices.at), dtype=bool) if allowed is None else allowed[choices.at]
+        found = self._allowed[group] = flags.tobytes().rstrip(b"\0") or b"\0" * min(1, len(choices.at))
+        return found
 
     def _smaller(self, group: int, within: int) -> tuple[int, int, int] | None:
         """The best pool where a task takes no more than `within`: pools with faster units need fewer of them."""
-        choices = self._choices[group]
+        if self._least[group] > within:
+            return None
+        choices, allowed = self._choices[self._kind[group]], self._classes.allowed.get(group)
         assert choices is not None
-        for pool, need, need_memory in choices[self._mark[group] :]:
-            if need <= within and need <= self._free[pool] and need_memory <= self._memory[pool]:
+        row, at = self._classes.rows[self._kind[group]], choices.at[self._mark[group] :]
+        at = at[row.milli[at] <= within]
+        if allowed is not None:
+            at = at[allowed[at]]
+        columns = (row.pools[at].tolist(), row.milli[at].tolist(), row.memory[at].tolist())
+        for pool, need, need_memory in zip(*columns, strict=True):
+            if need <= self._free[pool] and need_memory <= self._memory[pool]:
                 return pool, need, need_memory
         return None
 
@@ -235,7 +301,8 @@ class Assigner:
         self._closed[group] = True
         if not self._policy.backfill:
             # Nobody passes in the pools that an earlier order waits for.
-            for pool in np.flatnonzero(self._fit.certified[group]).tolist():
+            row, allowed = self._classes.rows[self._kind[group]], self._classes.allowed.get(group)
+            for pool in row.pools[row.open if allowed is None else row.open & allowed].tolist():
                 self._free[pool] = 0
 
     # --- accounts ------------------------------------------------------------------------------------------------
@@ -245,17 +312,18 @@ class Assigner:
         taken: Ints = self._quota - np.array(self._within, dtype=np.int64)
         return taken.astype(np.float64)
 
-    def _give(self, rows: order.Rows, pools: Ints, tasks: Ints) -> None:
-        self._budget -= int(tasks.sum())
-        self._bulk.append(Given(rows, pools, tasks))
-
     def _given(self) -> Given:
-        single = np.array(self._single, dtype=np.int64).reshape(-1, 3)
-        row = np.concatenate([single[:, 0], *(given.row for given in self._bulk)])
-        pool = np.concatenate([single[:, 1], *(given.pool for given in self._bulk)])
-        tasks = np.concatenate([single[:, 2], *(given.tasks for given in self._bulk)])
+        single = np.array(self._single, dtype=np.int64).reshape(-1, 5)
+        parts = [Given(*single.T), *self._bulk]
+        row, pool, *amounts = (np.concatenate(column) for column in zip(*parts, strict=True))
         # Parts of an array order that met again at one pool become one.
-        pools = len(self._fit.table.columns)
+        pools = len(self._free)
         distinct, index = np.unique(row * pools + pool, return_inverse=True)
         row, pool = np.divmod(distinct, max(pools, 1))
-        return Given(row, pool, np.bincount(index, weights=tasks, minlength=len(distinct)).astype(np.int64))
+        return Given(row, pool, *(_sums(index, amount, len(distinct)) for amount in amounts))
+
+
+def _sums(index: Ints, amount: Ints, count: int) -> Ints:
+    found = np.zeros(count, dtype=np.int64)
+    np.add.at(found, index, amount)
+    return found

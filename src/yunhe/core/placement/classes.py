@@ -2,105 +2,207 @@
 
 Orders that were asked for in the same words still differ in their deadlines and budgets, so a long queue can hold
 as many shapes as orders.  What a task takes of a pool does not depend on these (but for `work`), so shapes are first
-grouped by kind; a kind is then parted by what deadline and budget can still change: whether there is time, and
-which pools are too dear.
+grouped by kind, and each kind has one row: the pools that it can ever go to, best first.  A kind is then parted by
+what deadline and budget can still change: whether there is time, and which pools of the row are too dear.
 """
 
-from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from yunhe.core.demand import Shape
-from yunhe.core.placement.columns import Columns, Ints
-from yunhe.core.placement.cost import Costs, costs
-from yunhe.core.placement.sizing import Sizes, sizes
-from yunhe.core.policy import Policy
+from yunhe.core.placement.board import Board
+from yunhe.core.placement.columns import Bools, Floats, Ints
+from yunhe.core.placement.feasible import CONSTRAINTS, within_budget
+from yunhe.core.placement.look import Look
+from yunhe.core.placement.score import ranking
+from yunhe.core.placement.sizing import HUGE
 
 Key = tuple[object, ...]
+
+_LASTING_OF_PLACE = tuple(c for c in CONSTRAINTS if c.lasting and c.of_place)
+_LASTING_OF_SIZE = tuple(c for c in CONSTRAINTS if c.lasting and not c.of_place)
+_PASSING = tuple(c for c in CONSTRAINTS if not c.lasting)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The pools that a kind of task can ever go to, best first, with what one task takes there.
+
+    All arrays have one element per such pool.
+    """
+
+    look: Look  # at `pools`
+    pools: Ints
+    open: Bools  # the pool takes it when enough is free; False: not before something passes
+    milli: Ints
+    memory: Ints
+
+    def by_hold(self) -> "Holds":
+        least = self.look.costs.hold_least
+        order = np.argsort(least, kind="stable")  # where the cheapest is best it comes sorted
+        position = np.empty(len(order), dtype=np.int64)
+        position[order] = np.arange(len(order))
+        units = np.where(self.open, self.milli, HUGE)[order]
+        return Holds(position, least[order], np.sort(self.look.costs.hold_most), np.minimum.accumulate(units))
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """The pools of a row by what one task can cost there."""
+
+    position: Ints  # of each pool of the row
+    least: Floats  # sorted
+    most: Floats  # sorted
+    units: Ints  # the least that a task takes at one of the first pools so far that are open
+
+
+def row_of(shape: Shape, board: Board, now_ms: int, seed: int = 0) -> Row:
+    """The row of `shape`. A budget, and a deadline unless the shape states `work`, play no part in it."""
+    deadline = shape.terms.deadline_ms if shape.requirement.work is not None else None
+    shape = replace(shape, terms=replace(shape.terms, budget_microcny=None, deadline_ms=deadline))
+    everywhere = Look(board, shape, now_ms)
+    refused = np.zeros(len(board), dtype=bool)
+    for constraint in _LASTING_OF_PLACE:
+        fails = constraint.fails(everywhere)
+        if fails is not None:
+            refused |= fails
+    look = everywhere.take(np.flatnonzero(~refused))
+    refused = np.zeros(len(look.pools), dtype=bool)
+    for constraint in _LASTING_OF_SIZE:
+        fails = constraint.fails(look)
+        if fails is not None:
+            refused |= fails
+    look = look.take(np.flatnonzero(~refused)) if refused.any() else look
+    look = look.take(ranking(look, seed))
+    closed = np.zeros(len(look.pools), dtype=bool)
+    for constraint in _PASSING:
+        fails = constraint.fails(look)
+        if fails is not None:
+            closed |= fails
+    return Row(look, look.pools, ~closed, look.sizes.milli, look.sizes.memory)
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """`shapes[c]` stands for class c; sizes and costs have one row per class."""
+    """Arrays have one element per class, unless said otherwise."""
 
-    shapes: tuple[Shape, ...]
-    of_shape: Ints  # the class of each shape that was given
-    sizes: Sizes
-    costs: Costs
+    rows: tuple[Row, ...]  # one per kind
+    of_shape: Ints  # class of each shape that was given
+    shape: Ints  # the first shape of each class
+    kind: Ints
+    least: Ints  # milli that one task takes at least at a pool that is open; HUGE where there is none
+    hopeful: Bools  # some pool of its row is within budget and time, whether open or not
+    allowed: dict[int, Bools]  # pools of the row that are within the budget; all for classes that are not named
+
+    def __len__(self) -> int:
+        return len(self.kind)
 
 
-def classes(shapes: tuple[Shape, ...], columns: Columns, policy: Policy, now_ms: int) -> Classes:
+def classes(shapes: tuple[Shape, ...], board: Board, now_ms: int, seed: int = 0) -> Classes:
     """Group `shapes`; every constraint gives all shapes of a class the same answer at every pool."""
-    kind_keys = _kind_keys(shapes)
-    kinds, kind_of = _numbered(kind_keys)
-    stand_ins = tuple(shapes[i] for i in kinds)
-    kind_sizes = sizes(stand_ins, columns, policy, now_ms)
-    kind_costs = costs(stand_ins, columns, kind_sizes, policy)
-    if not any(shape.terms.deadline_ms is not None or shape.terms.budget_microcny is not None for shape in shapes):
-        return Classes(stand_ins, np.array(kind_of, dtype=np.int64), kind_sizes, kind_costs)
-    dearness = _Dearness(kind_costs)
-    keys: list[Key] = []
-    for shape, kind in zip(shapes, kind_of, strict=True):
-        terms = shape.terms
-        late = terms.deadline_ms is not None and terms.deadline_ms - now_ms < terms.run_limit_ms
-        keys.append((kind, late, dearness.level(kind, terms.budget_microcny, terms.array)))
-    firsts, class_of = _numbered(keys)
-    rows = [kind_of[i] for i in firsts]
-    return Classes(
-        tuple(shapes[i] for i in firsts),
-        np.array(class_of, dtype=np.int64),
-        kind_sizes.rows(rows),
-        kind_costs.rows(rows),
-    )
+    kind_of = _kinds(shapes)
+    firsts = _firsts(kind_of)
+    rows = tuple(row_of(shapes[i], board, now_ms, seed) for i in firsts)
+    parts = _Parts(shapes, now_ms)
+    by_kind = np.argsort(kind_of, kind="stable")
+    ends = np.searchsorted(kind_of[by_kind], np.arange(len(rows) + 1))
+    for kind, row in enumerate(rows):
+        parts.add(kind, row, by_kind[ends[kind] : ends[kind + 1]])
+    return parts.classes(rows)
 
 
-def _kind_keys(shapes: tuple[Shape, ...]) -> list[Key]:
-    """What sizes and ranking depend on."""
+def is_late(shape: Shape, now_ms: int) -> bool:
+    """Whether the run limit ends after the deadline; a task of `work` is sized by its deadline instead."""
+    deadline = shape.terms.deadline_ms
+    return shape.requirement.work is None and deadline is not None and deadline - now_ms < shape.terms.run_limit_ms
+
+
+def _kinds(shapes: tuple[Shape, ...]) -> Ints:
+    """The kind of each shape: what its row depends on, numbered in the order in which they come first."""
     # Hashing a requirement takes longer than all the rest, and shapes of one order form share the object.
     known: dict[int, int] = {}
-    numbers: dict[object, int] = {}
-    keys: list[Key] = []
+    needs: dict[object, int] = {}
+    kinds: dict[Key, int] = {}
+    found = []
     for shape in shapes:
         need, terms = shape.requirement, shape.terms
         number = known.get(id(need))
         if number is None:
-            number = known[id(need)] = numbers.setdefault(need, len(numbers))
+            number = known[id(need)] = needs.setdefault(need, len(needs))
         deadline = terms.deadline_ms if need.work is not None else None
-        keys.append((number, terms.run_limit_ms, terms.preference, deadline))
-    return keys
+        key = (number, terms.run_limit_ms, terms.preference, deadline)
+        found.append(kinds.setdefault(key, len(kinds)))
+    return np.array(found, dtype=np.int64)
 
 
-def _numbered(keys: list[Key]) -> tuple[list[int], list[int]]:
-    """(position of the first of each distinct key, number of each key)."""
-    numbers: dict[Key, int] = {}
-    firsts: list[int] = []
-    found = []
-    for i, key in enumerate(keys):
-        number = numbers.setdefault(key, len(firsts))
-        if number == len(firsts):
-            firsts.append(i)
-        found.append(number)
-    return firsts, found
+def _firsts(numbers: Ints) -> list[int]:
+    return np.unique(numbers, return_index=True)[1].tolist()  # type: ignore[no-any-return]
 
 
-class _Dearness:
-    """Parts budgets by the pools whose hold they cover."""
+class _Parts:
+    """Parts kinds into classes."""
 
-    def __init__(self, costs: Costs) -> None:
-        self._least = costs.hold_least
-        self._most = costs.hold_most
-        self._sorted: dict[int, tuple[list[float], list[float]]] = {}
+    def __init__(self, shapes: tuple[Shape, ...], now_ms: int) -> None:
+        self._shapes = shapes
+        self._now_ms = now_ms
+        self._of_shape = np.zeros(len(shapes), dtype=np.int64)
+        self._shape: list[int] = []
+        self._kind: list[int] = []
+        self._least: list[int] = []
+        self._hopeful: list[bool] = []
+        self._allowed: dict[int, Bools] = {}
 
-    def level(self, kind: int, budget_microcny: int | None, tasks: int) -> Key | None:
-        """Equal for budgets that cover the same pools; where floats cannot tell, the budget itself."""
-        if budget_microcny is None:
-            return None
-        if kind not in self._sorted:
-            self._sorted[kind] = np.sort(self._least[kind]).tolist(), np.sort(self._most[kind]).tolist()
-        least, most = self._sorted[kind]
-        each = budget_microcny / tasks
-        covered = bisect_right(most, each)
-        if covered == bisect_right(least, each):
-            return (covered,)
-        return budget_microcny, tasks
+    def add(self, kind: int, row: Row, members: Ints) -> None:
+        holds: Holds | None = None
+        numbers: dict[Key, int] = {}
+        for i in members.tolist():
+            terms = self._shapes[i].terms
+            if is_late(self._shapes[i], self._now_ms):
+                key: Key = ("late",)
+            elif terms.budget_microcny is None:
+                key = ("any",)
+            else:
+                holds = holds or row.by_hold()
+                each = terms.budget_microcny / terms.array
+                covered = int(holds.most.searchsorted(each, "right"))
+                surely = covered == int(holds.least.searchsorted(each, "right"))
+                key = (covered,) if surely else (terms.budget_microcny, terms.array)
+            number = numbers.get(key)
+            if number is None:
+                number = numbers[key] = self._new(kind, i, row, key, holds)
+            self._of_shape[i] = number
+
+    def _new(self, kind: int, shape: int, row: Row, key: Key, holds: Holds | None) -> int:
+        number = len(self._kind)
+        self._kind.append(kind)
+        self._shape.append(shape)
+        allowed: Bools | None
+        match key:
+            case ("late",):
+                allowed, least = np.zeros(len(row.pools), dtype=bool), HUGE
+            case ("any",):
+                allowed, least = None, int(np.where(row.open, row.milli, HUGE).min(initial=HUGE))
+            case (int(covered),):
+                assert holds is not None
+                allowed = holds.position < covered
+                least = int(holds.units[covered - 1]) if covered else HUGE
+            case (int(budget), int(tasks)):
+                allowed = within_budget(row.look, budget, tasks)
+                least = int(row.milli[row.open & allowed].min(initial=HUGE))
+        if allowed is not None:
+            self._allowed[number] = allowed
+        self._hopeful.append(bool(len(row.pools)) if allowed is None else bool(allowed.any()))
+        self._least.append(least)
+        return number
+
+    def classes(self, rows: tuple[Row, ...]) -> Classes:
+        return Classes(
+            rows,
+            self._of_shape,
+            np.array(self._shape, dtype=np.int64),
+            np.array(self._kind, dtype=np.int64),
+            np.array(self._least, dtype=np.int64),
+            np.array(self._hopeful, dtype=bool),
+            self._allowed,
+        )

@@ -1,6 +1,6 @@
 """Supply as columns: one array position per pool, so that a constraint is one vector operation over all pools."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,8 +14,22 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 ANY = 2**62  # no bound
+Array = TypeVar("Array", Bools, Ints, Floats)
 
-Key = TypeVar("Key", bound=Hashable)
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """One name per pool, as a number: what is asked of names is asked once for each, and looked up for the pools."""
+
+    numbers: dict[str, int]
+    codes: Ints
+
+    def among(self, names: Iterable[str]) -> Bools:
+        """Whether each pool's name is one of `names`."""
+        table = np.zeros(len(self.numbers), dtype=bool)
+        table[[self.numbers[name] for name in names if name in self.numbers]] = True
+        found: Bools = table[self.codes]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +39,11 @@ class Columns:
     supply: Supply
     sites: tuple[Site, ...]  # of each pool
     site_index: Ints  # into supply.sites
+    site: Coded
+    pool: Coded
+    stack: Coded
+    chip: Coded
+    region: Coded
     id_rank: Ints  # position of the pool's id in sorted order, the last tie-break
     accelerator: Bools
     capacity: Ints
@@ -33,8 +52,6 @@ class Columns:
     bytes_per_milli: Ints  # whole bytes of host memory that belong to 1/1000 unit
     card_memory: Ints
     max_slot: Ints
-    free: Ints
-    free_memory: Ints
     left: Bools  # the site has left
     closed: Bools  # the site takes no new leases now
     refuted: Bools  # its claims were found to be false
@@ -44,8 +61,7 @@ class Columns:
     carbon: Ints
     # Floats serve the ranking and a first look at budgets; whatever is said or booked is computed in integers.
     price: Floats
-    watts: Floats
-    pue: Floats  # 1.25, not 1250
+    kw_per_unit: Floats  # at the meter: watts of the unit times PUE
     power_price: Floats
 
     def __len__(self) -> int:
@@ -58,6 +74,8 @@ def columns(supply: Supply) -> Columns:
     index = {site.id: i for i, site in enumerate(supply.sites)}
     positions = [index[pool.site_id] for pool in pools]
     site_index = np.array(positions, dtype=np.int64)
+    pue = _floats([site.pue_milli / 1000 for site in supply.sites])[site_index]
+    regions = coded([site.region for site in supply.sites])
     by_id = sorted(range(len(pools)), key=lambda i: pools[i].id)
     id_rank = np.empty(len(pools), dtype=np.int64)
     id_rank[by_id] = np.arange(len(pools))
@@ -67,6 +85,11 @@ def columns(supply: Supply) -> Columns:
         supply=supply,
         sites=tuple([supply.sites[i] for i in positions]),
         site_index=site_index,
+        site=Coded(index, site_index),
+        pool=Coded({pool.id: i for i, pool in enumerate(pools)}, np.arange(len(pools))),
+        stack=coded([pool.stack for pool in pools]),
+        chip=coded([pool.chip for pool in pools]),
+        region=Coded(regions.numbers, regions.codes[site_index]),
         id_rank=id_rank,
         accelerator=np.array([pool.kind is PoolKind.ACCELERATOR for pool in pools], dtype=bool),
         capacity=capacity,
@@ -75,8 +98,6 @@ def columns(supply: Supply) -> Columns:
         bytes_per_milli=memory // np.maximum(capacity, 1),
         card_memory=_ints([pool.card_memory_bytes for pool in pools]),
         max_slot=_ints([pool.max_slot_milli for pool in pools]),
-        free=_ints([free.milli for free in supply.free]),
-        free_memory=_ints([free.memory_bytes for free in supply.free]),
         left=np.array([site.state is SiteState.LEFT for site in supply.sites], dtype=bool)[site_index],
         closed=np.array([not is_open(site) for site in supply.sites], dtype=bool)[site_index],
         refuted=np.array([pool.trust_milli == 0 for pool in pools], dtype=bool),
@@ -85,8 +106,7 @@ def columns(supply: Supply) -> Columns:
         tier=_ints([site.tier for site in supply.sites])[site_index],
         carbon=_ints([site.carbon_g_per_kwh for site in supply.sites])[site_index],
         price=_floats([pool.price_microcny_per_unit_hour for pool in pools]),
-        watts=_floats([pool.watts_per_unit for pool in pools]),
-        pue=_floats([site.pue_milli / 1000 for site in supply.sites])[site_index],
+        kw_per_unit=_floats([pool.watts_per_unit for pool in pools]) * pue / 1000,
         power_price=_floats([site.power_price_microcny_per_kwh for site in supply.sites])[site_index],
     )
 
@@ -96,12 +116,10 @@ def is_open(site: Site) -> bool:
     return site.state is SiteState.ACTIVE and site.connected
 
 
-def by_distinct(keys: Sequence[Key], row: Callable[[Key], Bools]) -> Bools:
-    """A matrix with one row per key; equal keys are computed once (many shapes share their constraints)."""
-    numbers: dict[Key, int] = {}
-    index = [numbers.setdefault(key, len(numbers)) for key in keys]
-    found = np.stack([row(key) for key in numbers])
-    return found if len(numbers) == len(index) else found[index]
+def coded(names: list[str]) -> Coded:
+    """Numbers in the order in which names come first."""
+    numbers: dict[str, int] = {}
+    return Coded(numbers, np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64))
 
 
 def _ints(values: list[int]) -> Ints:

@@ -1,12 +1,11 @@
 """What one task costs and emits at a pool: exact integers for offers, float columns for ranking."""
 
-from dataclasses import dataclass
-
-import numpy as np
+from typing import NamedTuple
 
 from yunhe.core.demand import Shape
 from yunhe.core.energy import carbon_mg, full_load_mwh
-from yunhe.core.placement.columns import Columns, Floats
+from yunhe.core.placement.board import Board
+from yunhe.core.placement.columns import Floats, Ints
 from yunhe.core.placement.sizing import Sizes
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Pool, Site
@@ -16,9 +15,8 @@ from yunhe.core.tariff import BYTES_PER_GIB, MILLI_MS_PER_UNIT_HOUR, Price, pric
 _TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Floats per shape and pool, for one task: micro-CNY of the predicted run and of the hold, and milligrams.
+class Costs(NamedTuple):
+    """One shape at some pools, for one task, as floats: micro-CNY of the predicted run and of the hold, milligrams.
 
     The exact hold, rounded up part by part, lies between `hold_least` and `hold_most`.
     """
@@ -28,27 +26,23 @@ class Costs:
     hold_most: Floats
     carbon_mg: Floats
 
-    def rows(self, rows: list[int]) -> "Costs":
-        return Costs(self.expected[rows], self.hold_least[rows], self.hold_most[rows], self.carbon_mg[rows])
 
-
-def costs(shapes: tuple[Shape, ...], columns: Columns, sizes: Sizes, policy: Policy) -> Costs:
-    """Costs of every shape at every pool; the formulas are those of `yunhe.core.tariff` and `yunhe.core.energy`."""
-    limit = np.array([[shape.terms.run_limit_ms] for shape in shapes], dtype=np.float64)
-    data = np.array([[data_bytes(shape)] for shape in shapes], dtype=np.float64)
-    kw_per_unit = columns.watts * columns.pue / 1000
-    per_unit_hour = columns.price + kw_per_unit * columns.power_price
-    transfer = data * policy.transfer_microcny_per_gib / BYTES_PER_GIB
+def costs(shape: Shape, board: Board, pools: Ints, sizes: Sizes) -> Costs:
+    """Costs of `shape` at `pools`; the formulas are those of `yunhe.core.tariff` and `yunhe.core.energy`."""
+    columns = board.columns
+    power_price, kw_per_unit = columns.power_price[pools], columns.kw_per_unit[pools]
+    per_unit_hour = columns.price[pools] + kw_per_unit * power_price
+    transfer = data_bytes(shape) * board.policy.transfer_microcny_per_gib / BYTES_PER_GIB
     unit_hours_per_ms = sizes.milli / MILLI_MS_PER_UNIT_HOUR
     run_hours = unit_hours_per_ms * sizes.run_ms
-    hold = unit_hours_per_ms * limit * per_unit_hour + transfer
+    hold = unit_hours_per_ms * float(shape.terms.run_limit_ms) * per_unit_hour + transfer
     # Three parts are rounded up, and the energy to whole mWh before it is priced.
-    rounding = 4 + columns.power_price / 1e6
+    rounding = 4 + power_price / 1e6
     return Costs(
         expected=run_hours * per_unit_hour + transfer,
         hold_least=hold * (1 - _TOLERANCE),
         hold_most=hold * (1 + _TOLERANCE) + rounding,
-        carbon_mg=run_hours * (kw_per_unit * columns.carbon * 1000),
+        carbon_mg=run_hours * (kw_per_unit * columns.carbon[pools] * 1000),
     )
 
 
@@ -70,10 +64,10 @@ def price_of(shape: Shape, pool: Pool, site: Site, milli: int, ms: int, policy: 
     )
 
 
-def hold_of(shape: Shape, pool: Pool, site: Site, milli: int, policy: Policy) -> Price:
-    """The most that the whole order can cost at `pool`: every task at full load up to its run limit."""
+def hold_of(shape: Shape, pool: Pool, site: Site, milli: int, policy: Policy, tasks: int | None = None) -> Price:
+    """The most that the order can cost at `pool`: every task (None: all) at full load up to its run limit."""
     one = price_of(shape, pool, site, milli, shape.terms.run_limit_ms, policy)
-    return times(one, shape.terms.array)
+    return times(one, shape.terms.array if tasks is None else tasks)
 
 
 def carbon_of(pool: Pool, site: Site, milli: int, ms: int) -> int:

@@ -5,58 +5,65 @@ from dataclasses import dataclass
 
 from yunhe.core import units
 from yunhe.core.demand import LatencyBound, LatencyKind, Shape
+from yunhe.core.placement.board import trusted_rate
 from yunhe.core.placement.cost import hold_of
-from yunhe.core.placement.feasible import Fit, Table, remaining_ms
-from yunhe.core.placement.sizing import trusted_rate
+from yunhe.core.placement.feasible import Fit
+from yunhe.core.placement.look import Look
 from yunhe.core.placement.values import Reason, SiteReasons
-from yunhe.core.supply import Pool, PoolKind, Site, SiteState
+from yunhe.core.policy import Policy
+from yunhe.core.supply import Free, Pool, PoolKind, Site, SiteState
 
+_DATA_NETWORK = "a network for the input data"
 _DIGITS = 2  # decimals in what people read
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One shape at one pool."""
+    """One shape at one pool. `free`: what of it is free now."""
 
-    table: Table
-    shape: int
+    look: Look
     pool: int
+    free: Free
 
     @property
     def asked(self) -> Shape:
-        return self.table.shapes[self.shape]
+        return self.look.shape
 
     @property
     def at(self) -> Pool:
-        return self.table.columns.supply.pools[self.pool]
+        return self.look.board.supply.pools[self.pool]
 
     @property
     def site(self) -> Site:
-        return self.table.columns.sites[self.pool]
+        return self.look.board.columns.sites[self.pool]
+
+    @property
+    def policy(self) -> Policy:
+        return self.look.board.policy
 
     @property
     def milli(self) -> int:
-        return int(self.table.sizes.milli[self.shape, self.pool])
+        return int(self.look.sizes.milli[self.pool])
 
     @property
     def memory(self) -> int:
-        return int(self.table.sizes.memory[self.shape, self.pool])
+        return int(self.look.sizes.memory[self.pool])
 
 
-def reasons_of(fit: Fit, shape: int, pool: int) -> tuple[Reason, ...]:
-    """Every constraint that fails for a shape at a pool, in reading order; empty when it fits and is free."""
-    case = Case(fit.table, shape, pool)
+def reasons_of(fit: Fit, pool: int, free: Free) -> tuple[Reason, ...]:
+    """Every constraint that fails at a pool, in reading order; empty when the shape fits and the pool is free."""
+    case = Case(fit.look, pool, free)
     found = []
     for constraint, fails in fit.failing:
-        if fails[shape, pool]:
+        if fails[pool]:
             need, have = _TEXTS[constraint.code](case)
             found.append(Reason(constraint.code, need, have, constraint.lasting))
     return tuple(found)
 
 
-def explain_shape(fit: Fit, shape: int) -> tuple[SiteReasons, ...]:
+def explain_shape(fit: Fit, free: tuple[Free, ...]) -> tuple[SiteReasons, ...]:
     """Reasons of every pool, by site in the order of the supply; a site without pools says so."""
-    supply = fit.table.columns.supply
+    supply = fit.look.board.supply
     pools_of: dict[str, list[int]] = {site.id: [] for site in supply.sites}
     for i, pool in enumerate(supply.pools):
         pools_of[pool.site_id].append(i)
@@ -65,7 +72,7 @@ def explain_shape(fit: Fit, shape: int) -> tuple[SiteReasons, ...]:
         if not pools_of[site.id]:
             found.append(SiteReasons(site.id, None, (_no_pool(site),)))
         for i in pools_of[site.id]:
-            found.append(SiteReasons(site.id, supply.pools[i].id, reasons_of(fit, shape, i)))
+            found.append(SiteReasons(site.id, supply.pools[i].id, reasons_of(fit, i, free[i])))
     return tuple(found)
 
 
@@ -146,9 +153,9 @@ def _compute(case: Case) -> tuple[str, str]:
         precision, text = need.compute.precision, units.format_compute(need.compute, _DIGITS)
     else:
         assert need.work is not None
-        limit = max(0, remaining_ms(case.asked, case.table.now_ms))
+        limit = max(0, case.look.remaining_ms)
         precision, text = need.work.precision, f"{units.format_work(need.work, _DIGITS)} in {_time(limit)}"
-    rate = trusted_rate(case.at, precision, case.table.policy)
+    rate = trusted_rate(case.at, precision, case.policy)
     if rate is None:
         return text, f"no rate known at {precision.value}"
     whole = rate * case.at.capacity_milli // 1000
@@ -156,20 +163,20 @@ def _compute(case: Case) -> tuple[str, str]:
 
 
 def _slot(case: Case) -> tuple[str, str]:
-    slot = int(case.table.sizes.slot_milli[case.shape, case.pool])
+    slot = int(case.look.sizes.slot_milli[case.pool])
     return f"{_units(case.at, slot)} in one slot", f"{_units(case.at, case.at.max_slot_milli)} at most"
 
 
 def _gang(case: Case) -> tuple[str, str]:
-    slots = int(case.table.sizes.slots[case.shape, case.pool])
-    slot = int(case.table.sizes.slot_milli[case.shape, case.pool])
+    slots = int(case.look.sizes.slots[case.pool])
+    slot = int(case.look.sizes.slot_milli[case.pool])
     whole, most = _units(case.at, case.at.capacity_milli), _units(case.at, case.at.max_slot_milli)
     return f"{slots} slots of {_units(case.at, slot)} together", f"{whole}, {most} to a host"
 
 
 def _memory(case: Case) -> tuple[str, str]:
-    slot = int(case.table.sizes.slot_memory[case.shape, case.pool])
-    host = int(case.table.columns.host_memory[case.pool])
+    slot = int(case.look.sizes.slot_memory[case.pool])
+    host = int(case.look.board.columns.host_memory[case.pool])
     if slot > host:
         return f"{_bytes(slot)} in one slot", f"{_bytes(host)} to a host"
     return _bytes(case.memory), f"{_bytes(case.at.memory_bytes)} in the pool"
@@ -182,7 +189,7 @@ def _card_memory(case: Case) -> tuple[str, str]:
 def _latency(case: Case) -> tuple[str, str]:
     need, have = [], []
     for bound in case.asked.requirement.latency:
-        us = case.table.latency_us(bound, case.pool)
+        us = case.look.latency_us(bound, case.pool)
         if us is None or us > bound.limit_us:
             need.append(_bound(bound))
             have.append("unknown" if us is None else units.format_latency(us, _DIGITS))
@@ -195,9 +202,12 @@ def _bound(bound: LatencyBound) -> str:
 
 
 def _bandwidth(case: Case) -> tuple[str, str]:
-    need = case.asked.requirement.bandwidth_bps
-    text = f">= {units.format_bandwidth(need, _DIGITS)}" if need else "a network for the input data"
-    return text, units.format_bandwidth(case.site.bandwidth_bps, _DIGITS)
+    need, have = case.asked.requirement, case.site.bandwidth_bps
+    if need.bandwidth_bps > have or need.data_at is None:
+        text = f">= {units.format_bandwidth(need.bandwidth_bps, _DIGITS)}" if need.bandwidth_bps else _DATA_NETWORK
+        return text, units.format_bandwidth(have, _DIGITS)
+    reached = int(case.look.board.bandwidth_from(need.data_at)[case.pool])
+    return _DATA_NETWORK, units.format_bandwidth(reached, _DIGITS)
 
 
 def _residency(case: Case) -> tuple[str, str]:
@@ -214,9 +224,9 @@ def _carbon(case: Case) -> tuple[str, str]:
 
 
 def _deadline(case: Case) -> tuple[str, str]:
-    left = remaining_ms(case.asked, case.table.now_ms)
-    run = int(case.table.sizes.run_ms[case.shape, case.pool])
-    transfer = int(case.table.sizes.transfer_ms[case.shape, case.pool])
+    left = case.look.remaining_ms
+    run = int(case.look.sizes.run_ms[case.pool])
+    transfer = int(case.look.sizes.transfer_ms[case.pool])
     need = f"to end within {_time(left)}" if left > 0 else "to end before the deadline, which has passed"
     if transfer >= max(left, 1):
         return need, f"{_time(transfer)} for the input data alone"
@@ -224,12 +234,12 @@ def _deadline(case: Case) -> tuple[str, str]:
 
 
 def _budget(case: Case) -> tuple[str, str]:
-    hold = hold_of(case.asked, case.at, case.site, case.milli, case.table.policy)
+    hold = hold_of(case.asked, case.at, case.site, case.milli, case.policy)
     return f"<= {units.format_money(case.asked.terms.budget_microcny or 0)}", units.format_money(hold.total)
 
 
 def _busy(case: Case) -> tuple[str, str]:
-    free = case.table.columns.supply.free[case.pool]
+    free = case.free
     need, have = [], []
     if case.milli > free.milli:
         need.append(_units(case.at, case.milli))

@@ -7,22 +7,22 @@ from yunhe.core.placement.values import Offer
 from yunhe.core.rounding import ceil_div
 
 
-def offer_of(fit: Fit, group: int, pool: int, queue_ahead_ms: int) -> Offer:
-    """The offer of a pool that passes every constraint for class `group`, whether it is free now or not.
+def offer_of(fit: Fit, pool: int, queue_ahead_ms: int) -> Offer:
+    """The offer of a pool that passes every constraint, whether it is free now or not.
 
     It starts now where enough is free, and after `queue_ahead_ms` where it is not.  Tasks of an array that the pool
     cannot hold side by side follow each other; a round may also spread them over pools and end sooner.
     """
-    table = fit.table
-    asked, at, site = table.shapes[group], table.columns.supply.pools[pool], table.columns.sites[pool]
-    milli, memory = int(table.sizes.milli[group, pool]), int(table.sizes.memory[group, pool])
-    run_ms = int(table.sizes.run_ms[group, pool])
+    look, board = fit.look, fit.look.board
+    asked, at, site = look.shape, board.supply.pools[pool], board.columns.sites[pool]
+    milli, memory = int(look.sizes.milli[pool]), int(look.sizes.memory[pool])
+    run_ms = int(look.sizes.run_ms[pool])
     tasks = asked.terms.array
-    start_ms = table.now_ms + (0 if fit.now[group, pool] else queue_ahead_ms)
+    start_ms = look.now_ms + (0 if fit.now[pool] else queue_ahead_ms)
     side_by_side = at.capacity_milli // max(milli, 1)
     if memory:
         side_by_side = min(side_by_side, at.memory_bytes // memory)
-    bounds = [table.latency_us(bound, pool) for bound in asked.requirement.latency]
+    bounds = [look.latency_us(bound, pool) for bound in asked.requirement.latency]
     return Offer(
         site_id=site.id,
         pool_id=at.id,
@@ -31,8 +31,8 @@ def offer_of(fit: Fit, group: int, pool: int, queue_ahead_ms: int) -> Offer:
         run_ms=run_ms,
         start_ms=start_ms,
         finish_ms=start_ms + run_ms * ceil_div(tasks, max(side_by_side, 1)),
-        price=times(price_of(asked, at, site, milli, run_ms, table.policy), tasks),
-        hold=hold_of(asked, at, site, milli, table.policy),
+        price=times(price_of(asked, at, site, milli, run_ms, board.policy), tasks),
+        hold=hold_of(asked, at, site, milli, board.policy),
         carbon_mg=carbon_of(at, site, milli, run_ms) * tasks,
         latency_us=tuple(us for us in bounds if us is not None),
     )
