@@ -6,6 +6,7 @@ import numpy.typing as npt
 
 from yunhe.core.placement.columns import Floats
 from yunhe.core.placement.packing.fleet import Fleet
+from yunhe.core.placement.packing.index import PackingIndex
 from yunhe.core.placement.packing.values import WHOLE, Need
 from yunhe.core.placement.packing.worth import WorthTable
 
@@ -61,16 +62,19 @@ class Packing(TightestCard):
 class Clustering(TightestCard):
     """Tasks of one size together: nodes that hold only such tasks first, then such among others, then idle ones.
 
-    Keeps what each node has taken; the caller tells it (`took`).
+    Keeps what kinds of tasks each node has taken.
     """
 
-    def __init__(self, nodes: int) -> None:
-        self._held = np.zeros((nodes, 0), dtype=bool)
+    def __init__(self, fleet: Fleet) -> None:
+        self._index = PackingIndex(fleet, self)
+        self._held = np.zeros((len(fleet.nodes), 0), dtype=bool)
         self._kinds: dict[int, int] = {}
 
-    def took(self, need: Need, at: int) -> None:
-        if need.cards:
-            self._held[at, self._kind(need)] = True
+    def place(self, need: Need) -> tuple[int, tuple[int, ...]] | None:
+        placed = self._index.place(need)
+        if placed is not None and need.cards:
+            self._held[placed[0], self._kind(need)] = True
+        return placed
 
     def _kind(self, need: Need) -> int:
         key = 0 if need.shares else need.cards
@@ -92,16 +96,20 @@ class Clustering(TightestCard):
 class Random:
     """Any node that fits, and any card of it that fits."""
 
-    def __init__(self, seed: int) -> None:
-        self._draw = np.random.default_rng(seed)
+    def __init__(self, seed: int, fleet: Fleet) -> None:
+        self._draw = np.random.default_rng((seed, 1))
+        self._index = PackingIndex(fleet, self)
 
     def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
         return np.zeros(len(at))
 
-    def pick(self, costs: Floats) -> int:
-        """Among all nodes that fit; -1 when none does."""
-        fitting = np.flatnonzero(np.isfinite(costs))
-        return int(self._draw.choice(fitting)) if fitting.size else -1
+    def place(self, need: Need) -> tuple[int, tuple[int, ...]] | None:
+        fitting = np.flatnonzero(np.isfinite(self._index.costs(need)))
+        if not fitting.size:
+            return None
+        at = int(fitting[self._draw.integers(fitting.size)])
+        fleet = self._index.fleet
+        return at, fleet.take(at, need, self.card(fleet, need, at) if need.shares else -1)
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
         return int(self._draw.choice(np.flatnonzero(fleet.cards[:, at] >= need.card_milli)))

@@ -16,8 +16,8 @@ MAX_CARDS = 64  # of one node; the largest scale-up hosts in the catalogue hold 
 class Fleet:
     """Position i is `nodes[i]`; a tie between nodes goes to the lowest position.
 
-    `cards[i, j]` is what is free of card j, 0 where node i has no card j.  `changed[:changes]` lists the positions
-    whose free amounts moved since `generation` began; it is cut off, and a new generation begins, when it is full.
+    `cards[j, i]` is what is free of card j of node i, 0 where there is no such card, and `free[i]` their sum.  What is
+    free of node i moved last at change number `moved[i]`, out of `changes` so far.
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
@@ -35,13 +35,12 @@ class Fleet:
         self.memory: Ints = np.array([node.memory_bytes for node in nodes], dtype=np.int64)
         self.model: Ints = np.array([index[node.model] for node in nodes], dtype=np.int64)
         self.installed: Ints = np.array([node.cards for node in nodes], dtype=np.int64)
-        self.cards: Ints = np.zeros((count, width), dtype=np.int64)
-        self.cards[np.arange(width) < self.installed[:, None]] = WHOLE
+        self.cards: Ints = np.where(np.arange(width)[:, None] < self.installed, WHOLE, 0)
+        self.free: Ints = self.installed * WHOLE
         self.whole: Ints = self.installed.copy()  # cards of which nothing is taken
         self.largest: Ints = np.where(self.installed > 0, WHOLE, 0)  # the most that is free of one card
-        self.generation = 0
         self.changes = 0
-        self.changed: npt.NDArray[np.intp] = np.zeros(8 * count + 64, dtype=np.intp)
+        self.moved: Ints = np.zeros(count, dtype=np.int64)
 
     def allowed(self, need: Need) -> Bools:
         """Per model of `models`: whether the need may go there."""
@@ -64,7 +63,7 @@ class Fleet:
         Raises InvalidInput where it does not fit: nothing was taken then.
         """
         used = (card,) if need.shares else self._first_whole(at, need.cards)
-        row = self.cards[at]
+        row = self.cards[:, at]
         room = self.cpu[at] >= need.cpu_milli and self.memory[at] >= need.memory_bytes and len(used) == need.cards
         if not room or any(not 0 <= j < self.installed[at] or row[j] < need.card_milli for j in used):
             raise InvalidInput(f"{need} does not fit {self.nodes[at].name} on cards {used}", field="node")
@@ -76,7 +75,7 @@ class Fleet:
 
         Raises InvalidInput where more would be free than the node has: nothing was given back then.
         """
-        node, row = self.nodes[at], self.cards[at]
+        node, row = self.nodes[at], self.cards[:, at]
         over = self.cpu[at] + need.cpu_milli > node.cpu_milli or self.memory[at] + need.memory_bytes > node.memory_bytes
         if over or len(set(used)) != need.cards or any(row[j] + need.card_milli > WHOLE for j in used):
             raise InvalidInput(f"{need} was not taken at {node.name} on cards {tuple(used)}", field="node")
@@ -86,22 +85,20 @@ class Fleet:
         self.cpu[at] += sign * need.cpu_milli
         self.memory[at] += sign * need.memory_bytes
         if used:
-            row = self.cards[at]
+            row = self.cards[:, at]
             for j in used:
                 row[j] += sign * need.card_milli
             free = row.tolist()
+            self.free[at] += sign * need.total_milli
             self.whole[at] = free.count(WHOLE)
             self.largest[at] = max(free)
-        if self.changes == len(self.changed):
-            self.generation += 1
-            self.changes = 0
-        self.changed[self.changes] = at
         self.changes += 1
+        self.moved[at] = self.changes
 
     def _first_whole(self, at: int, cards: int) -> tuple[int, ...]:
         if not cards:
             return ()
-        return tuple(j for j, free in enumerate(self.cards[at].tolist()) if free == WHOLE)[:cards]
+        return tuple(j for j, free in enumerate(self.cards[:, at].tolist()) if free == WHOLE)[:cards]
 
 
 def _check(node: Node) -> None:

@@ -26,12 +26,11 @@ class Rule(Protocol):
 class _Row:
     """Costs of one need at every node; infinite where it does not fit. Fresh up to `mark` of the fleet's changes."""
 
-    __slots__ = ("costs", "generation", "mark")
+    __slots__ = ("costs", "mark")
 
     def __init__(self, nodes: int) -> None:
         self.costs: Floats = np.full(nodes, np.inf)
-        self.generation = -1
-        self.mark = 0
+        self.mark = -1
 
 
 class PackingIndex:
@@ -41,7 +40,6 @@ class PackingIndex:
         self.fleet = fleet
         self.rule = rule
         self._rows: dict[Need, _Row] = {}
-        self._all = np.arange(len(fleet.nodes))
 
     def choose(self, need: Need) -> int:
         """The position of the cheapest node that fits, -1 when none does."""
@@ -63,20 +61,13 @@ class PackingIndex:
         if row is None:
             if len(self._rows) >= MAX_NEEDS:
                 self._rows.clear()
-            row = self._rows[need] = _Row(len(self._all))
-        fleet = self.fleet
-        if row.generation != fleet.generation or fleet.changes - row.mark >= len(self._all):
-            stale = self._all
-        elif row.mark == fleet.changes:
+            row = self._rows[need] = _Row(len(self.fleet.nodes))
+        if row.mark == self.fleet.changes:
             return row.costs
-        else:
-            stale = fleet.changed[row.mark : fleet.changes]
-        self._score(row, need, stale)
-        row.generation, row.mark = fleet.generation, fleet.changes
-        return row.costs
-
-    def _score(self, row: _Row, need: Need, stale: npt.NDArray[np.intp]) -> None:
+        stale = np.flatnonzero(self.fleet.moved > row.mark)
         row.costs[stale] = np.inf
         fitting = stale[self.fleet.fits(need, stale)]
         if fitting.size:
             row.costs[fitting] = self.rule.costs(self.fleet, need, fitting)
+        row.mark = self.fleet.changes
+        return row.costs

@@ -32,10 +32,9 @@ class LeastLoss:
         self._table = WorthTable(thresholds, part, best.whole + USABLE_SHARE * next_one.whole)
 
     def costs(self, fleet: Fleet, need: Need, at: npt.NDArray[np.intp]) -> Floats:
-        lost = self._table.of(fleet, at) - self._table.after(fleet, need, at)
-        free = fleet.cards[at].sum(axis=1) / (WHOLE * fleet.cards.shape[1] + 1)
-        grains: Floats = np.floor(lost / GRAIN_MILLI + 1e-9)
-        return grains + free
+        grains: Floats = np.floor(self._table.loss(fleet, need, at) / GRAIN_MILLI + 1e-9)
+        grains += fleet.free.take(at) / (WHOLE * len(fleet.cards) + 1)
+        return grains
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
         return self._table.card(fleet, need, at)

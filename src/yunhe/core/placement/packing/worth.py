@@ -19,6 +19,7 @@ from yunhe.core.placement.packing.fleet import Fleet
 from yunhe.core.placement.packing.prices import part_prices
 from yunhe.core.placement.packing.values import WHOLE, Need
 
+Positions = npt.NDArray[np.intp]
 Demand = Sequence[tuple[Need, float]]  # what is asked for, with weights
 
 MAX_LEVELS = 128
@@ -35,52 +36,54 @@ class WorthTable:
     part: Floats
     whole: Floats
 
-    def level(self, cpu_milli: Ints) -> Ints:
-        return np.searchsorted(self.thresholds, cpu_milli, side="right")
-
-    def of(self, fleet: Fleet, at: npt.NDArray[np.intp]) -> Floats:
+    def of(self, fleet: Fleet, at: Positions) -> Floats:
         """The worth of the nodes `at` as they are."""
-        return self._of(fleet, at, self.level(fleet.cpu[at]))
+        model = fleet.model[at]
+        return self._sum(model, fleet.cards[:, at], fleet.whole[at], self._row(model, fleet.cpu[at]))
 
-    def after(self, fleet: Fleet, need: Need, at: npt.NDArray[np.intp]) -> Floats:
-        """The worth of the nodes `at` when each has taken the task, of the card where it does least harm."""
-        level = self.level(fleet.cpu[at] - need.cpu_milli)
-        worth = self._of(fleet, at, level)
+    def loss(self, fleet: Fleet, need: Need, at: Positions) -> Floats:
+        """By how much each of the nodes `at` is worth less with the task, on the card where it does least harm."""
+        model, cpu = fleet.model.take(at), fleet.cpu.take(at)
+        cards, whole = fleet.cards.take(at, axis=1), fleet.whole.take(at)
+        before, after = self._row(model, cpu), self._row(model, cpu - need.cpu_milli)
+        lost = self._sum(model, cards, whole, before)
         if need.shares:
-            worth += self._by_card(fleet, need, at, level).max(axis=1)
-        elif need.cards:
-            model, whole = fleet.model[at], fleet.whole[at]
-            worth += self.whole[model, level, whole - need.cards] - self.whole[model, level, whole]
-        return worth
+            lost -= self._sum(model, cards, whole, after)
+            lost -= self._by_card(need, cards, whole, after).max(axis=0)
+        else:
+            lost -= self._sum(model, cards, whole, after, need.cards)
+        return lost
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
         """The card of node `at` where a share does least harm; of equal ones the first."""
         one = np.array([at])
-        level = self.level(fleet.cpu[one] - need.cpu_milli)
-        return int(self._by_card(fleet, need, one, level)[0].argmax())
+        row = self._row(fleet.model[one], fleet.cpu[one] - need.cpu_milli)
+        return int(self._by_card(need, fleet.cards[:, one], fleet.whole[one], row)[:, 0].argmax())
 
-    def _of(self, fleet: Fleet, at: npt.NDArray[np.intp], level: Ints) -> Floats:
-        model = fleet.model[at]
-        base = (model * self.part.shape[1] + level) * (WHOLE + 1)
-        parts: Floats = self.part.ravel()[base[:, None] + fleet.cards[at]].sum(axis=1)
-        return parts + self.whole[model, level, fleet.whole[at]]
+    def _row(self, model: Ints, cpu_milli: Ints) -> Ints:
+        """Which row of the flat tables is for such nodes."""
+        return model * self.part.shape[1] + self.thresholds.searchsorted(cpu_milli, side="right")
 
-    def _by_card(self, fleet: Fleet, need: Need, at: npt.NDArray[np.intp], level: Ints) -> Floats:
+    def _sum(self, model: Ints, cards: Ints, whole: Ints, row: Ints, taken: int = 0) -> Floats:
+        """Of nodes of which `taken` whole cards are taken."""
+        parts: Floats = self.part.take(row * (WHOLE + 1) + cards).sum(axis=0)
+        return parts + self.whole.take(row * self.whole.shape[2] + (whole - taken))
+
+    def _by_card(self, need: Need, cards: Ints, whole: Ints, row: Ints) -> Floats:
         """The change of worth when the share is taken of each card; -inf where it does not fit."""
-        model, whole, free = fleet.model[at], fleet.whole[at], fleet.cards[at]
-        base = ((model * self.part.shape[1] + level) * (WHOLE + 1))[:, None]
-        flat = self.part.ravel()
-        last = self.whole[model, level, whole] - self.whole[model, level, np.maximum(whole - 1, 0)]
-        before = np.where(free == WHOLE, last[:, None], flat[base + free])
-        change = flat[base + np.maximum(free - need.card_milli, 0)] - before
-        return np.where(free >= need.card_milli, change, -np.inf)
+        base, count = row * (WHOLE + 1), row * self.whole.shape[2] + whole
+        last = self.whole.take(count) - self.whole.take(count - np.minimum(whole, 1))
+        left = cards - need.card_milli
+        before = np.where(cards == WHOLE, last, self.part.take(base + cards))
+        change = self.part.take(base + np.maximum(left, 0)) - before
+        return np.where(left >= 0, change, -np.inf)
 
 
 def usable(fleet: Fleet, demand: Demand, thresholds: Ints | None = None) -> WorthTable:
     """Expected milli-cards that the next task, drawn from `demand`, could use of a node.
 
-    1 - worth / free is the fragmentation of Weng et al., "Beware of Fragmentation", ATC'23, section 3: a card counts for
-    a task when the node could run it and the card has at least what it takes of one card.
+    1 - worth / free is the fragmentation of Weng et al., "Beware of Fragmentation", ATC'23, section 3: a card counts
+    for a task when the node could run it and the card has at least what it takes of one card.
     """
     thresholds = levels(demand) if thresholds is None else thresholds
     part, whole = _empty(fleet, thresholds)
@@ -146,7 +149,7 @@ def _from_level(thresholds: Ints, need: Need) -> int:
 
 def _empty(fleet: Fleet, thresholds: Ints) -> tuple[Floats, Floats]:
     shape = (len(fleet.models), len(thresholds) + 1)
-    return np.zeros((*shape, WHOLE + 1)), np.zeros((*shape, fleet.cards.shape[1] + 1))
+    return np.zeros((*shape, WHOLE + 1)), np.zeros((*shape, len(fleet.cards) + 1))
 
 
 def typical(counts: Mapping[Need, float], share: float) -> list[tuple[Need, float]]:
