@@ -92,6 +92,14 @@ TREE: Tree = {
         },
         _RUN,
     ),
+    "sim": Branch(
+        "Ask what would happen if: simulate a network.",
+        {
+            "run": Leaf("yunhe.cli.sim", "Run a scenario and write what came of it."),
+            "compare": Leaf("yunhe.cli.sim", "Show two runs, or two folders of runs over seeds, side by side."),
+        },
+        _RUN,
+    ),
     "bench": Branch(
         "Measure, and compare with what others published.",
         {

@@ -11,7 +11,8 @@ from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Suppl
 from yunhe.core.units import meant
 from yunhe.facts.load import Chip, chips, place_coordinates, places
 from yunhe.facts.sites import SiteFacts, card_watts, cluster_facts, core_watts, located_facts
-from yunhe.simulator.scenario import CentreSpec, CustomerSpec, Maintenance, Outages, PoolSpec, Scenario, names_of
+from yunhe.simulator.parts import CentreSpec, CustomerSpec, Maintenance, Outages, PoolSpec
+from yunhe.simulator.scenario import Scenario, names_of
 
 GIB = 1 << 30
 MEMORY_PER_CARD = 128 * GIB  # of the host, where a scenario states none; assumed

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from yunhe.core.demand import Shape
+from yunhe.core.placement.board import Board
 from yunhe.core.placement.dearest import dearest_hold
 from yunhe.core.policy import Policy
 from yunhe.core.round import AccountShare, Plan, Queue, Snapshot, plan_round
@@ -116,11 +117,12 @@ class Rounds:
         self._used: dict[int, int] = {}  # milli by customer
         self._waiting: dict[int, Waiting] = {}
         self._prices: dict[int, tuple[Shape, int | None]] = {}
+        self._board: Board | None = None
         self._by_id: dict[str, int] = {}  # of the round that is being decided
         self.rounds = 0
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_prices": {}}  # by identity: worthless in another process
+        return {**self.__dict__, "_prices": {}, "_board": None}  # what is remembered to save time
 
     @property
     def open(self) -> int:
@@ -132,8 +134,13 @@ class Rounds:
         if known is None:
             if len(self._prices) >= MAX_PRICES:
                 self._prices.clear()
-            known = self._prices[id(shape)] = (shape, dearest_hold(shape, self._supply, self._policy, now_ms))
+            known = self._prices[id(shape)] = (shape, dearest_hold(shape, self._seen(), now_ms))
         return known[1]
+
+    def _seen(self) -> Board:
+        if self._board is None:
+            self._board = Board(self._supply, self._policy)
+        return self._board
 
     def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
         self._waiting[order.number] = order
@@ -145,6 +152,7 @@ class Rounds:
     def change_sites(self, sites: Sequence[Site]) -> None:
         self._supply = replace(self._supply, sites=tuple([sites[i] for i in self._part.sites]))
         self._prices.clear()
+        self._board = None
 
     def decide(self, now_ms: int) -> Sequence[Placement]:
         if not self._waiting:
@@ -155,7 +163,7 @@ class Rounds:
 
     def _plan(self, now_ms: int) -> Iterable[tuple[str, int, str, int, int, int]]:
         snapshot, self._by_id = self._snapshot()
-        return decided(snapshot, self._policy, now_ms, self._seed).assignments
+        return decided(snapshot, self._policy, now_ms, self._seed, self._seen()).assignments
 
     def _placed(self, order_id: str, pool_id: str, milli: int, memory: int) -> Placement:
         order = self._waiting.pop(self._by_id[order_id])
@@ -211,6 +219,6 @@ class Rounds:
         return [order for order in orders if order.number in chosen]
 
 
-def decided(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int) -> Plan:
-    """The one place where the simulator asks for a decision, also for recorded rounds."""
-    return plan_round(snapshot, policy, now_ms, seed)
+def decided(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int, board: Board | None = None) -> Plan:
+    """The one place where the simulator asks for a round, also for recorded ones."""
+    return plan_round(snapshot, policy, now_ms, seed, board)

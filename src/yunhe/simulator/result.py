@@ -64,7 +64,7 @@ def document(world: World) -> Document:
             "posting_sets": book.sets,
         },
         "hours": _hours(world),
-        "utilisation_by_centre": _by_centre(world, span_ms),
+        "sites": _sites(world, span_ms),
         "chips": _chips(world, span_ms),
     }
     rounded: Document = _rounded(found)
@@ -120,18 +120,29 @@ def _hours(world: World) -> Document:
     }
 
 
-def _by_centre(world: World, span_ms: int) -> Document:
-    """Mean over the run, by centre."""
+def _sites(world: World, span_ms: int) -> list[Document]:
+    """Where each centre stands and how busy its cards were, the mean over the run."""
     sites, pools = world.supply.sites, world.supply.pools
     index = {site.id: i for i, site in enumerate(sites)}
-    capacity = np.zeros(len(sites))
+    cards = np.zeros(len(sites))
     for pool in pools:
         if pool.kind is PoolKind.ACCELERATOR:
-            capacity[index[pool.site_id]] += pool.capacity_milli
+            cards[index[pool.site_id]] += pool.capacity_milli
     busy = np.zeros(len(sites))
     for step in world.tally.steps:
         busy += step.busy_milli_ms
-    return {site.id: busy[i] / (capacity[i] * span_ms) if capacity[i] else 0.0 for i, site in enumerate(sites)}
+    return [
+        {
+            "id": site.id,
+            "provider": site.provider,
+            "region": site.region,
+            "lat": site.lat,
+            "lon": site.lon,
+            "cards": int(cards[i]) // 1000,
+            "utilisation": float(busy[i] / (cards[i] * span_ms)) if cards[i] else 0.0,
+        }
+        for i, site in enumerate(sites)
+    ]
 
 
 def _chips(world: World, span_ms: int) -> Document:

@@ -13,7 +13,8 @@ from yunhe.core.lifecycle import EndReason
 from yunhe.core.placement.sizing import trusted_rate
 from yunhe.core.supply import Site
 from yunhe.simulator.build import Centre, Network
-from yunhe.simulator.scenario import HOURS, Scenario
+from yunhe.simulator.parts import HOURS
+from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.work import HOUR_MS, UTC_TO_LOCAL_HOURS, Incoming
 
 _MASK = (1 << 64) - 1

@@ -18,7 +18,8 @@ from yunhe.core.errors import InvalidInput
 from yunhe.core.placement.sizing import trusted_rate
 from yunhe.core.supply import STACKS, PoolKind
 from yunhe.simulator.build import BPS, Network, chip_of
-from yunhe.simulator.scenario import Scenario, WorkloadSpec
+from yunhe.simulator.parts import WorkloadSpec
+from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.workloads.fitted import WEEK_HOURS, generate, shipped
 from yunhe.simulator.workloads.raw import RawJob, in_order, sorted_jobs
 from yunhe.simulator.workloads.traces import read_trace

@@ -1,0 +1,179 @@
+"""Runs of the simulator as files in a folder: state, result, report. Ctrl-C leaves a state to go on from."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+
+from yunhe.core.errors import InvalidInput, YunheError
+from yunhe.simulator.result import Document, to_bytes
+from yunhe.simulator.run import Run
+from yunhe.simulator.scenario import Scenario, changed, load, load_edits, located, read_text
+from yunhe.simulator.what_if import Edit
+
+RESULT = "result.json"
+STATE = "state.bin"
+REPORT = "report.html"
+CHUNK = 5_000  # events between two looks at the clock and at Ctrl-C
+CHECKPOINT_S = 30.0
+
+Progress = Callable[[float, Run], None]  # share done, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A scenario with its edits, and where its traces lie."""
+
+    scenario: Scenario
+    text: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`result` None: it was interrupted, and the state is in `folder`."""
+
+    folder: Path
+    result: Document | None
+    cpu_s: float
+    found: bool = False  # it had been run before
+
+
+def prepare(path: Path, edits: Sequence[str] = (), seed: int | None = None) -> Prepared:
+    """Read a scenario and what is changed of it. Raises InvalidInput with field and line; OSError."""
+    text = read_text(path)
+    scenario = load(text)
+    for given in edits:
+        scenario = changed(scenario, read_edits(given))
+    if seed is not None:
+        scenario = scenario.model_copy(update={"seed": seed})
+    return Prepared(scenario, text, path.parent)
+
+
+def read_edits(given: str) -> tuple[Edit, ...]:
+    """From a file, or written out: `price: {centre: guian, compute: 5CNY/h}`."""
+    if ":" not in given or given.endswith((".yaml", ".yml")):
+        return load_edits(read_text(Path(given)))
+    return load_edits(given)
+
+
+def simulate(
+    prepared: Prepared, out: Path, *, fresh: bool = False, progress: Progress | None = None, report: bool = True
+) -> Outcome:
+    """Run to the end, from the state that is there unless `fresh`. Raises InvalidInput for a scenario or a trace that
+    is wrong, or a folder that has another scenario's run."""
+    out.mkdir(parents=True, exist_ok=True)
+    scenario = prepared.scenario
+    done = None if fresh else _done(out, scenario)
+    if done is not None:
+        return Outcome(out, done, 0.0, found=True)
+    began_s = time.process_time()
+    with _interrupts() as interrupted:
+        run = _run(prepared, out, fresh)
+        saved_s = time.monotonic()
+        try:
+            while run.go_on(CHUNK):
+                if progress is not None:
+                    progress(run.share_done, run)
+                if interrupted() or time.monotonic() - saved_s > CHECKPOINT_S:
+                    write_whole(out / STATE, run.saved())
+                    saved_s = time.monotonic()
+                if interrupted():
+                    return Outcome(out, None, time.process_time() - began_s)
+        except YunheError as error:
+            raise located(error, prepared.text) from error
+    found = run.result()
+    write_whole(out / RESULT, to_bytes(found))
+    (out / STATE).unlink(missing_ok=True)
+    if report:
+        write_report(found, out)
+    return Outcome(out, found, time.process_time() - began_s)
+
+
+def read_result(path: Path) -> Document:
+    """The result in a file, or in a run's folder. Raises InvalidInput for what is none."""
+    file = path / RESULT if path.is_dir() else path
+    try:
+        found: Any = orjson.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise InvalidInput("has no result", field=str(path), hint="run it first: yunhe sim run") from error
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput("is no result of a run", field=str(file)) from error
+    if not isinstance(found, dict) or "scenario_sha256" not in found:
+        raise InvalidInput("is no result of a run", field=str(file))
+    return found
+
+
+def read_results(path: Path) -> list[Document]:
+    """One run's, or those of all runs in a folder, by name."""
+    if path.is_dir() and not (path / RESULT).exists():
+        folders = sorted(inner for inner in path.iterdir() if (inner / RESULT).exists())
+        if folders:
+            return [read_result(folder) for folder in folders]
+    return [read_result(path)]
+
+
+def write_report(found: Document, out: Path) -> None:
+    from yunhe.simulator.report import tables, to_html  # noqa: PLC0415 - matplotlib and pyarrow, for a report alone
+
+    write_whole(out / REPORT, to_html(found).encode())
+    for name, table in tables(found).items():
+        write_whole(out / f"{name}.parquet", table)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file is as it was or as it should be, also after a power failure."""
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _run(prepared: Prepared, out: Path, fresh: bool) -> Run:
+    state = out / STATE
+    try:
+        if state.exists() and not fresh:
+            return Run.resumed(prepared.scenario, prepared.folder, state.read_bytes())
+        return Run.fresh(prepared.scenario, prepared.folder)
+    except YunheError as error:
+        if error.field == "state":
+            raise InvalidInput(error.message, field=str(state), hint="--fresh begins anew") from error
+        raise located(error, prepared.text) from error
+
+
+def _done(out: Path, scenario: Scenario) -> Document | None:
+    if not (out / RESULT).exists():
+        return None
+    found = read_result(out)
+    if found["scenario_sha256"] != scenario.digest() or found["seed"] != scenario.seed:
+        raise InvalidInput(
+            "has the result of another scenario or seed", field=str(out), hint="name another with --out, or --fresh"
+        )
+    return found
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM are noted, so that a run stops between two events; the second one stops at once."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
