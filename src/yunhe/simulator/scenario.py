@@ -30,6 +30,7 @@ from yunhe.simulator.what_if import MAX_EDITS, Edit, Edits, apply
 from yunhe.wire.invalid import from_errors
 from yunhe.wire.order_yaml import read_mapping, with_line
 
+MAX_NODES = 1_000_000  # values of the file: a nation of 7,000 centres has 30,000
 _EXAMPLE = "see examples/scenarios/small.yaml"
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -60,7 +61,7 @@ class Scenario(Part):
 
 def load(text: str) -> Scenario:
     """Read a scenario, its own `what_if` applied. Raises TooLarge, InvalidInput or UnknownField with field and line."""
-    value, node = read_mapping(text, "a scenario", _EXAMPLE)
+    value, node = read_mapping(text, "a scenario", _EXAMPLE, MAX_NODES)
     try:
         scenario = _checked(Scenario, value)
         _check_names(scenario)
@@ -90,7 +91,7 @@ def changed(scenario: Scenario, edits: tuple[Edit, ...]) -> Scenario:
 
 def located(error: YunheError, text: str) -> YunheError:
     """An error that was found later, with the line of its field in the scenario's text."""
-    return with_line(error, read_mapping(text, "a scenario", _EXAMPLE)[1])
+    return with_line(error, read_mapping(text, "a scenario", _EXAMPLE, MAX_NODES)[1])
 
 
 def read_text(path: Path) -> str:

@@ -71,8 +71,10 @@ def load_order_yaml(
         raise with_line(from_validation_error(error), node) from error
 
 
-def read_mapping(text: str, what: str, example: str) -> tuple[dict[str, Any], yaml.Node]:
-    """The plain values of a file that should be `what`, and the nodes that they were written as.
+def read_mapping(
+    text: str, what: str, example: str, max_nodes: int = MAX_YAML_NODES
+) -> tuple[dict[str, Any], yaml.Node]:
+    """The plain values of a file that should be `what`, and the nodes that they were written as, `max_nodes` at most.
 
     Raises TooLarge, or InvalidInput with the line.
     """
@@ -85,7 +87,7 @@ def read_mapping(text: str, what: str, example: str) -> tuple[dict[str, Any], ya
     if not text.strip():
         raise InvalidInput("the file is empty", hint=example)
     try:
-        _check_events(text)
+        _check_events(text, max_nodes)
         loader = _PlainLoader(text)
         try:
             node = loader.get_single_node()
@@ -99,7 +101,7 @@ def read_mapping(text: str, what: str, example: str) -> tuple[dict[str, Any], ya
     return value, node
 
 
-def _check_events(text: str) -> None:
+def _check_events(text: str, max_nodes: int) -> None:
     """Refuse what could grow without bound, before anything is built."""
     depth, nodes, documents = 0, 0, 0
     for event in yaml.parse(text, Loader=_Base):
@@ -118,8 +120,8 @@ def _check_events(text: str) -> None:
         nodes += isinstance(event, yaml.NodeEvent)
         if depth > MAX_YAML_DEPTH:
             raise TooLarge(f"nested deeper than {MAX_YAML_DEPTH} levels (line {line})")
-        if nodes > MAX_YAML_NODES:
-            raise TooLarge(f"has more than {MAX_YAML_NODES} values (line {line})")
+        if nodes > max_nodes:
+            raise TooLarge(f"has more than {max_nodes} values (line {line})")
         if documents > 1:
             raise InvalidInput(f"has more than one document (line {line})", hint="one file is one document")
 
