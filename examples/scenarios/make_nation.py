@@ -19,7 +19,7 @@ CENTRES = 7_000
 TOTAL_PFLOPS = 1_880_000
 # Assumed: how much of it stands in the ten clusters of the eight hubs, and how many centres that is.
 CLUSTER_SHARE = 0.60
-CENTRES_PER_CLUSTER = 60
+CENTRES_PER_CLUSTER = 120
 # Assumed: of what stands elsewhere, one centre in eight is an intelligent computing centre and holds 70 %; the others
 # are machine rooms of firms, universities and the network's edge.
 MIDDLE_PER_PROVINCE, MIDDLE_SHARE = 25, 0.70
@@ -59,13 +59,13 @@ EDGE_CHIPS |= {"bi-v100": 6, "kunlun-r200": 6}
 # Assumed: measured over nominal, as published training runs state for dense work.
 MEASURED = 0.6
 # Assumed: the east asks for three times of what it holds, per unit of capacity, against the rest.
-EAST = {"Beijing", "Tianjin", "Shanghai", "Jiangsu", "Zhejiang", "Guangdong", "Shandong", "Fujian", "Hong Kong"}
+EAST = {"Beijing", "Tianjin", "Shanghai", "Jiangsu", "Zhejiang", "Guangdong", "Shandong", "Fujian"}
 EAST_DEMAND = 3.0
 DEMAND_SIGMA = 1.0  # between centres of one province: some are never idle, many hardly used
 # Multiples of the power price by the hour, after provincial time-of-use tariffs (Guangdong 2021: 1.7 and 0.38).
 POWER = [0.4] * 8 + [1] * 2 + [1.7] * 2 + [1] * 2 + [1.7] * 5 + [1] * 5
 JOBS_PER_DAY = 1_000_000
-LEFT_OUT = {"Taiwan", "Macao"}  # no emission factor or price that is known
+LEFT_OUT = {"Taiwan", "Macao", "Hong Kong"}  # no emission factor or price that is known
 
 
 @dataclass(frozen=True, slots=True)
