@@ -3,6 +3,7 @@
 import asyncio
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,17 @@ def cluster() -> Iterator[slurm.Cluster]:
             made.stop()
 
 
+def settled(cluster: slurm.Cluster) -> slurm.Cluster:
+    """A step that could not tell a controller of its end tries again 15 s later, and its cores are held so long."""
+    until = time.monotonic() + 90
+    while len(cluster.idle()) < CLUSTER.nodes and time.monotonic() < until:
+        time.sleep(0.2)
+    return cluster
+
+
 @pytest.fixture
 def on_slurm(cluster: slurm.Cluster, tmp_path: Path) -> Iterator[SlurmHarness]:
-    made = SlurmHarness(cluster, tmp_path)
+    made = SlurmHarness(settled(cluster), tmp_path)
     yield made
     made.close()
 
@@ -129,7 +138,7 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
     elif request.param == "hub":
         made = HubHarness(request.getfixturevalue("two_hubs"), tmp_path)
     elif request.param == "slurm":
-        made = SlurmHarness(request.getfixturevalue("cluster"), tmp_path)
+        made = SlurmHarness(settled(request.getfixturevalue("cluster")), tmp_path)
     elif request.param == "ray":
         made = RayHarness(request.getfixturevalue("head"), tmp_path)
     else:

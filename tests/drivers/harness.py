@@ -66,7 +66,7 @@ class Harness:
     def status(self, key: LeaseKey) -> Status:
         return self.run(self.driver.observe([key]))[key]
 
-    def until(self, key: LeaseKey, phase: Phase, timeout_s: float = 20) -> Status:
+    def until(self, key: LeaseKey, phase: Phase, timeout_s: float = 40) -> Status:
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             status = self.status(key)
@@ -75,7 +75,7 @@ class Harness:
             time.sleep(0.005)
         raise AssertionError(f"{key} is not {phase} within {timeout_s} s: {self.status(key)}, {self.log(key)!r}")
 
-    def ended(self, key: LeaseKey, timeout_s: float = 20) -> Status:
+    def ended(self, key: LeaseKey, timeout_s: float = 40) -> Status:
         return self.until(key, Phase.ENDED, timeout_s)
 
     def log(self, key: LeaseKey) -> bytes:

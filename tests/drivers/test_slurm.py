@@ -98,12 +98,13 @@ def test_a_refusal_is_the_words_of_slurm(on_slurm: SlurmHarness) -> None:
 
 
 def test_a_job_that_waits_is_accepted_and_can_be_stopped_there(on_slurm: SlurmHarness) -> None:
-    full = [on_slurm.submit(f"f{i}", ("sleep", "30"), slot_milli=4_000) for i in range(6 if CLUSTER.gpu else 3)]
+    long = {"slot_milli": 4_000, "run_limit_ms": 300_000}
+    full = [on_slurm.submit(f"f{i}", ("sleep", "300"), **long) for i in range(6 if CLUSTER.gpu else 3)]
     for key in full:
         on_slurm.until(key, Phase.STARTED)
     waiting = on_slurm.submit("w", ("true",), slot_milli=4_000, epoch=7)
-    time.sleep(1.2)
-    assert on_slurm.status(waiting).phase is Phase.ACCEPTED
+    on_slurm.until(waiting, Phase.ACCEPTED)
+    on_slurm.cluster.until(lambda: on_slurm.listed(waiting, "%T") == ["PENDING"], "list it")
     on_slurm.run(on_slurm.driver.cancel(waiting, EndReason.WITHDRAWN))
     status = on_slurm.status(waiting)
     assert (status.phase, status.reason, status.started) == (Phase.ENDED, EndReason.WITHDRAWN, False)
@@ -125,11 +126,9 @@ def test_a_gang_has_ranks_and_its_use_is_the_sum(on_slurm: SlurmHarness) -> None
 
 
 def test_the_first_rank_that_fails_ends_the_gang(on_slurm: SlurmHarness) -> None:
-    began = time.monotonic()
-    script = f"{WHO} [ $YUNHE_RANK = 1 ] && exit 9; sleep 30"
-    status, _ = on_slurm.do("a", ("sh", "-c", script), slots=2, slot_milli=1_000)
+    script = f"{WHO} [ $YUNHE_RANK = 1 ] && exit 9; sleep 300"
+    status, _ = on_slurm.do("a", ("sh", "-c", script), slots=2, slot_milli=1_000, run_limit_ms=300_000)
     assert (status.reason, status.exit_code) == (EndReason.EXITED, 9)
-    assert time.monotonic() - began < 15
 
 
 def test_a_cancelled_gang_may_finish_its_checkpoint(on_slurm: SlurmHarness) -> None:
@@ -154,11 +153,11 @@ def test_a_step_without_word_of_the_hub_stops_its_job(on_slurm: SlurmHarness) ->
     contact = Contact(on_slurm.data_dir)
     contact.open()
     contact.heard(boottime_ms())
-    key = on_slurm.submit("a", ("sleep", "30"), disconnect_limit_ms=2_500)
+    key = on_slurm.submit("a", ("sleep", "60"), disconnect_limit_ms=4_000, run_limit_ms=60_000)
     on_slurm.until(key, Phase.STARTED)
-    status = on_slurm.ended(key, 8)
+    status = on_slurm.ended(key)
     assert status.reason is EndReason.DISCONNECTED
-    assert status.totals is not None and status.totals.wall_ms < 2_600
+    assert status.totals is not None and status.totals.wall_ms < 6_000  # with what a busy host adds
     contact.close()
 
 

@@ -38,7 +38,7 @@ def together(harness: SlurmHarness, jobs: Sequence[Job]) -> list[LeaseKey]:
     return [job.key for job in jobs]
 
 
-def all_ended(harness: SlurmHarness, keys: Sequence[LeaseKey], timeout_s: float = 30) -> dict[LeaseKey, Any]:
+def all_ended(harness: SlurmHarness, keys: Sequence[LeaseKey], timeout_s: float = 60) -> dict[LeaseKey, Any]:
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         found = harness.run(harness.driver.observe(keys))

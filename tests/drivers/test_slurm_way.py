@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.drivers.conftest import CLUSTER
 from tests.engines import slurm
 from tests.fakes.agent import order_json
 from tests.hub.running import RunningHub, running_hub
@@ -40,12 +40,17 @@ def hub(tmp_path: Path) -> Iterator[RunningHub]:
 
 @pytest.fixture
 def site(hub: RunningHub, cluster: slurm.Cluster, tmp_path: Path) -> Iterator[SiteProcess]:
+    with joined(hub, cluster, tmp_path / "hall") as process:
+        yield process
+
+
+@contextmanager
+def joined(hub: RunningHub, cluster: slurm.Cluster, data_dir: Path) -> Iterator[SiteProcess]:
     """Joined as a centre would, approved, measured by a job of its own, and active."""
     hub.operator.post("/v1/organisations", json={"id": "centre", "name": "centre"}).raise_for_status()
     token = hub.operator.post("/v1/enrolment-tokens", json={"provider": "centre"}).json()["token"]
-    data_dir = tmp_path / "hall"
     words = ["site", "join", hub.url, "--name", "hall", "--token", token, "--cluster", "zhangjiakou"]
-    words += ["--engine", "slurm", "--partition", CLUSTER.partition, "--data-dir", str(data_dir), "--json"]
+    words += ["--engine", "slurm", "--partition", cluster.shape.partition, "--data-dir", str(data_dir), "--json"]
     done = yunhe(cluster, *words)
     assert done.returncode == 0, done.stderr
     site_id = json.loads(done.stdout)["site_id"]

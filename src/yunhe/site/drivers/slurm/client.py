@@ -73,8 +73,8 @@ class AccountLine(JobLine):
     energy_joules: int | None = None  # None: not measured
 
     def ran_ms(self, started_utc_ms: int) -> int:
-        """How long it surely ran since then: what a prolog took before is left out, and so is a begun second."""
-        return max(0, min(self.ran_s * 1000, self.end_s * 1000 - started_utc_ms) - 1000)
+        """How long it surely ran since then: what a prolog took before is left out, and so are begun seconds."""
+        return max(0, min(self.ran_s * 1000 - 1000, self.end_s * 1000 - started_utc_ms))
 
 
 @dataclass(frozen=True, slots=True)
