@@ -10,13 +10,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from yunhe.apps import simulator as application
 from yunhe.apps.simulator import RESULT, Outcome
-from yunhe.cli.failure import INTERRUPTED, remark
+from yunhe.cli.failure import FAILED, INTERRUPTED, OK, remark
 from yunhe.cli.options import AsJson, example
 from yunhe.cli.output import show_json, show_pairs, show_table
 from yunhe.cli.wording import NONE
 from yunhe.core.units import format_money
 from yunhe.simulator.compare import Line
 from yunhe.simulator.compare import compare as compared
+from yunhe.simulator.replay import replay as replayed
 from yunhe.simulator.result import Document
 from yunhe.simulator.run import Run
 
@@ -81,6 +82,28 @@ def compare(first: Runs, second: Runs, as_json: AsJson = False) -> None:
     """
     lines = compared(application.read_results(first), application.read_results(second))
     show_lines(lines, first.name, second.name, as_json)
+
+
+@app.command(epilog=example("yunhe sim replay rounds.jsonl"))
+def replay(
+    record: Annotated[Path, typer.Argument(help="What a hub recorded: its setting `round_record`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Decide recorded rounds of a hub again, and say whether each comes out the same to the last byte."""
+    rounds, orders, assigned = 0, 0, 0
+    different: list[int] = []
+    with record.open("rb") as lines:
+        for item in replayed(lines):
+            rounds, orders = rounds + 1, orders + item.orders
+            assigned += len(item.plan.assignments)
+            if not item.same:
+                different.append(item.number)
+    if as_json:
+        show_json({"rounds": rounds, "orders": orders, "assignments": assigned, "different": different})
+    else:
+        told = f"different in line {', '.join(map(str, different[:10]))}" if different else "all the same"
+        print(f"{rounds:,} rounds over {orders:,} open orders, {assigned:,} assignments: {told}")
+    raise typer.Exit(FAILED if different else OK)
 
 
 def show_lines(lines: list[Line], first: str, second: str, as_json: bool) -> None:

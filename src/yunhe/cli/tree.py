@@ -97,6 +97,10 @@ TREE: Tree = {
         {
             "run": Leaf("yunhe.cli.sim", "Run a scenario and write what came of it."),
             "compare": Leaf("yunhe.cli.sim", "Show two runs, or two folders of runs over seeds, side by side."),
+            "replay": Leaf(
+                "yunhe.cli.sim",
+                "Decide recorded rounds of a hub again, and say whether each comes out the same to the last byte.",
+            ),
         },
         _RUN,
     ),

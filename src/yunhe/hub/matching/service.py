@@ -14,6 +14,7 @@ from yunhe.core.errors import YunheError
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.catalogue.service import SUPPLY_TOPIC
+from yunhe.hub.matching.recording import Recorder
 from yunhe.hub.matching.worker import RoundWorker
 from yunhe.hub.orders import snapshot
 from yunhe.hub.orders.commit import Committer, PlanCommit
@@ -24,6 +25,7 @@ from yunhe.hub.platform import leader
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.leader import Leader
 from yunhe.hub.platform.writer import CrashPoint
+from yunhe.wire.rounds import RecordedRound
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class Matching:
         self._committer = Committer(platform.settings)
         self._crash_point = crash_point
         self._worker = RoundWorker()
+        to = platform.settings.round_record
+        self._recorder = Recorder(to, platform.settings.round_record_cap_bytes) if to is not None else None
         self.rounds = 0
         self.last_round_ms = 0.0
 
@@ -92,6 +96,9 @@ class Matching:
         settings, now_ms = platform.settings, platform.clock.now_ms()
         limit_s = settings.round_timeout_ms / 1000
         plan = await self._worker.plan(view.snapshot, settings.policy, now_ms, settings.round_seed, limit_s)
+        if self._recorder is not None:
+            recorded = RecordedRound(view.snapshot, settings.policy, now_ms, settings.round_seed, plan)
+            await asyncio.to_thread(self._recorder.write, recorded)
         placed = 0
         if plan.assignments:
             self._crash_point("matching.before_commit")

@@ -27,6 +27,8 @@ class HubSettings(BaseModel):
     # A centre's own queue may hold a lease for so long before another place is tried; a night's backlog is worth the
     # wait, a day's is not. The run limit counts from the start.
     queue_limit_ms: int = Field(default=6 * 3_600_000, ge=1_000)
+    # A site may bring a lease's inputs, or take its outputs away, for so long. Longer than a site's own limit (2 h).
+    staging_limit_ms: int = Field(default=3 * 3_600_000, ge=1_000)
     certify_turn_ms: int = Field(default=60_000, ge=1_000)  # one site measures at a time, at most this long
 
     # Tests of what sites claim. A rate is shown by work that takes so long at the claimed rate (0: nothing is asked,
@@ -50,6 +52,8 @@ class HubSettings(BaseModel):
     round_orders: int = Field(default=10_000, ge=1)  # open orders that one round looks at
     round_timeout_ms: int = Field(default=30_000, ge=100)
     round_seed: int = 1
+    round_record: Path | None = None  # every round is appended to this file, to be decided again by the simulator
+    round_record_cap_bytes: int = Field(default=2**30, ge=1024)  # a full file ends the recording, not the hub
     policy: Policy = Policy()
 
     # Leadership: the lease is renewed every third of its time; another replica takes over after it ran out.
@@ -58,5 +62,7 @@ class HubSettings(BaseModel):
     # Bounds of what a caller may send or keep.
     log_cap_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)  # per task
     output_cap_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)  # per task, all outputs
+    # Logs and outputs of an attempt come before the report of its end; of one that the hub gave up perhaps after it.
+    late_files_ms: int = Field(default=600_000, ge=0)
     checkpoint_cap_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)  # of one task; the newest is kept
     min_free_disk_bytes: int = Field(default=64 * 1024 * 1024, ge=0)  # below it, no new orders and no new logs

@@ -1,0 +1,105 @@
+"""Rounds as lines of JSON: everything that a round decided on, and what it decided. Canonical: equal rounds are equal
+bytes.
+
+A hub can record its rounds, and the simulator decides them again (`yunhe sim replay`).  The values of the core say by
+their types how they are written, so a field that is added to them is recorded too.
+"""
+
+import dataclasses
+import json
+import types
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from yunhe.core.errors import InvalidInput
+from yunhe.core.policy import Policy
+from yunhe.core.round import Plan, Snapshot
+
+FORMAT = 1
+
+
+class RecordedRound(NamedTuple):
+    snapshot: Snapshot
+    policy: Policy
+    now_ms: int
+    seed: int
+    plan: Plan
+
+
+def to_line(recorded: RecordedRound) -> bytes:
+    """One line, with its end."""
+    values = {"format": FORMAT, **{name: written(value) for name, value in recorded._asdict().items()}}
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def from_line(line: bytes) -> RecordedRound:
+    """Raises InvalidInput for what is no round of this format."""
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise InvalidInput("is no JSON", field="round") from error
+    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+        raise InvalidInput(f"is no recorded round of format {FORMAT}", field="round")
+    try:
+        hints = _hints(RecordedRound)
+        return RecordedRound(**{name: read(hints[name], value) for name, value in values.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"is no whole round: {error!r}"[:200], field="round") from error
+
+
+def written(value: Any) -> Any:
+    """A value of the core as plain JSON. Raises TypeError for a kind that none of them has."""
+    if value is None or isinstance(value, str | int | float) and not isinstance(value, Enum):
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value):
+        return {field.name: written(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, frozenset):
+        return sorted(written(item) for item in value)
+    if isinstance(value, tuple | list):
+        return [written(item) for item in value]
+    if isinstance(value, Mapping):
+        # As pairs, since a key may be a tuple; by key, since the order of a mapping says nothing.
+        return sorted([written(key), written(item)] for key, item in value.items())
+    raise TypeError(f"a {type(value).__name__} has no place in a round")
+
+
+def read(kind: Any, value: Any) -> Any:
+    """The value of type `kind` that `written` made this of. Raises TypeError, KeyError or ValueError."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        other = next(choice for choice in inner if choice is not type(None))
+        return None if value is None else read(other, value)
+    if origin is tuple:
+        if len(inner) == 2 and inner[1] is ...:
+            return tuple([read(inner[0], item) for item in value])
+        return tuple([read(part, item) for part, item in zip(inner, value, strict=True)])
+    if origin is frozenset:
+        return frozenset(read(inner[0], item) for item in value)
+    if origin is dict:
+        return {read(inner[0], key): read(inner[1], item) for key, item in value}
+    if origin is np.ndarray:
+        return np.array(value, dtype=get_args(inner[1])[0])
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = _hints(kind)
+        return kind(**{name: read(hints[name], item) for name, item in value.items()})
+    if hasattr(kind, "_fields"):  # a named tuple
+        hints = _hints(kind)
+        return kind(*(read(hints[name], item) for name, item in zip(kind._fields, value, strict=True)))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
