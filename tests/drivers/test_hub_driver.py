@@ -376,7 +376,7 @@ def test_an_order_that_others_cancel_below_is_not_the_customers_cancel(on_hub: H
     key = on_hub.submit("a", on_hub.command(run_ms=30_000))
     on_hub.until(key, Phase.STARTED)
     two_hubs.node().post(f"/v1/orders/{on_hub.order_id(key)}/cancel").raise_for_status()
-    status = on_hub.ended(key, 10)
+    status = on_hub.ended(key)
     assert status.reason is EndReason.SITE_REFUSED and "at the lower hub" in status.detail
 
 
@@ -385,7 +385,7 @@ def test_a_cancel_that_was_noted_is_said_by_the_next_agent(on_hub: HubHarness) -
     on_hub.until(key, Phase.STARTED)
     on_hub.driver._passed[key].record.note_cancel(EndReason.CANCELLED)  # type: ignore[attr-defined]
     on_hub.reopen()
-    assert on_hub.ended(key, 10).reason is EndReason.CANCELLED
+    assert on_hub.ended(key).reason is EndReason.CANCELLED
 
 
 def test_a_lease_that_is_given_up_leaves_nothing_running_below(on_hub: HubHarness, two_hubs: TwoHubs) -> None:
@@ -393,7 +393,7 @@ def test_a_lease_that_is_given_up_leaves_nothing_running_below(on_hub: HubHarnes
     on_hub.until(key, Phase.STARTED)
     order = f"/v1/orders/{on_hub.order_id(key)}"
     on_hub.run(on_hub.driver.forget(key))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while two_hubs.node().get(order).json()["state"] != "cancelled":
         assert time.monotonic() < until
         time.sleep(0.1)
@@ -408,11 +408,11 @@ def test_an_order_that_costs_more_than_it_brings_is_not_placed(on_hub: HubHarnes
 def test_what_waits_below_for_too_long_is_taken_back(two_hubs: TwoHubs, tmp_path: Path) -> None:
     harness = HubHarness(two_hubs, tmp_path, start_within_ms=1_000)
     try:
-        full = harness.submit("full", harness.command(run_ms=20_000), slot_milli=2_000)
+        full = harness.submit("full", harness.command(run_ms=60_000), slot_milli=2_000)
         harness.until(full, Phase.STARTED)
         waits = harness.submit("waits", harness.command(), slot_milli=1_000)
         assert harness.status(waits).phase is not Phase.ENDED
-        status = harness.ended(waits, 10)
+        status = harness.ended(waits)
         assert (status.reason, status.started) == (EndReason.SPAWN_FAILED, False)
     finally:
         harness.close()
@@ -430,7 +430,7 @@ def test_what_another_customer_takes_below_is_told_above(on_hub: HubHarness, two
     other = two_hubs.lower.customer(f"other-{time.monotonic_ns()}")
     spec = {"run": {"command": ["sleep", "20"]}, "requirement": {"cores": 0.7, "memory": "64MiB"}, "duration": "30s"}
     order_id = other.post("/v1/orders", json=spec).raise_for_status().json()["id"]
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while foreign() != 700:
         assert time.monotonic() < until, foreign()
         time.sleep(0.05)

@@ -181,7 +181,7 @@ def test_a_failing_member_ends_the_gang(processes: Harness) -> None:
     started = time.monotonic()
     status, _ = processes.do("a", (*PYTHON, code), slots=3, slot_milli=300)
     assert (status.reason, status.exit_code) == (EndReason.EXITED, 6)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25
 
 
 def test_members_of_a_gang_reach_each_other_over_loopback(processes: Harness) -> None:
@@ -214,7 +214,7 @@ def test_a_killed_supervisor_takes_its_job_along(processes: Harness) -> None:
     mark = f"271{time.time_ns() % 10**9}"
     key = processes.submit("a", ("sh", "-c", f"sleep {mark} & sleep {mark}"))
     processes.until(key, Phase.STARTED)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while len(living(mark)) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -223,7 +223,7 @@ def test_a_killed_supervisor_takes_its_job_along(processes: Harness) -> None:
     status = processes.ended(key)
     assert status.reason is EndReason.SUPERVISOR_LOST
     assert status.started and status.totals is not None
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while living(mark):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -273,13 +273,13 @@ def test_a_job_ends_when_the_hub_is_silent_for_its_limit(processes: Harness) -> 
     started = time.monotonic()
     status, _ = processes.do("a", ("sleep", "30"), disconnect_limit_ms=700)
     assert status.reason is EndReason.DISCONNECTED
-    assert 0.4 < time.monotonic() - started < 3
+    assert 0.4 < time.monotonic() - started < 20
 
 
 def test_contact_with_the_hub_keeps_it_running(processes: Harness) -> None:
     contact = processes.data_dir / "contact"
-    key = processes.submit("a", ("sleep", "30"), disconnect_limit_ms=800)
-    until = time.monotonic() + 1.6
+    key = processes.submit("a", ("sleep", "30"), disconnect_limit_ms=2_000)
+    until = time.monotonic() + 3
     while time.monotonic() < until:
         contact.write_text(f"{time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000:20}")
         assert processes.status(key).phase is not Phase.ENDED
@@ -349,7 +349,7 @@ def test_a_job_sees_only_its_own_processes_and_has_no_rights(sandboxed: Harness)
 def test_the_environment_cannot_reach_around_the_walls(sandboxed: Harness) -> None:
     """LD_PRELOAD acts inside the sandbox, after the rights are gone; nothing outside sees the job's environment."""
     env = {"LD_PRELOAD": "/job/evil.so", "SECRET": "s3cret '\"$(id) `id`"}
-    key = sandboxed.submit("a", ("sh", "-c", 'printf "%s" "$SECRET"; sleep 0.5'), env=env)
+    key = sandboxed.submit("a", ("sh", "-c", 'printf "%s" "$SECRET"; sleep 2'), env=env)
     sandboxed.until(key, Phase.STARTED)
     time.sleep(0.2)
     assert living("s3cret") == []

@@ -121,7 +121,7 @@ def test_without_word_of_the_hub_the_job_is_stopped(on_ray: RayHarness) -> None:
     status = on_ray.ended(key)
     assert status.reason is EndReason.DISCONNECTED
     # On a busy machine Ray may take longer than the limit: then it is not started at all.
-    assert status.totals is None or status.totals.wall_ms < 3_100
+    assert status.totals is None or status.totals.wall_ms < 5_000
     contact.close()
 
 

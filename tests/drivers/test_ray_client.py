@@ -75,7 +75,7 @@ async def refused_by(answer: Answer) -> str:
         began = time.monotonic()
         with pytest.raises(Unavailable) as caught:
             await client.listing()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         return str(caught.value)
 
 

@@ -120,7 +120,7 @@ class FakeHub:
             found = [r for r in self.site.reports if getattr(r, "lease_id", None) == lease_id]
         return [r for r in found if kind is None or r.kind == kind]
 
-    def wait(self, what: Any, timeout_s: float = 15.0) -> Any:
+    def wait(self, what: Any, timeout_s: float = 40.0) -> Any:
         """Until `what()` is true; its value. Fails the test after the timeout."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
@@ -130,7 +130,7 @@ class FakeHub:
             time.sleep(0.005)
         raise AssertionError(f"nothing within {timeout_s} s; reports: {self.site.reports[-5:]}")
 
-    def wait_end(self, lease_id: str, epoch: int = 1, timeout_s: float = 15.0) -> LeaseEnded:
+    def wait_end(self, lease_id: str, epoch: int = 1, timeout_s: float = 40.0) -> LeaseEnded:
         def ended() -> LeaseEnded | None:
             ends = [r for r in self.reports(lease_id, "ended") if isinstance(r, LeaseEnded) and r.epoch == epoch]
             return ends[0] if ends else None

@@ -70,7 +70,7 @@ def supervisors(data_dir: Path) -> list[int]:
     return found
 
 
-def wait_for(what: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+def wait_for(what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         value = what()

@@ -169,8 +169,8 @@ def test_reports_do_not_wait_for_a_held_poll(hub: FakeHub, site: SiteProcess) ->
     hub.wait(lambda: hub.site.syncs and hub.site.syncs[-1].wait_ms > 0)
     started = time.monotonic()
     hub.tell(start_lease("a", ("true",)))
-    hub.wait_end("a", timeout_s=5)
-    assert time.monotonic() - started < 2
+    hub.wait_end("a")
+    assert time.monotonic() - started < 15
 
 
 def test_reports_survive_a_hub_that_is_away(hub: FakeHub, site: SiteProcess) -> None:
@@ -210,7 +210,7 @@ def test_a_hub_that_takes_no_logs_cannot_hold_up_the_end(hub: FakeHub, make_site
     make_site(flush_limit_ms=500).start()
     hub.refuse_blobs = True
     hub.tell(start_lease("a", ("echo", "x")))
-    end = hub.wait_end("a", timeout_s=8)
+    end = hub.wait_end("a")
     assert end.exit_code == 0 and "not delivered" in end.detail
 
 
@@ -221,12 +221,12 @@ def test_a_hub_that_caps_logs_earlier_is_told_once(hub: FakeHub, site: SiteProce
 
 
 def test_silence_for_the_disconnect_limit_ends_the_job_even_without_an_agent(hub: FakeHub, site: SiteProcess) -> None:
-    hub.tell(start_lease("a", SLEEP, disconnect_limit_ms=1_500))
+    hub.tell(start_lease("a", SLEEP, disconnect_limit_ms=3_000))
     hub.wait(lambda: hub.reports("a", "started"))
-    time.sleep(2.0)  # polls shorter than the limit keep it alive
+    time.sleep(4.0)  # polls shorter than the limit keep it alive
     assert not ends(hub, "a")
     site.kill()
-    wait_for(lambda: not supervisors(site.data_dir), 5)
+    wait_for(lambda: not supervisors(site.data_dir))
     site.start()
     assert hub.wait_end("a").reason is EndReason.DISCONNECTED
     check_reports(hub.site.reports)

@@ -74,7 +74,7 @@ def test_no_hub_is_unavailable_within_its_time() -> None:
         run(link.log_size("a", 1))
     with pytest.raises(Unavailable, match="cannot be reached"):
         enrol("http://127.0.0.1:9", Enrol(token="t", name="n", public_key="k", proof="p"), 500)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
 
 
 def test_a_hub_that_never_answers_is_unavailable() -> None:
@@ -94,7 +94,7 @@ def test_a_hub_that_never_answers_is_unavailable() -> None:
 
     started = time.monotonic()
     run(scenario())
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
