@@ -1,6 +1,7 @@
 """One task's life under every order of events: fenced, absorbing, released once per placement, bounded."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -104,16 +105,21 @@ class OneTask(RuleBasedStateMachine):
     @rule(reason=REASONS, exit_code=EXITS, kept_ms=st.sampled_from([0, 500]))
     def end(self, reason: EndReason, exit_code: int | None, kept_ms: int) -> None:
         before = self.task
-        self.give(Ended(before.epoch, reason, exit_code, kept_ms))
+        result = self.give(Ended(before.epoch, reason, exit_code, kept_ms))
         if before.state in PLACED:
             assert self.task.state in ENDED | {TaskState.PENDING}
-            if reason is EndReason.EXITED and exit_code == 0:
+            if reason is EndReason.EXITED and exit_code == 0 and before.started:
                 assert self.task.state is TaskState.SUCCEEDED
+            if self.task.state is TaskState.SUCCEEDED:
+                assert before.started
+            if result.facts[0][0] == "disbelieved":
+                assert self.task.reason in SITE_FAULTS
+                assert before.cancel_requested or self.task.state is not TaskState.CANCELLED
             if reason in SITE_FAULTS:
                 assert self.task.retries_left == before.retries_left, "a fault of the site used up a retry"
             if reason is EndReason.PREEMPTED:
                 assert (self.task.retries_left, self.task.site_faults) == (before.retries_left, before.site_faults)
-                if kept_ms and not before.cancel_requested:
+                if kept_ms and before.started and not before.cancel_requested:
                     assert (self.task.state, self.task.preemptions) == (TaskState.PENDING, 0)
 
     @rule(back=st.integers(1, 5), reason=REASONS, exit_code=EXITS)
@@ -154,8 +160,13 @@ class OneTask(RuleBasedStateMachine):
     def overdue(self) -> None:
         before = self.task
         result = self.give(Overdue())
-        assert self.task == before, "being overdue is no proof of an end"
-        assert bool(result.instructions) == (before.state in PLACED)
+        if before.stopping and before.state in (TaskState.LEASED, TaskState.RUNNING):
+            assert (self.task.state in PLACED, self.task.reason) == (False, EndReason.LOST)
+        else:
+            stopping = before.stopping or before.state in PLACED
+            assert self.task == replace(before, stopping=stopping), "being overdue is no proof of an end"
+        assert result.changed or before.state not in (TaskState.LEASED, TaskState.RUNNING)
+        assert bool(result.instructions) == result.changed
 
     @rule()
     def deadline(self) -> None:
@@ -257,6 +268,43 @@ def test_a_preempted_task_that_was_cancelled_is_over() -> None:
 
 def test_a_job_that_ends_well_after_the_signal_has_not_succeeded() -> None:
     assert run(Task("t"), Placed("a", "a:cpu"), Ended(1, EndReason.PREEMPTED, 0)).state is TaskState.PENDING
+
+
+def test_a_site_that_ignores_a_cancel_is_given_up() -> None:
+    stopping = run(Task("t"), Placed("a", "a:cpu"), Started(1), CancelRequested())
+    given_up = step(stopping, Overdue(), 9)
+    assert (given_up.task.state, given_up.task.reason) == (TaskState.CANCELLED, EndReason.LOST)
+    assert [(i.kind, i.reason) for i in given_up.instructions] == [(InstructionKind.CANCEL, EndReason.LOST)]
+    assert given_up.released and not step(given_up.task, Ended(1, EndReason.EXITED, 0), 10).changed
+    assert not step(run(stopping, SiteSilent()), Overdue(), 9).changed  # a silent site is another matter
+
+
+def test_a_site_that_runs_on_beyond_its_limit_is_given_up_and_the_task_is_placed_again() -> None:
+    told = run(Task("t"), Placed("a", "a:cpu"), Started(1), Overdue())
+    assert (told.state, told.stopping) == (TaskState.RUNNING, True)
+    again = run(told, Overdue())
+    assert (again.state, again.site_faults, again.reason) == (TaskState.PENDING, 1, EndReason.LOST)
+    assert not run(again, Placed("b", "b:cpu")).stopping
+
+
+@pytest.mark.parametrize("reason", list(EndReason))
+@pytest.mark.parametrize("started", [False, True])
+def test_a_site_gains_nothing_by_an_end_that_cannot_be(reason: EndReason, started: bool) -> None:
+    placed = run(Task("t"), Placed("a", "a:cpu"))
+    after = step(run(placed, Started(1)) if started else placed, Ended(1, reason, 0, 1_000), 0)
+    ran = {EndReason.EXITED, EndReason.MEMORY_LIMIT, EndReason.TIME_LIMIT}
+    if reason in SITE_FAULTS | {EndReason.PREEMPTED} | (ran if started else {EndReason.DATA_IN_FAILED}):
+        assert after.task.reason is reason and "disbelieved" not in dict(after.facts)
+    else:
+        assert after.task.reason in SITE_FAULTS and after.task.state is TaskState.PENDING
+        assert dict(after.facts)["disbelieved"] == f"{reason.value} 0"
+    if not started:  # nothing is kept of what never ran
+        assert dict(after.facts).get("preempted", "kept 0 ms") == "kept 0 ms"
+
+
+def test_an_exit_without_a_code_says_nothing() -> None:
+    task = run(Task("t", retries_left=1), Placed("a", "a:cpu"), Started(1), Ended(1, EndReason.EXITED, None))
+    assert (task.retries_left, task.site_faults, task.reason) == (1, 1, EndReason.SUPERVISOR_LOST)
 
 
 def test_a_cancel_that_meets_an_end_keeps_the_truth() -> None:

@@ -68,13 +68,13 @@ class OneOrder(RuleBasedStateMachine):
         for account, amount in change.items():
             self.balance[account] += amount
 
-    def give(self, event: Event, reason: EndReason | None = None) -> None:
+    def give(self, event: Event) -> None:
         before = self.task
         self.now_ms += 1
         result = step(before, event, self.now_ms)
         self.task = result.task
         if result.released:
-            self.attempts[before.epoch].reason = reason
+            self.attempts[before.epoch].reason = self.task.reason
 
     @property
     def running(self) -> list[Attempt]:
@@ -112,11 +112,12 @@ class OneOrder(RuleBasedStateMachine):
         self.measure(attempt, 0, 0, 0, final=True)
         attempt.over = True
         if told:
-            attempt.kept_ms = int(attempt.ran[-1].to_ms * saved) if reason is EndReason.PREEMPTED else 0
-            self.give(Ended(epoch, reason, exit_code, attempt.kept_ms), reason)
+            keeps = reason is EndReason.PREEMPTED and self.task.started
+            attempt.kept_ms = int(attempt.ran[-1].to_ms * saved) if keeps else 0
+            self.give(Ended(epoch, reason, exit_code, attempt.kept_ms))
         else:
             self.give(SiteSilent())
-            self.give(GivenUp(), EndReason.LOST)
+            self.give(GivenUp())
 
     @precondition(lambda self: any(attempt.ran for attempt in self.attempts.values()))
     @rule(data=st.data())
@@ -223,7 +224,7 @@ class OneOrder(RuleBasedStateMachine):
             for attempt in self.running:
                 self.measure(attempt, 0, 0, 0, final=True)
                 attempt.over = True
-            self.give(Ended(self.task.epoch, EndReason.CANCELLED, None), EndReason.CANCELLED)
+            self.give(Ended(self.task.epoch, EndReason.CANCELLED, None))
         assert self.task.state in ENDED
         for epoch, attempt in self.attempts.items():
             for record in attempt.ran:

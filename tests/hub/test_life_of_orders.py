@@ -174,7 +174,7 @@ def test_an_exit_code_is_retried_as_often_as_the_customer_wished(world: World) -
     assert 0 < row.charged_microcny <= row.hold_microcny
 
 
-def test_an_overdue_run_is_told_to_stop_again_and_again(world: World) -> None:
+def test_an_overdue_run_is_told_to_stop_once(world: World) -> None:
     north = world.site("north")
     order = world.submit("lab", duration="10s")
     world.round()

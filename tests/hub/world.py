@@ -110,6 +110,7 @@ class SiteDouble:
     def used(self, held: Held, more_ms: int, final: bool = False) -> Report:
         start, from_ms = held.start, held.used_ms
         held.used_ms = min(from_ms + more_ms, start.run_limit_ms)
+        self.world.clock.ms += held.used_ms - from_ms
         totals = UsageTotals(
             wall_ms=held.used_ms,
             cpu_ms=held.used_ms * start.slot_milli * start.slots // 1000,

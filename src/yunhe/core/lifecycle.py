@@ -67,6 +67,17 @@ SITE_FAULTS = frozenset(
 )
 MAX_SITE_FAULTS = 5
 RETRY_DELAY_MS = 1_000  # doubled with every fault, so that a broken site is not asked in a loop
+# What a site may say of an attempt's end, before its start and after. A false word among these earns it nothing: before
+# a start there is no charge; a failure that it makes up costs it the rest of the lease, and the hub's clock bounds what
+# is paid. Any other word is taken for the site's fault: a success without a start, an exit without a code, a cancel
+# that nobody asked for, an end that only the hub can know of.
+SAID_BEFORE_START = SITE_FAULTS | {EndReason.DATA_IN_FAILED, EndReason.PREEMPTED}
+SAID_AFTER_START = SITE_FAULTS | {
+    EndReason.EXITED,
+    EndReason.MEMORY_LIMIT,
+    EndReason.TIME_LIMIT,
+    EndReason.PREEMPTED,
+}
 # Only what the customer keeps of such an attempt is charged: of a site's fault nothing, of a preemption what was
 # saved. The rest is recorded and disputed.
 DISPUTED = SITE_FAULTS | {EndReason.PREEMPTED}
@@ -88,6 +99,7 @@ class Task:
     preemptions: int = 0  # in a row, without anything kept
     not_before_ms: int = 0  # pending: earliest next placement
     cancel_requested: bool = False
+    stopping: bool = False  # in this epoch its site was told to stop it
     started: bool = False  # in this epoch
     exit_code: int | None = None
     reason: EndReason | None = None
@@ -137,7 +149,8 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """The hub notices that the run limit has passed since the start, or its limit for waiting without a start."""
+    """The hub notices that the run limit has passed since the start, or its limit for waiting without a start; or, of
+    a task that is to stop already, that its site does not say that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,17 +214,9 @@ def step(task: Task, event: Event, now_ms: int) -> Step:
                 return Step(replace(task, state=back), (("reconnected", ""),))
         case GivenUp():
             if task.state is TaskState.UNKNOWN:  # a site that has spoken since is not given up
-                # The cancel also reaches a site that never got the start: a start then a cancel runs nothing.
-                fence = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.LOST)
-                end = _attempt_over(task, EndReason.LOST, None, now_ms)
-                return replace(end, instructions=(fence, *end.instructions))
+                return _fenced(task, now_ms)
         case Overdue():
-            if task.state in PLACED:
-                # Not started as far as is known: then no limit was used up, and the site is to blame.
-                reason = EndReason.TIME_LIMIT if task.started else EndReason.SPAWN_FAILED
-                text = "run limit passed without a report" if task.started else "waited too long to be started"
-                stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, reason)
-                return Step(task, (("overdue", text),), (stop,))
+            return _overdue(task, now_ms)
         case DeadlinePassed():
             if task.state is TaskState.PENDING:
                 return _over(task, TaskState.FAILED, EndReason.DEADLINE_MISSED, None)
@@ -227,6 +232,7 @@ def _placed(task: Task, site_id: str, pool_id: str) -> Step:
         epoch=task.epoch + 1,
         site_id=site_id,
         pool_id=pool_id,
+        stopping=False,
         started=False,
         exit_code=None,
         reason=None,
@@ -244,13 +250,43 @@ def _started(task: Task, epoch: int) -> Step:
 def _ended(task: Task, event: Ended, now_ms: int) -> Step:
     if event.epoch != task.epoch or task.state not in PLACED:
         return Step(task)
-    reason = event.reason
-    if reason is EndReason.TIME_LIMIT and not task.started:
-        # The hub's overdue notice reached the site before the job began: not a second of the limit was used.
-        reason = EndReason.SPAWN_FAILED
-    if reason is EndReason.PREEMPTED:
-        return _preempted(task, event, now_ms)
-    return _attempt_over(task, reason, event.exit_code, now_ms)
+    if not _believed(task, event):
+        reason = EndReason.SUPERVISOR_LOST if task.started else EndReason.SPAWN_FAILED
+        doubt = "disbelieved", _describe(event.reason, event.exit_code)
+        end = _attempt_over(task, reason, None, now_ms)
+        return replace(end, facts=(doubt, *end.facts))
+    if event.reason is EndReason.PREEMPTED:
+        return _preempted(task, event if task.started else replace(event, kept_ms=0), now_ms)
+    return _attempt_over(task, event.reason, event.exit_code, now_ms)
+
+
+def _believed(task: Task, event: Ended) -> bool:
+    if event.reason is EndReason.CANCELLED:
+        return task.cancel_requested
+    if event.reason is EndReason.EXITED and event.exit_code is None:
+        return False
+    return event.reason in (SAID_AFTER_START if task.started else SAID_BEFORE_START)
+
+
+def _overdue(task: Task, now_ms: int) -> Step:
+    """Told to stop first; who was told and is still there is given up. Of a silent site nobody knows: see `GivenUp`."""
+    if task.state not in PLACED:
+        return Step(task)
+    if task.stopping:
+        return Step(task) if task.state is TaskState.UNKNOWN else _fenced(task, now_ms)
+    # Not started as far as is known: then no limit was used up, and the site is to blame.
+    reason = EndReason.TIME_LIMIT if task.started else EndReason.SPAWN_FAILED
+    text = "run limit passed without a report" if task.started else "waited too long to be started"
+    stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, reason)
+    return Step(replace(task, stopping=True), (("overdue", text),), (stop,))
+
+
+def _fenced(task: Task, now_ms: int) -> Step:
+    """The hub counts on this epoch no more."""
+    # The cancel also reaches a site that never got the start: a start then a cancel runs nothing.
+    fence = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.LOST)
+    end = _attempt_over(task, EndReason.LOST, None, now_ms)
+    return replace(end, instructions=(fence, *end.instructions))
 
 
 def _preempted(task: Task, event: Ended, now_ms: int) -> Step:
@@ -278,7 +314,7 @@ def _cancel_requested(task: Task) -> Step:
         return _over(task, TaskState.CANCELLED, EndReason.CANCELLED, None)
     if task.state in PLACED and not task.cancel_requested:
         stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.CANCELLED)
-        return Step(replace(task, cancel_requested=True), (("cancel_requested", ""),), (stop,))
+        return Step(replace(task, cancel_requested=True, stopping=True), (("cancel_requested", ""),), (stop,))
     return Step(task)
 
 

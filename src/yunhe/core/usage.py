@@ -21,6 +21,11 @@ class Totals:
 
 NOTHING_USED = Totals(0, 0, 0)
 
+# A site's clock and the hub's may drift apart by a thousandth (a crystal: 0.01 %, a clock that is being set right:
+# 0.05 %), and the hub's may be set right by seconds between a placement and an end.
+TOLERANCE_MS = 5_000
+DRIFT_PART = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -160,6 +165,20 @@ def up_to(counted: Iterable[Interval], to_ms: int) -> Totals:
         if record.to_ms <= to_ms:
             last = record.totals
     return Totals(max(0, min(to_ms, whole)), last.cpu_ms, last.peak_memory_bytes, last.sampled)
+
+
+def most_wall_ms(placed_ms: int, ended_ms: int) -> int:
+    """The most that an attempt can have run by the hub's own clock: from its placement to its end, with a tolerance."""
+    elapsed_ms = max(0, ended_ms - placed_ms)
+    return elapsed_ms + elapsed_ms // DRIFT_PART + TOLERANCE_MS
+
+
+def bounded(used: Totals, milli: int, most_ms: int) -> Totals:
+    """What counts of `used` by `milli` thousandths of a unit that ran for at most `most_ms`: a site's word is no more
+    than its lease was. The rest was not agreed, or cannot have been."""
+    wall_ms = min(used.wall_ms, most_ms)
+    busy_ms = (min(most_ms, wall_ms + TOLERANCE_MS) * milli + 999) // 1000
+    return Totals(wall_ms, min(used.cpu_ms, busy_ms), used.peak_memory_bytes, used.sampled)
 
 
 def between(earlier: Prefix, later: Prefix) -> Totals:

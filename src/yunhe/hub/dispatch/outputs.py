@@ -10,6 +10,7 @@ from yunhe.core.errors import InvalidInput, NotFound, TooLarge
 from yunhe.hub.dispatch import store
 from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.orders import views
+from yunhe.hub.orders.model import order_of
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import OutputView
 from yunhe.wire.data import url_of
@@ -78,7 +79,7 @@ def record(tx: Tx, chunks: Sequence[Chunk]) -> list[None]:
 
 
 def saved(conn: sa.Connection, ends: Sequence[LeaseEnded]) -> set[tuple[str, int]]:
-    """(lease id, epoch) of those whose checkpoint is here, as it was stated."""
+    """(lease id, epoch) of those whose checkpoint is here, as it was stated, and whose order has checkpoints."""
     found = set()
     output = store.output
     for end in ends:
@@ -88,9 +89,14 @@ def saved(conn: sa.Connection, ends: Sequence[LeaseEnded]) -> set[tuple[str, int
                     output.c.lease_id == end.lease_id, output.c.path == CHECKPOINT_PATH, output.c.epoch == end.epoch
                 )
             ).first()
-            if row is not None and row.sha256 == end.checkpoint.sha256:
+            if row is not None and row.sha256 == end.checkpoint.sha256 and _keeps(conn, end.lease_id):
                 found.add((end.lease_id, end.epoch))
     return found
+
+
+def _keeps(conn: sa.Connection, lease_id: str) -> bool:
+    """Whether a job of the order can go on from what it saved: else its site could sell time that nobody keeps."""
+    return views.run_of(conn, order_of(lease_id)).checkpoint is not None
 
 
 def delivered(tx: Tx, reports: Sequence[LeaseMoved]) -> None:

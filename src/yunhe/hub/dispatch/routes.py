@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from yunhe.core.errors import NotFound, Unavailable
+from yunhe.core.errors import NotFound, Refused, Unavailable
 from yunhe.core.supply import SiteState
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.catalogue import service as catalogue
@@ -19,6 +19,7 @@ from yunhe.hub.dispatch import checkpoints, outputs, sync
 from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.dispatch.polling import SYNC, Gate, Polling, SignedRequest, same_site
 from yunhe.hub.orders import views
+from yunhe.hub.orders.model import Placement
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.disk import DiskGuard
 from yunhe.wire.api import OutputList
@@ -196,15 +197,18 @@ def customer_router(platform: Platform, accounts: Accounts, blobs: Blobs) -> API
 
 
 async def _check_lease(platform: Platform, signed: SignedRequest, lease_id: str, epoch: int) -> None:
-    """A site may send only what belongs to its own leases, and only in its current epoch."""
+    """A site may send only what belongs to its own leases, only in its current epoch, and only until shortly after
+    their end."""
 
-    def read(conn: sa.Connection) -> bool:
+    def read(conn: sa.Connection) -> Placement | None:
         sync.check_epoch(conn, signed.site_id, signed.epoch)
-        place = views.placements(conn, [lease_id]).get((lease_id, epoch))
-        return place is not None and place.site_id == signed.site_id
+        return views.placements(conn, [lease_id]).get((lease_id, epoch))
 
-    if not await platform.read(read):
+    place = await platform.read(read)
+    if place is None or place.site_id != signed.site_id:
         raise NotFound(f"site {signed.site_id} holds no lease {lease_id} epoch {epoch}")
+    if place.ended_ms is not None and platform.clock.now_ms() - place.ended_ms > platform.settings.late_files_ms:
+        raise Refused(f"{lease_id} epoch {epoch} is over: nothing more is kept of it")
 
 
 async def _in_thread(platform: Platform, fn: Callable[[], T]) -> T:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from yunhe.core.errors import Conflict, StaleMessage, YunheError
 from yunhe.core.lifecycle import Ended, EndReason, Started
 from yunhe.core.supply import SiteState
+from yunhe.core.usage import most_wall_ms
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.dispatch import outputs, store, turns
 from yunhe.hub.orders import events, outbox, transfers, views
@@ -197,10 +198,11 @@ class SyncHandler:
                 elif isinstance(report, Proof):
                     turns.answered(tx, sync.site_id, report)
             moving = [r for sync, r in reports if isinstance(r, LeaseStaging | LeaseMoved) and _placed(sync, r, placed)]
-            transfers.note(tx, moving, {report.lease_id for report in about})
+            transfers.note(tx, moving, {report.lease_id for report in about}, self._settings)
             outputs.delivered(tx, [report for report in moving if isinstance(report, LeaseMoved)])
-            saved = outputs.saved(tx.conn, [report for _, report in reports if isinstance(report, LeaseEnded)])
-            said = [event for sync, report in reports for event in _events(sync.site_id, report, placed, saved)]
+            ends = [report for _, report in reports if isinstance(report, LeaseEnded)]
+            known = _Known(placed, outputs.saved(tx.conn, ends), _too_early(tx, ends))
+            said = [event for sync, report in reports for event in _events(sync.site_id, report, known)]
             events.apply(tx, said)
         for item in taken:
             if item.poll.sync.leases is not None:
@@ -302,20 +304,36 @@ def _continuing(reports: Sequence[Report], stored_seq: int) -> list[Report]:
     return fresh
 
 
-def _events(
-    site_id: str, report: Report, placed: Mapping[tuple[str, int], Placement], saved: Set[tuple[str, int]]
-) -> list[LeaseEvent]:
-    """None for a lease that this site was not given. `saved`: attempts whose checkpoint the hub has."""
+def _too_early(tx: Tx, ends: Sequence[LeaseEnded]) -> set[tuple[str, int]]:
+    """(lease id, epoch) of those that ran out of time, as their sites say, before it had passed here."""
+    late = [(end.lease_id, end.epoch) for end in ends if end.reason is EndReason.TIME_LIMIT]
+    leases = views.leases(tx.conn, late) if late else {}
+    return {key for key, at in leases.items() if at.terms.run_limit_ms > most_wall_ms(at.placed_ms, tx.now_ms)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the hub knows of attempts: where they are, whose checkpoint it has, which cannot have run out of time."""
+
+    placed: Mapping[tuple[str, int], Placement]
+    saved: Set[tuple[str, int]]
+    too_early: Set[tuple[str, int]]
+
+
+def _events(site_id: str, report: Report, known: _Known) -> list[LeaseEvent]:
+    """None for a lease that this site was not given."""
     if not isinstance(report, LeaseStarted | LeaseEnded):
         return []
-    place = placed.get((report.lease_id, report.epoch))
+    key = report.lease_id, report.epoch
+    place = known.placed.get(key)
     if place is None or place.site_id != site_id:
         return []
     if isinstance(report, LeaseStarted):
         return [LeaseEvent(report.lease_id, Started(report.epoch))]
-    kept = report.checkpoint if (report.lease_id, report.epoch) in saved else None
-    if report.reason is not EndReason.PREEMPTED:
-        kept = None
+    if key in known.too_early:
+        said = f"the site says {report.reason.value} before that time had passed: {report.detail}"
+        return [LeaseEvent(report.lease_id, Ended(report.epoch, EndReason.SUPERVISOR_LOST, None), said[:500])]
+    kept = report.checkpoint if key in known.saved and report.reason is EndReason.PREEMPTED else None
     ended = Ended(report.epoch, report.reason, report.exit_code, kept.kept_ms if kept else 0)
     return [LeaseEvent(report.lease_id, ended, report.detail, kept)]
 

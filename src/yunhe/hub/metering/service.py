@@ -12,7 +12,7 @@ from yunhe.core.lifecycle import DISPUTED, EndReason
 from yunhe.core.usage import Interval, Prefix, Totals
 from yunhe.hub.metering import store
 from yunhe.hub.orders import views
-from yunhe.hub.orders.model import SETTLEMENT, Placement, attempt_key
+from yunhe.hub.orders.model import SETTLEMENT, Lease, Placement, attempt_key
 from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.writer import Tx
@@ -170,12 +170,23 @@ def of_order(conn: sa.Connection, order_id: str) -> tuple[UsageView, ...]:
             peak_memory_bytes=row.peak_memory_bytes,
             sampled=row.sampled,
             final=row.final,
-            disputed=is_disputed(leases[row.lease_id, row.epoch].end_reason)
-            and row.to_ms > leases[row.lease_id, row.epoch].kept_ms,
+            disputed=_disputed(leases[row.lease_id, row.epoch], row.to_ms),
             evidence=f"{row.site_id}/{row.evidence}",
         )
         for row in rows
     )
+
+
+def _disputed(lease: Lease, to_ms: int) -> bool:
+    if lease.ended_ms is not None and to_ms > most_ms(lease):
+        return True
+    return is_disputed(lease.end_reason) and to_ms > lease.kept_ms
+
+
+def most_ms(lease: Lease) -> int:
+    """The most that an ended attempt can have run, by the hub's clock."""
+    assert lease.ended_ms is not None
+    return rules.most_wall_ms(lease.placed_ms, lease.ended_ms)
 
 
 def is_disputed(end_reason: str | None) -> bool:

@@ -239,7 +239,7 @@ def _reserve(tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any
 def _pick_tasks(
     tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]], plan: PlanCommit
 ) -> Iterable[_Placement]:
-    """The pending tasks of each assignment's order, lowest index first."""
+    """The pending tasks of each assignment's order, lowest index first; last those that are to wait longer."""
     wanted: dict[str, int] = defaultdict(int)
     for a in assignments:
         wanted[a.order_id] += a.tasks
@@ -252,7 +252,7 @@ def _pick_tasks(
             tx.conn.execute(
                 sa.select(store.task)
                 .where(store.task.c.order_id == order_id, store.task.c.state == TaskState.PENDING.value)
-                .order_by(store.task.c.idx)
+                .order_by(store.task.c.not_before_ms > tx.now_ms, store.task.c.idx)
                 .limit(wanted[order_id])
             )
         )

@@ -38,7 +38,12 @@ from yunhe.hub.platform import bulk, work
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.link import CancelLease, Checkpoint
 
-OVERDUE_REPEAT_MS = 60_000
+# A site that was told to stop a task says within so long that it has, or the hub counts on it no more. It is time for a
+# link that breaks, for the job's grace and for its outputs; a site that is silent meanwhile is given up sooner.
+STOP_LIMIT_MS = 600_000
+BACK_MS = 60_000  # one that comes back after that has so long to say what happened
+# Placed at a site that is not silent: of the others nobody knows, and `give_up` comes.
+HEARD_OF = [TaskState.LEASED, TaskState.RUNNING]
 # Tasks that one transaction changes because of the time; what is left is found again half a second later.
 MAX_BY_TIME = 2_000
 
@@ -100,13 +105,15 @@ def _note(
     for instruction in step.instructions:
         if before.site_id is not None:
             changes.instructions[before.site_id].append(_cancel(instruction))
-    if isinstance(item.event, Overdue):
-        columns["overdue_ms"] = now_ms + OVERDUE_REPEAT_MS
+    if task.stopping and not before.stopping:
+        columns["overdue_ms"] = now_ms + STOP_LIMIT_MS
+    elif task.stopping and isinstance(item.event, SiteBack):
+        columns["overdue_ms"] = max(int(str(columns["overdue_ms"])), now_ms + BACK_MS)
     if task.started and not before.started:
         columns["started_ms"] = now_ms
         # The run limit counts from here: neither a start that came late (the site was cut off) nor one that waited in
         # the centre's queue is overdue for it.
-        if row.limit_ms is not None:
+        if not task.stopping:
             columns["overdue_ms"] = now_ms + row.limit_ms
     if task.state in ENDED or step.released:
         columns["ended_ms"] = now_ms
@@ -117,9 +124,17 @@ def _note(
         changes.pools[before.pool_id] = (milli + row.milli, memory + row.memory_bytes)
         changes.quotas[order.org] += row.milli
         reason = task.reason.value if task.reason else ""
-        kept_ms = _keep(columns, item, now_ms - row.placed_ms) if task.reason is EndReason.PREEMPTED else 0
-        attempt = {"lease_id": task.lease_id, "epoch": before.epoch, "end_reason": reason, "kept_ms": kept_ms}
-        changes.ended_attempts.append(attempt)
+        keeps = task.reason is EndReason.PREEMPTED and before.started
+        kept_ms = _keep(columns, item, now_ms - row.placed_ms) if keeps else 0
+        changes.ended_attempts.append(
+            {
+                "lease_id": task.lease_id,
+                "epoch": before.epoch,
+                "end_reason": reason,
+                "ended_ms": now_ms,
+                "kept_ms": kept_ms,
+            }
+        )
 
 
 def _keep(columns: dict[str, object], item: LeaseEvent, placed_for_ms: int) -> int:
@@ -171,15 +186,14 @@ def _order_rows(
     over: list[str] = []
     for order_id in sorted(changes.order_ids):
         order = orders[order_id]
-        pending, not_before_ms, counts = _tally(tx, order, current)
+        waiting, counts = _tally(tx, order, current)
         state = order_state(counts)
         ended = state in ORDER_ENDED
         rows.append(
             {
                 "id": order_id,
                 "state": state.value,
-                "pending": pending,
-                "not_before_ms": not_before_ms,
+                **waiting,
                 "ended_ms": order.ended_ms or tx.now_ms if ended else None,
                 "version": order.version + 1,
             }
@@ -190,20 +204,25 @@ def _order_rows(
     return rows, over
 
 
-def _tally(tx: Tx, order: sa.Row[Any], current: dict[str, Task]) -> tuple[int, int, dict[TaskState, int]]:
-    """Pending tasks, the latest retry delay among them, and the count of tasks by state."""
+def _tally(tx: Tx, order: sa.Row[Any], current: dict[str, Task]) -> tuple[dict[str, int], dict[TaskState, int]]:
+    """The order's columns about its pending tasks, and the count of tasks by state."""
     if order.array == 1:
         task = current[f"{order.id}.0"]
-        pending = int(task.state is TaskState.PENDING)
-        return pending, task.not_before_ms if pending else 0, {task.state: 1}
+        pending = task.state is TaskState.PENDING
+        return _waiting(int(pending), *(task.not_before_ms * pending,) * 2), {task.state: 1}
+    column = store.task.c
     rows = tx.conn.execute(
-        sa.select(store.task.c.state, sa.func.count().label("n"), sa.func.max(store.task.c.not_before_ms).label("nb"))
-        .where(store.task.c.order_id == order.id)
-        .group_by(store.task.c.state)
+        sa.select(column.state, sa.func.count(), sa.func.min(column.not_before_ms), sa.func.max(column.not_before_ms))
+        .where(column.order_id == order.id)
+        .group_by(column.state)
     ).all()
-    counts = {TaskState(row.state): row.n for row in rows}
-    not_before = next((row.nb for row in rows if row.state == TaskState.PENDING.value), 0)
-    return counts.get(TaskState.PENDING, 0), not_before, counts
+    counts = {TaskState(state): n for state, n, _, _ in rows}
+    waiting = next(((n, first, last) for state, n, first, last in rows if state == TaskState.PENDING), (0, 0, 0))
+    return _waiting(*waiting), counts
+
+
+def _waiting(pending: int, first_ms: int, last_ms: int) -> dict[str, int]:
+    return {"pending": pending, "not_before_ms": first_ms, "all_from_ms": last_ms}
 
 
 # --- events that name no lease ---------------------------------------------------------------------------------
@@ -243,8 +262,9 @@ def give_up(tx: Tx, site_ids: Iterable[str]) -> None:
 
 
 def overdue(tx: Tx, limit: int) -> None:
-    leases = _leases(tx, store.task.c.overdue_ms < tx.now_ms, list(PLACED), limit)
-    apply(tx, [LeaseEvent(lease_id, Overdue()) for lease_id in leases])
+    leases = _leases(tx, store.task.c.overdue_ms < tx.now_ms, HEARD_OF, limit)
+    detail = "the site was told to stop it, and does not say that it has"
+    apply(tx, [LeaseEvent(lease_id, Overdue(), detail) for lease_id in leases])
 
 
 def deadlines(tx: Tx, limit: int) -> None:
@@ -281,6 +301,6 @@ def silent_candidates(conn: sa.Connection) -> dict[str, set[str]]:
 def timers_due(conn: sa.Connection, now_ms: int) -> bool:
     """Whether `overdue` or `deadlines` would find anything."""
     order, task = store.order, store.task
-    late = sa.select(task.c.lease_id).where(task.c.overdue_ms < now_ms).limit(1)
+    late = sa.select(task.c.lease_id).where(task.c.overdue_ms < now_ms, task.c.state.in_(HEARD_OF)).limit(1)
     missed = sa.select(order.c.id).where(order.c.pending > 0, order.c.deadline_ms < now_ms).limit(1)
     return conn.execute(late).first() is not None or conn.execute(missed).first() is not None

@@ -62,14 +62,17 @@ class Lease:
     terms: LeaseTerms
     end_reason: str | None
     kept_ms: int = 0  # preempted: wall time up to the checkpoint that the next attempt goes on from
+    placed_ms: int = 0  # UTC, by the hub's clock; so is the next
+    ended_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one lease epoch was placed, and how it ended (None: not yet)."""
+    """Where one lease epoch was placed, and how and when it ended (None: not yet)."""
 
     site_id: str
     end_reason: str | None
+    ended_ms: int | None = None  # UTC, by the hub's clock
 
 
 def attempt_key(lease_id: str, epoch: int) -> str:

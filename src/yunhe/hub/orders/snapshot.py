@@ -7,6 +7,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from yunhe.core.demand import Shape
+from yunhe.core.lifecycle import TaskState
 from yunhe.core.round import AccountShare, Queue, Snapshot
 from yunhe.core.supply import Supply
 from yunhe.hub.orders import store
@@ -44,7 +45,7 @@ def take(
     rows = conn.execute(_open_orders(now_ms, limit)).all()
     loaded = shapes.load(conn, {row.spec_hash: row.submitted_ms for row in rows})
     account_index = {account.id: index for index, account in enumerate(accounts)}
-    known = [row for row in rows if row.org in account_index and row.spec_hash in loaded]
+    known = [row for row in rows if row.ready and row.org in account_index and row.spec_hash in loaded]
     shape_index: dict[Shape, int] = {}
     by_key: dict[tuple[str, int | None, int], int] = {}
     columns = np.empty(len(known), np.int32)
@@ -63,10 +64,19 @@ def take(
         account=np.fromiter((account_index[row.org] for row in known), np.int32, len(known)),
         priority=np.fromiter((row.priority for row in known), np.int16, len(known)),
         submitted_ms=np.fromiter((row.submitted_ms for row in known), np.int64, len(known)),
-        tasks=np.fromiter((row.pending for row in known), np.int32, len(known)),
+        tasks=np.fromiter((row.ready for row in known), np.int32, len(known)),
         version=np.fromiter((row.version for row in known), np.int64, len(known)),
     )
     return View(Snapshot(supply, tuple(shape_index), accounts, queue), open_orders)
+
+
+def _ready(now_ms: int) -> sa.ColumnElement[int]:
+    """Tasks that may be placed now: of an array some may be too early after a fault, which holds up no others."""
+    order, task = store.order.c, store.task.c
+    early = sa.select(sa.func.count()).where(
+        task.order_id == order.id, task.state == TaskState.PENDING.value, task.not_before_ms <= now_ms
+    )
+    return sa.case((order.all_from_ms <= now_ms, order.pending), else_=early.scalar_subquery()).label("ready")
 
 
 def _open_orders(now_ms: int, limit: int) -> sa.Select[Any]:
@@ -84,7 +94,7 @@ def _open_orders(now_ms: int, limit: int) -> sa.Select[Any]:
         order.c.submitted_ms,
         order.c.deadline_ms,
         order.c.hold_microcny,
-        order.c.pending,
+        _ready(now_ms),
         order.c.version,
     )
     return sa.select(*columns).join(first, first.c.id == order.c.id).order_by(*by_age)

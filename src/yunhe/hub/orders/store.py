@@ -38,7 +38,9 @@ order = sa.Table(
     sa.Column("charged_microcny", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("settled", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pending", sa.Integer, nullable=False),  # tasks that wait for a place
-    sa.Column("not_before_ms", sa.BigInteger, nullable=False, server_default="0"),  # of the pending tasks, the latest
+    # Of the pending tasks: when the first of them may be placed, and when all of them.
+    sa.Column("not_before_ms", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("all_from_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),  # +1 whenever a snapshot becomes stale
     sa.Column("secrets", sa.Boolean, nullable=False, server_default=sa.false()),  # there is a row of `secret`
     sa.Column("origin", sa.Text),  # JSON of wire.origin.Origin: passed down by another hub
@@ -81,6 +83,7 @@ task = sa.Table(
     sa.Column("preemptions", sa.Integer, nullable=False, server_default="0"),
     sa.Column("not_before_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("stopping", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("started", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("exit_code", sa.Integer),
     sa.Column("reason", sa.Text),
@@ -89,7 +92,8 @@ task = sa.Table(
     sa.Column("started_ms", sa.BigInteger),
     sa.Column("ended_ms", sa.BigInteger),
     sa.Column("limit_ms", sa.BigInteger),  # placed: from its start to when the hub should have heard of its end
-    sa.Column("overdue_ms", sa.BigInteger),  # placed: when it should have started; started: when it should have ended
+    # Placed: when it should have started; started: when it should have ended; told to stop: when it should have stopped
+    sa.Column("overdue_ms", sa.BigInteger),
     sa.Column("kept_ms", sa.BigInteger, nullable=False, server_default="0"),  # of all preempted attempts
     sa.Column("checkpoint", sa.Text),  # JSON of the newest wire.link.Checkpoint
     sa.Column("staging", sa.Text, nullable=False, server_default=""),  # JSON of wire.api.StagingView, of this epoch
@@ -141,8 +145,10 @@ lease = sa.Table(
     sa.Column("pool_id", sa.Text, nullable=False),
     sa.Column("placed_ms", sa.BigInteger, nullable=False),
     sa.Column("terms", sa.Text, nullable=False),  # JSON of LeaseTerms
+    sa.Column("ended_ms", sa.BigInteger),  # by the hub's clock, as `placed_ms`; None: it has not
     sa.Column("end_reason", sa.Text),  # of this epoch
     sa.Column("kept_ms", sa.BigInteger, nullable=False, server_default="0"),  # preempted: what the customer keeps of it
+    sa.Index("ix_lease_ended_ms", "ended_ms"),
 )
 
 outbox_head = sa.Table(

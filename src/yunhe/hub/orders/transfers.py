@@ -1,6 +1,7 @@
 """Data on its way in and out, as sites tell it: shown beside a task's state, which it does not change."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -9,20 +10,25 @@ from yunhe.core.units import format_bytes
 from yunhe.hub.orders import store, tasks
 from yunhe.hub.orders.model import order_of
 from yunhe.hub.platform import bulk
+from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import StagingView
 from yunhe.wire.link import LeaseMoved, LeaseStaging
 
-# A site that moves data says so about once a minute; until then the attempt is not overdue.
+# A site that moves outputs says so about once a minute; until then the attempt is not overdue.
 PATIENCE_MS = 15 * 60_000
 MAX_PROBLEMS = 3  # in one fact
 
 DELIVERED, UNDELIVERED = "delivered", "undelivered"
 
 
-def note(tx: Tx, reports: Sequence[LeaseStaging | LeaseMoved], touched: Iterable[str]) -> None:
+def note(tx: Tx, reports: Sequence[LeaseStaging | LeaseMoved], touched: Iterable[str], settings: HubSettings) -> None:
     """Keep what sites say of leases that they hold. `touched`: leases of other reports of this transaction, whose
-    orders are locked here too, all in one order. An older epoch changes nothing; a repeat changes nothing."""
+    orders are locked here too, all in one order. An older epoch changes nothing; a repeat changes nothing.
+
+    By the hub's clock, and however often a site says that data moves: its inputs are there `staging_limit_ms` after the
+    first word of them, then it may queue for `queue_limit_ms`; outputs may come `staging_limit_ms` after the run limit.
+    """
     if not reports:
         return
     tasks.lock_orders(tx, (order_of(lease_id) for lease_id in {*touched, *(r.lease_id for r in reports)}))
@@ -37,9 +43,12 @@ def note(tx: Tx, reports: Sequence[LeaseStaging | LeaseMoved], touched: Iterable
             if report.problem and report.problem != problems[report.lease_id]:
                 facts.append(_fact(tx, report, "transfer_problem", report.problem))
             problems[report.lease_id] = report.problem
-            _update(tx, report, staging=_view(report).model_dump_json(), overdue_ms=_later(tx.now_ms + PATIENCE_MS))
+            _update(tx, report, staging=_view(report).model_dump_json(), **_patience(tx, row, report, settings))
         elif report.phase == "in":
             facts.append(_fact(tx, report, "fetched", _list(report)))
+            if not row.started and not row.stopping:
+                last_ms = row.placed_ms + settings.staging_limit_ms + settings.queue_limit_ms
+                _update(tx, report, overdue_ms=last_ms)
         else:
             state = UNDELIVERED if any(file.problem for file in report.files) else DELIVERED
             facts.append(_fact(tx, report, state, _problems(report) or _list(report)))
@@ -52,9 +61,13 @@ def _update(tx: Tx, report: LeaseStaging | LeaseMoved, **values: object) -> None
     tx.conn.execute(sa.update(store.task).where(store.task.c.lease_id == report.lease_id).values(**values))
 
 
-def _later(at_ms: int) -> sa.ColumnElement[int]:
-    column = store.task.c.overdue_ms
-    return sa.case((column < at_ms, at_ms), else_=column)
+def _patience(tx: Tx, row: sa.Row[Any], report: LeaseStaging, settings: HubSettings) -> dict[str, int]:
+    if row.stopping:
+        return {}
+    if row.started:
+        last_ms = row.started_ms + row.limit_ms + settings.staging_limit_ms
+        return {"overdue_ms": max(row.overdue_ms, min(tx.now_ms + PATIENCE_MS, last_ms))}
+    return {} if row.staging else {"overdue_ms": tx.now_ms + settings.staging_limit_ms}
 
 
 def _view(report: LeaseStaging) -> StagingView:

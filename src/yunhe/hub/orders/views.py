@@ -29,7 +29,7 @@ _SHOWN_STATE = sa.case(
     (sa.and_(store.task.c.state == TaskState.LEASED.value, store.task.c.staging != ""), "staging"),
     else_=store.task.c.state,
 )
-_PLACEMENTS = sa.select(_lease.lease_id, _lease.epoch, _lease.site_id, _lease.end_reason).where(
+_PLACEMENTS = sa.select(_lease.lease_id, _lease.epoch, _lease.site_id, _lease.end_reason, _lease.ended_ms).where(
     bulk.any_of(_lease.lease_id)
 )
 _LEASES = (
@@ -43,6 +43,8 @@ _LEASES = (
         _lease.terms,
         _lease.end_reason,
         _lease.kept_ms,
+        _lease.placed_ms,
+        _lease.ended_ms,
     )
     .join(store.order, _order.id == _lease.order_id)
     .where(bulk.any_of(_lease.lease_id))
@@ -247,10 +249,8 @@ def leases(conn: sa.Connection, pairs: Sequence[tuple[str, int]]) -> dict[tuple[
     ids = sorted({lease_id for lease_id, _ in wanted})
     rows = conn.execute(_LEASES, {"ids": ids}).all() if ids else ()
     return {
-        (lease_id, epoch): Lease(
-            lease_id, epoch, order_id, org, site_id, pool_id, terms_from_json(terms), reason, kept_ms
-        )
-        for lease_id, epoch, order_id, org, site_id, pool_id, terms, reason, kept_ms in rows
+        (lease_id, epoch): Lease(lease_id, epoch, order_id, org, site_id, pool_id, terms_from_json(terms), *rest)
+        for lease_id, epoch, order_id, org, site_id, pool_id, terms, *rest in rows
         if (lease_id, epoch) in wanted
     }
 
@@ -282,7 +282,7 @@ def placements(conn: sa.Connection, lease_ids: Iterable[str]) -> dict[tuple[str,
     """Every epoch of the leases. A site may speak only of those that it was given."""
     ids = sorted(set(lease_ids))
     rows = conn.execute(_PLACEMENTS, {"ids": ids}).all() if ids else ()
-    return {(lease_id, epoch): Placement(site_id, reason) for lease_id, epoch, site_id, reason in rows}
+    return {(lease_id, epoch): Placement(site_id, *end) for lease_id, epoch, site_id, *end in rows}
 
 
 def checkpoint_epoch(conn: sa.Connection, lease_id: str) -> int | None:

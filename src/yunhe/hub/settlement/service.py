@@ -20,7 +20,7 @@ from yunhe.core.lease import captured, rating_inputs
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState
 from yunhe.core.posting import PostingSet
 from yunhe.core.tariff import Charge, RatingInputs, rate
-from yunhe.core.usage import NOTHING_USED, Prefix, Totals
+from yunhe.core.usage import NOTHING_USED, Prefix, Totals, bounded
 from yunhe.hub.ledger import service as ledger
 from yunhe.hub.ledger.service import Capture, Release
 from yunhe.hub.metering import service as metering
@@ -54,6 +54,11 @@ class _Rated:
     lease: Lease
     inputs: RatingInputs
     charge: Charge
+    reported: Totals  # `inputs` has what counts of it
+
+    @property
+    def disputed(self) -> bool:
+        return self.inputs.disputed or self.reported.wall_ms > self.inputs.wall_ms
 
 
 def consume(tx: Tx, keys: Sequence[str]) -> None:
@@ -129,11 +134,13 @@ def _book(tx: Tx, rated: Sequence[_Rated], over: Sequence[str]) -> None:
 def _rate(lease: Lease, prefix: Prefix, kept: Totals, left: int, closed: bool) -> _Rated:
     """`left`: of the task's part of the hold, micro-CNY; attempts before this one may have been preempted and paid.
 
-    Usage that comes when its order is settled is told as disputed and costs nothing: its hold was given back.
+    Usage that comes when its order is settled is told as disputed and costs nothing: its hold was given back. Neither
+    does what the site says beyond the time that passed here: the charge is of the rest, and told as disputed.
     """
     disputed = closed or metering.is_disputed(lease.end_reason)
-    inputs = rating_inputs(lease.terms, prefix.totals, left, disputed=disputed, kept=kept)
-    return _Rated(lease, inputs, rate(inputs))
+    counted = bounded(prefix.totals, lease.terms.milli, metering.most_ms(lease))
+    inputs = rating_inputs(lease.terms, counted, left, disputed=disputed, kept=kept)
+    return _Rated(lease, inputs, rate(inputs), prefix.totals)
 
 
 def _postings(tx: Tx, item: _Rated) -> PostingSet:
@@ -158,15 +165,17 @@ def _row(tx: Tx, item: _Rated) -> dict[str, object]:
         "fee_microcny": charge.fee,
         "energy_mwh": charge.energy_mwh,
         "carbon_mg": charge.carbon_mg,
-        "disputed": item.inputs.disputed,
+        "disputed": item.disputed,
         "inputs": _inputs(item),
     }
 
 
 def _inputs(item: _Rated) -> str:
-    """All that the charge was computed from, and the rates that the compute delivered follows from."""
-    given, rates = orjson.dumps(item.inputs).decode(), orjson.dumps(item.lease.terms.measured_flops).decode()
-    return f'{given[:-1]},"measured_flops":{rates}}}'
+    """All that the charge was computed from, what the site reported, and the rates that the compute delivered follows
+    from."""
+    reported = {"reported_wall_ms": item.reported.wall_ms, "reported_cpu_ms": item.reported.cpu_ms}
+    more = {**reported, "measured_flops": item.lease.terms.measured_flops}
+    return f"{orjson.dumps(item.inputs).decode()[:-1]},{orjson.dumps(more).decode()[1:]}"
 
 
 def _charged(conn: sa.Connection, keys: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:

@@ -195,10 +195,14 @@ def upgrade() -> None:
         sa.Column("pool_id", sa.Text(), nullable=False),
         sa.Column("placed_ms", sa.BigInteger(), nullable=False),
         sa.Column("terms", sa.Text(), nullable=False),
+        sa.Column("ended_ms", sa.BigInteger(), nullable=True),
         sa.Column("end_reason", sa.Text(), nullable=True),
         sa.Column("kept_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("lease_id", "epoch", name=op.f("pk_lease")),
     )
+    with op.batch_alter_table("lease", schema=None) as batch_op:
+        batch_op.create_index("ix_lease_ended_ms", ["ended_ms"], unique=False)
+
     op.create_table(
         "metering_counter",
         sa.Column("name", sa.Text(), nullable=False),
@@ -223,6 +227,7 @@ def upgrade() -> None:
         sa.Column("settled", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("pending", sa.Integer(), nullable=False),
         sa.Column("not_before_ms", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("all_from_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("secrets", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("origin", sa.Text(), nullable=True),
@@ -357,6 +362,7 @@ def upgrade() -> None:
         sa.Column("preemptions", sa.Integer(), server_default="0", nullable=False),
         sa.Column("not_before_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("stopping", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("started", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
@@ -544,6 +550,9 @@ def downgrade() -> None:
 
     op.drop_table("order_")
     op.drop_table("metering_counter")
+    with op.batch_alter_table("lease", schema=None) as batch_op:
+        batch_op.drop_index("ix_lease_ended_ms")
+
     op.drop_table("lease")
     op.drop_table("leadership")
     op.drop_table("instruction")
