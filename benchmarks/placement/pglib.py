@@ -1,6 +1,6 @@
 """PGLib-OPF v23.07: the optimum of the linear power flow, and the nodal prices of its smallest grid.
 
-The nine grids under typical operating conditions, cleared by `yunhe.core.market.network`, whose answers are checked
+The nine grids under typical operating conditions, cleared by `yunhe.core.market.clearing`, whose answers are checked
 again by `core.market.feasible` and against the bound that their own prices prove. Published are five digits.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.placement import matpower
 from benchmarks.placement.table import Progress, Row, Table, opened
 from yunhe.core import errors
-from yunhe.core.market.network import clear
+from yunhe.core.market.clearing import clear
 
 SECTION = "Typical Operating Conditions (TYP)"
 PRICES = {"pglib_opf_case5_pjm": (16.98, 26.38, 30.00, 39.94, 10.00)}  # USD/MWh, of nodes 1 to 5

@@ -3,12 +3,12 @@
 One linear program for two kinds of network:
 - transport: a line carries what it is told to, within its limits (compute orders between regions);
 - linear power flow ("DC"): what a line carries follows from the angles at its ends (a power grid),
-      flow = susceptance x (angle at tail - angle at head)        [Stott, Jardim, Alsac 2009, eq. 2 and 3].
+      flow = susceptance x (angle at tail - angle at head)        [Stott, Jardim, Alsac 2009].
 The two may be mixed. The price of a node is the dual of its balance: what one unit more of demand there would cost
 (locational marginal price, Schweppe et al. 1988). A line between two prices earns a rent.
 
-The program is solved by HiGHS with one thread and a fixed seed; `yunhe.core.market.feasible` checks the answer without
-it. Quantities are in one unit of the caller's choice (MW, cards), prices per that unit.
+`clearing` solves it and `feasible` checks the answer. Quantities are in one unit of the caller's choice (MW, cards),
+prices per that unit.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from yunhe.core import errors
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 MAX_NODES = 100_000
 MAX_LINES = 1_000_000
@@ -94,27 +95,30 @@ class Columns(NamedTuple):
     """A network as arrays: for each offer its node, for each line its ends, as indices into the nodes."""
 
     demand: Floats
-    offer_at: NDArray[np.intp]
+    offer_at: Ints
     price: Floats
     rising: Floats
     offer_least: Floats
     offer_most: Floats
-    tail: NDArray[np.intp]
-    head: NDArray[np.intp]
+    tail: Ints
+    head: Ints
     line_price: Floats
     line_least: Floats
     line_most: Floats
     susceptance: Floats  # 0 for transport
-    grid: NDArray[np.intp]  # the lines that have a susceptance
+    grid: Ints  # the lines that have a susceptance
 
 
 def columns(network: Network) -> Columns:
     """The network as arrays.
 
-    Raises InvalidInput, naming the field, for doubled or unknown ids, numbers that are not finite or beyond MAX_NUMBER,
-    limits that cross, prices that fall, a line from a node to itself, a susceptance of 0; TooLarge above the bounds.
+    Raises InvalidInput, naming the field, for no node, doubled or unknown ids, numbers that are not finite or beyond
+    MAX_NUMBER, limits that cross, prices that fall, a line from a node to itself, a susceptance of 0; TooLarge above
+    the bounds.
     """
     nodes, offers, lines = network
+    if not nodes:
+        raise errors.InvalidInput("there is none", field="nodes")
     for field, found, most in (
         ("nodes", nodes, MAX_NODES),
         ("offers", offers, MAX_OFFERS),
@@ -154,17 +158,6 @@ def columns(network: Network) -> Columns:
     return made
 
 
-def clear(network: Network) -> Clearing:
-    """The cheapest way to serve every demand, with prices and rents.
-
-    Raises InvalidInput as `columns` does, Infeasible naming what is short and the limits that make it so, and
-    Unavailable when the solver gives up or its answer does not hold when it is checked again.
-    """
-    from yunhe.core.market import solve  # noqa: PLC0415 - HiGHS is loaded where a market is cleared
-
-    return solve.cleared(network, columns(network))
-
-
 class _Named(Protocol):
     @property
     def id(self) -> str: ...
@@ -188,7 +181,7 @@ def _numbers(field: str, found: Sequence[_Named], name: str) -> Floats:
     return values
 
 
-def _places(field: str, found: Sequence[_Named], name: str, at: dict[str, int]) -> NDArray[np.intp]:
+def _places(field: str, found: Sequence[_Named], name: str, at: dict[str, int]) -> Ints:
     places = [at.get(getattr(one, name), -1) for one in found]
     if -1 in places:
         one = found[places.index(-1)]

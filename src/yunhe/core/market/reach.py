@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from yunhe.core import errors
-from yunhe.core.market.network import Line, Network, Node, Offer, clear
+from yunhe.core.market.clearing import clear
+from yunhe.core.market.network import Line, Network, Node, Offer
 
 
 class Place(NamedTuple):
