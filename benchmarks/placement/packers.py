@@ -122,7 +122,8 @@ class Fgd:
         self._table = table
 
     def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
-        less = (need.total_milli - self._table.loss(fleet, need, at)) / WHOLE  # by how many cards fragments become less
+        before, after = self._table.around(fleet, need, at)
+        less = (need.total_milli - (before - after)) / WHOLE  # by how many cards fragments become less
         return -np.floor(100 / (1 + np.exp(-less)) + 1e-9)
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:

@@ -32,7 +32,7 @@ def part_prices(demand: Mapping[int, float]) -> dict[int, float]:
     basis = np.diag((WHOLE // sizes).astype(float))
     cost, amount = np.ones(len(sizes)), counts / np.diag(basis)
     for _ in range(MAX_STEPS):
-        price = np.linalg.solve(basis.T, cost)
+        price: Floats = np.linalg.solve(basis.T, cost).astype(np.float64)
         column, price_of_column = _entering(sizes, price)
         if column is None:
             break

@@ -39,20 +39,17 @@ class WorthTable:
     def of(self, fleet: Fleet, at: Positions) -> Floats:
         """The worth of the nodes `at` as they are."""
         model = fleet.model[at]
-        return self._sum(model, fleet.cards[:, at], fleet.whole[at], self._row(model, fleet.cpu[at]))
+        return self._sum(fleet.cards[:, at], fleet.whole[at], self._row(model, fleet.cpu[at]))
 
-    def loss(self, fleet: Fleet, need: Need, at: Positions) -> Floats:
-        """By how much each of the nodes `at` is worth less with the task, on the card where it does least harm."""
+    def around(self, fleet: Fleet, need: Need, at: Positions) -> tuple[Floats, Floats]:
+        """The worth of the nodes `at` without and with the task, on the card where it does least harm."""
         model, cpu = fleet.model.take(at), fleet.cpu.take(at)
         cards, whole = fleet.cards.take(at, axis=1), fleet.whole.take(at)
         before, after = self._row(model, cpu), self._row(model, cpu - need.cpu_milli)
-        lost = self._sum(model, cards, whole, before)
-        if need.shares:
-            lost -= self._sum(model, cards, whole, after)
-            lost -= self._by_card(need, cards, whole, after).max(axis=0)
-        else:
-            lost -= self._sum(model, cards, whole, after, need.cards)
-        return lost
+        without = self._sum(cards, whole, before)
+        if not need.shares:
+            return without, self._sum(cards, whole - need.cards, after)
+        return without, self._sum(cards, whole, after) + self._by_card(need, cards, whole, after).max(axis=0)
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
         """The card of node `at` where a share does least harm; of equal ones the first."""
@@ -62,12 +59,14 @@ class WorthTable:
 
     def _row(self, model: Ints, cpu_milli: Ints) -> Ints:
         """Which row of the flat tables is for such nodes."""
-        return model * self.part.shape[1] + self.thresholds.searchsorted(cpu_milli, side="right")
+        row: Ints = model * self.part.shape[1] + self.thresholds.searchsorted(cpu_milli, side="right")
+        return row
 
-    def _sum(self, model: Ints, cards: Ints, whole: Ints, row: Ints, taken: int = 0) -> Floats:
-        """Of nodes of which `taken` whole cards are taken."""
+    def _sum(self, cards: Ints, whole: Ints, row: Ints) -> Floats:
+        """Of nodes with such cards. A whole card counts by `whole` alone: `part` has 0 for it."""
         parts: Floats = self.part.take(row * (WHOLE + 1) + cards).sum(axis=0)
-        return parts + self.whole.take(row * self.whole.shape[2] + (whole - taken))
+        parts += self.whole.take(row * self.whole.shape[2] + whole)
+        return parts
 
     def _by_card(self, need: Need, cards: Ints, whole: Ints, row: Ints) -> Floats:
         """The change of worth when the share is taken of each card; -inf where it does not fit."""
