@@ -241,6 +241,28 @@ def test_a_preemption_below_is_one_above_and_costs_nothing(nation: Nation) -> No
     nation.check_books(order_id)
 
 
+def test_a_rate_behind_a_hub_is_shown_to_the_hub_above(nation: Nation) -> None:
+    """Its challenge runs at a site below, as an order of the node. How fast is not asked here: all time is allowed."""
+    usual = nation.upper.settings
+    asking = {"certify_prove_ms": 200, "certify_allowance_ms": 60_000, "certify_turn_ms": 60_000}
+    nation.upper.again(usual.model_copy(update=asking))
+    until("the node speaks again", active(nation.upper, "node", nation.node), 20)
+
+    def claim() -> tuple[int, str]:
+        [pool] = nation.upper.operator.get("/v1/sites/node").json()["pools"]
+        return pool["trust_milli"], pool["trust_note"]
+
+    try:
+        nation.upper.operator.post("/v1/sites/node/certify").raise_for_status()
+        until("the claim is taken", lambda: claim()[0] == 600, 20)
+        until("it is shown", lambda: claim()[0] == 1000, 60)
+        names = [order["name"] for order in nation.below.get("/v1/orders", params={"limit": 200}).json()["orders"]]
+        assert any(name.startswith("certify.") for name in names)
+    finally:
+        nation.upper.again(usual)
+        until("the node speaks again", active(nation.upper, "node", nation.node), 20)
+
+
 # --- circles ------------------------------------------------------------------------------------------------------
 
 

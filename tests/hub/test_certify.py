@@ -239,7 +239,21 @@ def test_what_lies_behind_another_hub_is_not_believed_for_saying_so(court: Court
     site = court.world.site("north")
     court.certify(site, pool_of(6 * SLOW).model_copy(update={"hubs": ("hub_0123456789abcdef",)}))
     assert court.pool(site).trust_milli == 600
+    settings = court.world.platform.settings
+    for _ in range(settings.certify_tries):
+        asked = court.challenge(site)
+        court.answer(site, Proof(seq=0, challenge=asked.challenge, error="no numpy there"), 100)
+    assert court.claim(site).state is ClaimState.UNPROVEN and court.pool(site).trust_milli == 600
     assert court.give_turn(site) is None
+
+
+def test_what_lies_behind_another_hub_is_shown_like_anything_else(court: Court) -> None:
+    site = court.world.site("north")
+    rate = 6 * SLOW
+    court.certify(site, pool_of(rate).model_copy(update={"hubs": ("hub_0123456789abcdef",)}))
+    asked = court.challenge(site)
+    court.answer(site, solved(site.id, asked), work_ms(asked, rate))
+    assert court.claim(site).state is ClaimState.PROVEN and court.pool(site).trust_milli == 1000
 
 
 def test_many_small_steps_are_no_way_up(court: Court) -> None:

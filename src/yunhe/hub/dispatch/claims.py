@@ -5,11 +5,11 @@ rate that it can check shown (`turns`): it alone counts the time.
 
 | state | how a claim gets there | what the rate counts |
 |---|---|---|
-| claimed | nobody can show it: no chain at this precision, or the pool is another hub's | 1000 |
+| claimed | nobody can show it: no chain at this precision | 1000 |
 | unproven | fresh | `certify_unproven_milli` |
 | proven | the work came back right and in time | 1000 |
 | slower | right, and too late at every try | what the hub saw / what is claimed |
-| silent | no answer to any try | `certify_silent_milli` |
+| silent | no answer to any try; behind another hub it stays unproven | `certify_silent_milli` |
 | refuted | above the catalogue's peak, or the answer was wrong | 0: the pool takes no work |
 
 A pool is believed as its least believed rate, times the drop since the last test.
@@ -121,9 +121,6 @@ def fresh(pool: PoolRecord, rate: Rate, before: Claim | None, settings: HubSetti
         claim = replace(claim, drop_milli=drop, note=note)
     if not settings.certify_prove_ms or rate.precision.value not in chain.MODULI:
         return claim
-    if pool.hubs:
-        # Nobody here can test what lies behind another hub, and to say so is no way round the test.
-        return replace(claim, state=ClaimState.UNPROVEN)
     state = before.state if before else ClaimState.UNPROVEN
     grown = (
         before is None or claimed * 100 > before.claimed_flops * GROWTH_PERCENT or not _shown(before, claimed, settings)
@@ -192,6 +189,10 @@ def settle(tx: Tx, verdict: Verdict, settings: HubSettings) -> None:
     if row is None or row.due_ms is None:
         return
     claim = judged(_claim(row), verdict, settings, tx.now_ms)
+    pool = catalogue.pools_by_id(tx.conn, [verdict.pool_id]).get(verdict.pool_id)
+    if claim.state is ClaimState.SILENT and pool is not None and pool.hubs:
+        # Its engine may be one where the test cannot run: as much as was known before.
+        claim = replace(claim, state=ClaimState.UNPROVEN)
     tx.conn.execute(sa.update(store.rate_claim).where(of_it).values(_row(claim)))
     if claim.due_ms is None:
         weigh_pools(tx, claim.site_id, settings)

@@ -105,7 +105,8 @@ async def _run(driver: Driver, pool: PoolReport, words: Sequence[str], milli: in
         slot_memory_bytes=min(CARD_MEMORY_BYTES if card else MEMORY_BYTES, pool.memory_bytes),
         run_limit_ms=limit_ms,
         disconnect_limit_ms=limit_ms,
-        command=(sys.executable, *words),
+        # Of jobs that run at other sites, which have their own.
+        command=(getattr(driver, "python", sys.executable), *words),
     )
     job = Job(lease, boottime_ms(), _files(words[0]))
     try:

@@ -54,6 +54,7 @@ class HubDriver:
     """`data_dir` holds `passed/`, one folder per lease, and what the lower hub offered last."""
 
     gives_network = False  # but where the pools below say so
+    python = "python3"  # of the sites below: certification's programs run there, as orders
 
     def __init__(
         self, settings: LowerHubSettings, upper: Upper, data_dir: Path, crash_point: CrashPoint = no_crash
