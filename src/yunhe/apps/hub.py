@@ -31,6 +31,7 @@ from yunhe.hub.dispatch.blobs import Blobs
 from yunhe.hub.dispatch.outbox_reader import OutboxReader
 from yunhe.hub.dispatch.polling import Gate, Polling
 from yunhe.hub.dispatch.polling import express as polling_express
+from yunhe.hub.dispatch.retention import Retention
 from yunhe.hub.dispatch.sync import SyncHandler
 from yunhe.hub.dispatch.watch import Watch
 from yunhe.hub.intake import routes as intake_routes
@@ -95,6 +96,7 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
     lead, shapes = Leader(platform), Shapes(places)
     matching = Matching(platform, lead, shapes, crash_point)
     reader = OutboxReader(platform)
+    blobs = Blobs(settings.data_dir, crash_point)
     app = FastAPI(title="Yunhe hub", version="1", lifespan=_lifespan(settings))
     hub = Hub(
         app=app,
@@ -108,12 +110,13 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
             ("outbox", reader.run()),
             ("watch", Watch(platform, lead).run()),
             ("settlement", WorkLoop(platform, SETTLEMENT, settlement.consume).run()),
+            ("retention", Retention(platform, blobs).run()),
             ("listener", listen(platform)),
         ),
     )
     app.state.hub = hub
     install_problems(app)
-    handlers = _routes(hub, shapes, Pricer(platform, places), Blobs(settings.data_dir, crash_point))
+    handlers = _routes(hub, shapes, Pricer(platform, places), blobs)
     app.add_middleware(Express, handlers=handlers)
     app.add_middleware(Frame, limits=_LIMITS, default_limit=MAX_BODY_BYTES)
     return hub

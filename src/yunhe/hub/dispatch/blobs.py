@@ -71,6 +71,9 @@ class Blobs:
     def read_log(self, lease_id: str, epoch: int, offset: int) -> bytes:
         return _read(self.log_path(lease_id, epoch), offset)
 
+    def forget_log(self, lease_id: str, epoch: int) -> None:
+        self.log_path(lease_id, epoch).unlink(missing_ok=True)
+
     def forget_outputs(self, lease_id: str, epochs: Iterable[int], path: str) -> None:
         """Of attempts whose file nobody will ask for again."""
         for epoch in epochs:

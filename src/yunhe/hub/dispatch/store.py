@@ -29,6 +29,7 @@ evidence = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("signature", sa.Text, nullable=False),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Index("ix_evidence_at_ms", "at_ms"),
 )
 
 output = sa.Table(

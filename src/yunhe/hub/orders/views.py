@@ -285,6 +285,18 @@ def placements(conn: sa.Connection, lease_ids: Iterable[str]) -> dict[tuple[str,
     return {(lease_id, epoch): Placement(site_id, *end) for lease_id, epoch, site_id, *end in rows}
 
 
+def nth_end(conn: sa.Connection, from_ms: int, before_ms: int, n: int) -> int | None:
+    """When the n-th attempt that ended in [from_ms, before_ms) did; None: there are fewer."""
+    ended = sa.select(_lease.ended_ms).where(_lease.ended_ms >= from_ms, _lease.ended_ms < before_ms)
+    return conn.scalar(ended.order_by(_lease.ended_ms).offset(n - 1).limit(1))
+
+
+def ended_between(conn: sa.Connection, from_ms: int, before_ms: int) -> list[tuple[str, int]]:
+    """(lease id, epoch) of the attempts that ended in [from_ms, before_ms)."""
+    ended = sa.select(_lease.lease_id, _lease.epoch).where(_lease.ended_ms >= from_ms, _lease.ended_ms < before_ms)
+    return [(row.lease_id, row.epoch) for row in conn.execute(ended)]
+
+
 def checkpoint_epoch(conn: sa.Connection, lease_id: str) -> int | None:
     """The attempt whose checkpoint the task goes on from, if there is one."""
     text = conn.scalar(sa.select(store.task.c.checkpoint).where(store.task.c.lease_id == lease_id))

@@ -65,4 +65,7 @@ class HubSettings(BaseModel):
     # Logs and outputs of an attempt come before the report of its end; of one that the hub gave up perhaps after it.
     late_files_ms: int = Field(default=600_000, ge=0)
     checkpoint_cap_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)  # of one task; the newest is kept
+    # Logs of attempts that ended, and the sites' signed words about usage: a year's bills can be checked for a month
+    # more. Usage, charges and postings are kept. 0: everything is.
+    retention_days: int = Field(default=400, ge=0, le=36_500)
     min_free_disk_bytes: int = Field(default=64 * 1024 * 1024, ge=0)  # below it, no new orders and no new logs

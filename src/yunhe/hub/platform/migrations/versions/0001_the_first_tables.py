@@ -134,6 +134,9 @@ def upgrade() -> None:
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "epoch", "poll_no", name=op.f("pk_evidence")),
     )
+    with op.batch_alter_table("evidence", schema=None) as batch_op:
+        batch_op.create_index("ix_evidence_at_ms", ["at_ms"], unique=False)
+
     op.create_table(
         "fact",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -563,6 +566,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_fact_order_id"))
 
     op.drop_table("fact")
+    with op.batch_alter_table("evidence", schema=None) as batch_op:
+        batch_op.drop_index("ix_evidence_at_ms")
+
     op.drop_table("evidence")
     op.drop_table("enrolment_token")
     with op.batch_alter_table("commit_marker", schema=None) as batch_op:
