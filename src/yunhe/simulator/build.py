@@ -10,7 +10,7 @@ from yunhe.core.policy import Policy
 from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply
 from yunhe.core.units import meant
 from yunhe.facts.load import Chip, chips, place_coordinates, places
-from yunhe.facts.sites import SiteFacts, card_watts, cluster_facts, core_watts, located_facts
+from yunhe.facts.sites import SiteFacts, card_watts, cluster_facts, core_watts, located_facts, regions
 from yunhe.simulator.parts import CentreSpec, CustomerSpec, Maintenance, Outages, PoolSpec
 from yunhe.simulator.scenario import Scenario, names_of
 
@@ -18,6 +18,7 @@ GIB = 1 << 30
 MEMORY_PER_CARD = 128 * GIB  # of the host, where a scenario states none; assumed
 MEMORY_PER_CORE = 4 * GIB
 BPS = 10_000
+_NO_REGION = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,10 @@ def _facts(spec: CentreSpec, field: str) -> SiteFacts:
             hint = meant(spec.place, known)
             raise InvalidInput(f"no place is called {spec.place[:40]!r}", field=f"{field}.place", hint=hint)
         place = known[spec.place]
-        return located_facts(place.region, place.lat, place.lon)
+        if place.region in regions():
+            return located_facts(place.region, place.lat, place.lon)
+        # Known, but without a factor of its own: the country's, and no guess that the name is a slip.
+        return replace(located_facts(_NO_REGION, place.lat, place.lon), name=place.region, region=place.region)
     assert spec.region is not None and spec.lat is not None and spec.lon is not None
     try:
         return located_facts(spec.region, spec.lat, spec.lon)

@@ -13,11 +13,12 @@ from typing import Self
 from yunhe.core.errors import InvalidInput
 from yunhe.simulator.build import Network, build
 from yunhe.simulator.events import State
+from yunhe.simulator.order import ARRIVE
 from yunhe.simulator.placing import Placer, Rounds, islands, whole
 from yunhe.simulator.result import Document, document
 from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.work import Stream
-from yunhe.simulator.world import ARRIVE, Islands, World
+from yunhe.simulator.world import Islands, World
 
 STATE_FORMAT = 1
 

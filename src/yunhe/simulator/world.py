@@ -8,89 +8,25 @@ Every decision is another's: who gets what is the placer's (`core.round`), what 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from yunhe.core import lease, lifecycle, posting
-from yunhe.core.demand import Shape
 from yunhe.core.errors import InsufficientFunds
-from yunhe.core.lease import Asked, LeaseTerms
-from yunhe.core.lifecycle import DISPUTED, ENDED, Ended, EndReason, Event, Placed, Started, Task, TaskState
-from yunhe.core.supply import Site, SiteState
+from yunhe.core.lease import Asked
+from yunhe.core.lifecycle import DISPUTED, ENDED, Ended, Event, Placed, Started, Task, TaskState
+from yunhe.core.supply import Site
 from yunhe.core.tariff import rate
 from yunhe.core.usage import Accepted, Interval, Prefix, Totals, accept
 from yunhe.simulator.book import Book
 from yunhe.simulator.build import BPS, Network
 from yunhe.simulator.events import Feed, State, Timeline
+from yunhe.simulator.order import END, HOUR, RETRY, ROUND, START, Order, Terms
 from yunhe.simulator.placing import Placement, Placer
 from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.sites import Sites
 from yunhe.simulator.tally import Tally, class_of
+from yunhe.simulator.troubles import Troubles
 from yunhe.simulator.work import HOUR_MS, Incoming
-
-# What happens in one millisecond, in this order: units become free before they are given.
-END, SITE, HOUR, ARRIVE, RETRY, START, ROUND = range(7)
-
-
-class Order:
-    """An order that has not ended; one task."""
-
-    __slots__ = (
-        "customer",
-        "hold_microcny",
-        "id",
-        "job",
-        "memory_bytes",
-        "milli",
-        "number",
-        "paid_microcny",
-        "pool",
-        "priority",
-        "shape",
-        "started_ms",
-        "submitted_ms",
-        "task",
-        "terms",
-        "ticket",
-        "version",
-    )
-
-    def __init__(self, number: int, job: Incoming, hold_microcny: int, submitted_ms: int, settings: "Terms") -> None:
-        self.number = number
-        self.id = f"o{number:09d}"
-        self.job = job
-        self.customer: int = job.customer
-        self.shape: Shape = job.shape
-        self.priority = settings.priority
-        self.submitted_ms = submitted_ms
-        self.hold_microcny = hold_microcny
-        self.paid_microcny = 0
-        self.version = 1
-        self.task = Task(f"{self.id}.0", retries_left=settings.retries)
-        self.pool = -1
-        self.milli = 0
-        self.memory_bytes = 0
-        self.started_ms = -1
-        self.ticket = 0  # of the end that is scheduled; another one makes it void
-        self.terms: LeaseTerms | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Of a workload's orders."""
-
-    priority: int
-    retries: int
-    busy_bps: int
-    precision: str
-
-
-@dataclass(slots=True)
-class Dark:
-    """A centre that is silent."""
-
-    since_ms: int
-    again: int  # the number of the outage
-
 
 # For `network: off` which of the placers decides for the customers at home in a centre; None: one decides for all.
 Islands = Mapping[int, int] | None
@@ -116,8 +52,7 @@ class World:
             Terms(w.priority, w.retries, w.busy, str(w.tokens.per_token.precision if w.tokens else w.precision))
             for w in scenario.workloads
         )
-        self.dark: dict[int, Dark] = {}
-        self.running_at: dict[int, dict[int, None]] = {i: {} for i, c in enumerate(network.centres) if c.outages}
+        self.troubles = Troubles(self, scenario, network)
         self._round_at: list[int | None] = [None] * len(placers)
         self._last_round_ms = [-(1 << 60)] * len(placers)
         self.timeline = self._new_timeline()
@@ -125,7 +60,7 @@ class World:
     def _new_timeline(self) -> Timeline:
         handlers = (
             self._on_end,
-            self._on_site,
+            self.troubles.on_site,
             self._on_hour,
             self._on_arrive,
             self._on_retry,
@@ -143,11 +78,7 @@ class World:
                 self.book.book(posting.deposit(ref, start_ms, customer.id, customer.deposit_microcny))
         self._change_sites(self.sites.at_hour(self.supply.sites, start_ms))
         self.timeline.at(start_ms + HOUR_MS, HOUR, None)
-        for index, centre in enumerate(self.network.centres):
-            self._next_outage(index, 0, start_ms)
-            for window in centre.maintenance:
-                self.timeline.at(start_ms + window.at, SITE, (index, "pause", 0, 0))
-                self.timeline.at(start_ms + window.at + window.last, SITE, (index, "resume", 0, 0))
+        self.troubles.begin(start_ms)
 
     def finish(self, end_ms: int) -> None:
         """The last step of time, where the scenario does not end with an hour."""
@@ -224,7 +155,7 @@ class World:
             order = self.orders[number]
             at = self.supply.pools[pool]
             site = self.supply.sites[self.sites.site_of[pool]]
-            self._step(order, Placed(site.id, at.id), now_ms)
+            self.step(order, Placed(site.id, at.id), now_ms)
             order.pool, order.milli, order.memory_bytes = pool, milli, memory_bytes
             attempts = 1 + self.terms[order.job.workload].retries
             data_bytes = order.shape.requirement.data_bytes
@@ -234,9 +165,7 @@ class World:
             order.started_ms = -1
             self.tally.level(pool, milli, now_ms)
             self.tally.counts["placed"] += 1
-            running = self.running_at.get(self.sites.site_of[pool])
-            if running is not None:
-                running[number] = None
+            self.troubles.placed(self.sites.site_of[pool], order)
             if self.scenario.sites.start_delay:
                 self.timeline.at(now_ms + self.scenario.sites.start_delay, START, (number, order.task.epoch))
             else:
@@ -248,11 +177,11 @@ class World:
         order = self.orders.get(what[0])
         if order is None or order.task.epoch != what[1] or order.task.state is not TaskState.LEASED:
             return
-        if self.sites.site_of[order.pool] not in self.dark:
+        if not self.troubles.dark(self.sites.site_of[order.pool]):
             self._start(order, now_ms)
 
     def _start(self, order: Order, now_ms: int) -> None:
-        self._step(order, Started(order.task.epoch), now_ms)
+        self.step(order, Started(order.task.epoch), now_ms)
         order.started_ms = now_ms
         if order.task.epoch == 1:
             self.tally.waits[class_of(order.job.cards)].add(now_ms - order.submitted_ms)
@@ -264,20 +193,18 @@ class World:
     def _on_end(self, now_ms: int, what: tuple[int, int, Ended]) -> None:
         order = self.orders.get(what[0])
         if order is not None and order.ticket == what[1]:
-            self._end(order, what[2], now_ms - order.started_ms, now_ms)
+            self.end(order, what[2], now_ms - order.started_ms, now_ms)
 
-    def _end(self, order: Order, event: Event, wall_ms: int, now_ms: int) -> None:
+    def end(self, order: Order, event: Event, wall_ms: int, now_ms: int) -> None:
         """An attempt is over; `wall_ms` of it were used."""
         order.ticket += 1
-        released = self._step(order, event, now_ms)
+        released = self.step(order, event, now_ms)
         if not released:
             return
         island = self._island(order.customer)
         self.tally.level(order.pool, -order.milli, now_ms)
         self.placers[island].release(order.pool, order.milli, order.memory_bytes, order.customer)
-        running = self.running_at.get(self.sites.site_of[order.pool])
-        if running is not None:
-            running.pop(order.number, None)
+        self.troubles.ended(self.sites.site_of[order.pool], order)
         charged = self._settle(order, wall_ms, now_ms)
         if self.log is not None:
             self.log(order, order.task, now_ms, wall_ms, charged)
@@ -288,7 +215,7 @@ class World:
             self.timeline.at(order.task.not_before_ms, RETRY, order.number)
         self._want_round(island, now_ms)
 
-    def _step(self, order: Order, event: Event, now_ms: int) -> bool:
+    def step(self, order: Order, event: Event, now_ms: int) -> bool:
         """Give the event to the task; whether its units are free again."""
         step = lifecycle.step(order.task, event, now_ms)
         order.task = step.task
@@ -352,7 +279,7 @@ class World:
         for placer in self.placers:
             placer.change_sites(sites)
 
-    def _change_site(self, index: int, site: Site, now_ms: int) -> None:
+    def change_site(self, index: int, site: Site, now_ms: int) -> None:
         sites = self.supply.sites
         sites = (*sites[:index], site, *sites[index + 1 :])
         self.supply = replace(self.supply, sites=sites)
@@ -360,58 +287,3 @@ class World:
         if island is not None:  # a centre that is nobody's home decides nothing
             self.placers[island].change_sites(sites)
             self._want_round(island, now_ms)
-
-    def _next_outage(self, index: int, again: int, now_ms: int) -> None:
-        found = self.sites.outage(index, again)
-        if found is not None:
-            before_ms, length_ms = found
-            self.timeline.at(now_ms + before_ms, SITE, (index, "dark", again, length_ms))
-
-    def _on_site(self, now_ms: int, what: tuple[int, str, int, int]) -> None:
-        index, kind, again, length_ms = what
-        site, model = self.supply.sites[index], self.scenario.sites
-        if kind == "pause":
-            self._change_site(index, replace(site, state=SiteState.PAUSED), now_ms)
-        elif kind == "resume":
-            self._change_site(index, replace(site, state=SiteState.ACTIVE), now_ms)
-        elif kind == "dark":
-            self._go_dark(index, again, now_ms)
-            self.timeline.at(now_ms + model.silent_after, SITE, (index, "silent", again, 0))
-            limit_ms = model.disconnect_limit + model.disconnect_grace
-            self.timeline.at(now_ms + limit_ms, SITE, (index, "give_up", again, 0))
-            self.timeline.at(now_ms + length_ms, SITE, (index, "back", again, 0))
-        elif kind == "back":
-            self._come_back(index, now_ms)
-            self._next_outage(index, again + 1, now_ms)
-        elif index in self.dark and self.dark[index].again == again:
-            self._silence(index, kind == "give_up", now_ms)
-
-    def _go_dark(self, index: int, again: int, now_ms: int) -> None:
-        """Power is lost: what ran there has stopped, and nobody can say so."""
-        self.tally.counts["outages"] += 1
-        self.dark[index] = Dark(now_ms, again)
-        self._change_site(index, replace(self.supply.sites[index], connected=False), now_ms)
-        for number in self.running_at[index]:
-            self.orders[number].ticket += 1
-
-    def _silence(self, index: int, give_up: bool, now_ms: int) -> None:
-        dark = self.dark[index]
-        for number in list(self.running_at[index]):
-            order = self.orders[number]
-            if give_up:
-                self._end(order, lifecycle.GivenUp(), self._used_ms(order, dark), now_ms)
-            else:
-                self._step(order, lifecycle.SiteSilent(), now_ms)
-
-    def _come_back(self, index: int, now_ms: int) -> None:
-        """The agent tells what its hosts' restart ended."""
-        dark = self.dark.pop(index)
-        self._change_site(index, replace(self.supply.sites[index], connected=True), now_ms)
-        for number in list(self.running_at[index]):
-            order = self.orders[number]
-            self._step(order, lifecycle.SiteBack(), now_ms)
-            lost = Ended(order.task.epoch, EndReason.SUPERVISOR_LOST, None)
-            self._end(order, lost, self._used_ms(order, dark), now_ms)
-
-    def _used_ms(self, order: Order, dark: Dark) -> int:
-        return max(0, dark.since_ms - order.started_ms) if order.started_ms >= 0 else 0
