@@ -10,6 +10,7 @@ from yunhe.core.placement.columns import Bools, Ints
 from yunhe.core.placement.packing.values import WHOLE, Need, Node
 
 MAX_NODES = 1_000_000
+FIRST_WHOLE = WHOLE + 2  # entry of no whole card in a row of a worth table, after the parts and one that never counts
 MAX_CARDS = 64  # of one node; the largest scale-up hosts in the catalogue hold 16
 
 
@@ -17,7 +18,8 @@ class Fleet:
     """Position i is `nodes[i]`; a tie between nodes goes to the lowest position.
 
     `cards[j, i]` is what is free of card j of node i, 0 where there is no such card, and `free[i]` their sum.  What is
-    free of node i moved last at change number `moved[i]`, out of `changes` so far.
+    free of node i moved last at change number `moved[i]`, out of `changes` so far.  `entries` are `cards` and one row
+    more, 1002 + `whole`: where a node's cards stand in a row of a `WorthTable`.
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
@@ -35,7 +37,10 @@ class Fleet:
         self.memory: Ints = np.array([node.memory_bytes for node in nodes], dtype=np.int64)
         self.model: Ints = np.array([index[node.model] for node in nodes], dtype=np.int64)
         self.installed: Ints = np.array([node.cards for node in nodes], dtype=np.int64)
-        self.cards: Ints = np.where(np.arange(width)[:, None] < self.installed, WHOLE, 0)
+        self.entries: Ints = np.empty((width + 1, count), dtype=np.int64)
+        self.entries[:width] = np.where(np.arange(width)[:, None] < self.installed, WHOLE, 0)
+        self.entries[width] = FIRST_WHOLE + self.installed
+        self.cards: Ints = self.entries[:width]
         self.free: Ints = self.installed * WHOLE
         self.whole: Ints = self.installed.copy()  # cards of which nothing is taken
         self.largest: Ints = np.where(self.installed > 0, WHOLE, 0)  # the most that is free of one card
@@ -62,7 +67,7 @@ class Fleet:
 
         Raises InvalidInput where it does not fit: nothing was taken then.
         """
-        used = (card,) if need.shares else self._first_whole(at, need.cards)
+        used = (card,) if need.shares else self.first_whole(at, need.cards)
         row = self.cards[:, at]
         room = self.cpu[at] >= need.cpu_milli and self.memory[at] >= need.memory_bytes and len(used) == need.cards
         if not room or any(not 0 <= j < self.installed[at] or row[j] < need.card_milli for j in used):
@@ -90,12 +95,14 @@ class Fleet:
                 row[j] += sign * need.card_milli
             free = row.tolist()
             self.free[at] += sign * need.total_milli
-            self.whole[at] = free.count(WHOLE)
+            self.whole[at] = whole = free.count(WHOLE)
+            self.entries[-1, at] = FIRST_WHOLE + whole
             self.largest[at] = max(free)
         self.changes += 1
         self.moved[at] = self.changes
 
-    def _first_whole(self, at: int, cards: int) -> tuple[int, ...]:
+    def first_whole(self, at: int, cards: int) -> tuple[int, ...]:
+        """The first `cards` whole cards of node `at`, fewer where it has fewer."""
         if not cards:
             return ()
         return tuple(j for j, free in enumerate(self.cards[:, at].tolist()) if free == WHOLE)[:cards]

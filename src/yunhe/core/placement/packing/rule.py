@@ -38,27 +38,24 @@ class LeastLoss:
         best, next_one = priced(fleet, shares, thresholds), usable(fleet, shares, thresholds)
         part = best.part + USABLE_SHARE * next_one.part
         self._table = WorthTable(thresholds, part, best.whole + USABLE_SHARE * next_one.whole)
-        self._carry = CORES_CARRY * _milli_per_core_milli(fleet, shares)
+        self._carry = (CORES_CARRY * _milli_per_core_milli(fleet, shares))[fleet.model]  # per node
+        self._least_free = 1.0 / (WHOLE * len(fleet.cards) + 1)
 
     def costs(self, fleet: Fleet, need: Need, at: npt.NDArray[np.intp]) -> Floats:
-        before, after = self._table.around(fleet, need, at)
-        cpu, carry = fleet.cpu.take(at), self._carry.take(fleet.model.take(at))
-        lost = _both(before, carry * cpu) - _both(after, carry * (cpu - need.cpu_milli))
-        grains: Floats = np.floor(lost / GRAIN_MILLI + 1e-9)
-        grains += fleet.free.take(at) / (WHOLE * len(fleet.cards) + 1)
+        cards = self._table.around(fleet, need, at)
+        cores = fleet.cpu.take(at) - np.array([[-_TINY], [need.cpu_milli - _TINY]])
+        cores *= self._carry.take(at)
+        ratio = cards / cores
+        ratio *= ratio
+        ratio *= ratio
+        ratio += 1.0
+        worth = cards / np.sqrt(np.sqrt(ratio))
+        grains: Floats = np.floor((worth[0] - worth[1]) * (1.0 / GRAIN_MILLI) + 1e-9)
+        grains += fleet.free.take(at) * self._least_free
         return grains
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
         return self._table.card(fleet, need, at)
-
-
-def _both(cards: Floats, cores: Floats) -> Floats:
-    """(cards^-4 + cores^-4)^(-1/4), 0 where either is 0."""
-    ratio = cards / np.maximum(cores, _TINY)
-    ratio *= ratio
-    ratio *= ratio
-    worth: Floats = cards / np.sqrt(np.sqrt(1.0 + ratio))
-    return worth
 
 
 def _milli_per_core_milli(fleet: Fleet, demand: Demand) -> Floats:
@@ -69,5 +66,5 @@ def _milli_per_core_milli(fleet: Fleet, demand: Demand) -> Floats:
             allowed = fleet.allowed(need)
             cards += allowed * (weight * need.total_milli)
             cores += allowed * (weight * need.cpu_milli)
-    carried: Floats = cards / np.maximum(cores, _TINY)
+    carried: Floats = np.maximum(cards, _TINY) / np.maximum(cores, _TINY)
     return carried

@@ -9,14 +9,13 @@ thousands of nodes by a few look-ups: the cost of a task is the worth that it de
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from yunhe.core.placement.columns import Floats, Ints
 from yunhe.core.placement.packing.fleet import Fleet
-from yunhe.core.placement.packing.prices import part_prices
+from yunhe.core.placement.packing.prices import MAX_SIZES, part_prices
 from yunhe.core.placement.packing.values import WHOLE, Need
 
 Positions = npt.NDArray[np.intp]
@@ -25,57 +24,67 @@ Demand = Sequence[tuple[Need, float]]  # what is asked for, with weights
 MAX_LEVELS = 128
 
 
-@dataclass(frozen=True, slots=True)
 class WorthTable:
     """`part[m, k, l]` for l in 0..1000 (0 at 0 and at 1000), `whole[m, k, n]` for n whole cards; m as in the fleet.
 
     `thresholds` are in milli cores, ascending: at c cores free the level k is how many of them c reaches.
+
+    All rows (m, k) lie in one flat table, each with the parts, one entry that is never counted, and the whole cards:
+    `Fleet.entries` are positions in such a row, so that the worth of a node is the sum of what is found there.
     """
 
-    thresholds: Ints
-    part: Floats
-    whole: Floats
+    def __init__(self, thresholds: Ints, part: Floats, whole: Floats) -> None:
+        self.thresholds, self.part, self.whole = thresholds, part, whole
+        never = np.full((*part.shape[:2], 1), -np.inf)
+        rows = np.concatenate([part, never, whole], axis=2)
+        self._width = rows.shape[2]
+        self._flat = rows.ravel()
+        # By size of a part: what each entry of a row changes by when such a part is taken there.
+        self._taken: dict[int, Floats] = {}
 
     def of(self, fleet: Fleet, at: Positions) -> Floats:
         """The worth of the nodes `at` as they are."""
-        model = fleet.model[at]
-        return self._sum(fleet.cards[:, at], fleet.whole[at], self._row(model, fleet.cpu[at]))
+        worth: Floats = self._flat.take(self._first(fleet, at, fleet.cpu[at]) + fleet.entries[:, at]).sum(axis=0)
+        return worth
 
-    def around(self, fleet: Fleet, need: Need, at: Positions) -> tuple[Floats, Floats]:
-        """The worth of the nodes `at` without and with the task, on the card where it does least harm."""
-        model, cpu = fleet.model.take(at), fleet.cpu.take(at)
-        cards, whole = fleet.cards.take(at, axis=1), fleet.whole.take(at)
-        before, after = self._row(model, cpu), self._row(model, cpu - need.cpu_milli)
-        without = self._sum(cards, whole, before)
-        if not need.shares:
-            return without, self._sum(cards, whole - need.cards, after)
-        return without, self._sum(cards, whole, after) + self._by_card(need, cards, whole, after).max(axis=0)
+    def around(self, fleet: Fleet, need: Need, at: Positions) -> Floats:
+        """The worth of the nodes `at` without the task (row 0) and with it, on the card where it does least harm."""
+        cpu = fleet.cpu.take(at) - np.array([[0], [need.cpu_milli]])
+        first = self._first(fleet, at, cpu)
+        entries = first[:, None, :] + fleet.entries.take(at, axis=1)
+        if need.shares:
+            worth: Floats = self._flat.take(entries).sum(axis=1)
+            worth[1] += self._changes(need.card_milli).take(entries[1]).max(axis=0)
+            return worth
+        entries[1, -1] -= need.cards
+        # A taken card is worth nothing, as `part` has it for a whole one.
+        return self._flat.take(entries).sum(axis=1)
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
         """The card of node `at` where a share does least harm; of equal ones the first."""
         one = np.array([at])
-        row = self._row(fleet.model[one], fleet.cpu[one] - need.cpu_milli)
-        return int(self._by_card(need, fleet.cards[:, one], fleet.whole[one], row)[:, 0].argmax())
+        entries = self._first(fleet, one, fleet.cpu[one] - need.cpu_milli) + fleet.entries[:, at]
+        best = int(self._changes(need.card_milli).take(entries).argmax())
+        return best if best < len(fleet.cards) else fleet.first_whole(at, 1)[0]
 
-    def _row(self, model: Ints, cpu_milli: Ints) -> Ints:
-        """Which row of the flat tables is for such nodes."""
-        row: Ints = model * self.part.shape[1] + self.thresholds.searchsorted(cpu_milli, side="right")
+    def _first(self, fleet: Fleet, at: Positions, cpu_milli: Ints) -> Ints:
+        """Where in the flat table the row of each node begins, with that many cores free."""
+        row = self.thresholds.searchsorted(cpu_milli, side="right")
+        row += fleet.model.take(at) * self.part.shape[1]
+        row *= self._width
         return row
 
-    def _sum(self, cards: Ints, whole: Ints, row: Ints) -> Floats:
-        """Of nodes with such cards. A whole card counts by `whole` alone: `part` has 0 for it."""
-        parts: Floats = self.part.take(row * (WHOLE + 1) + cards).sum(axis=0)
-        parts += self.whole.take(row * self.whole.shape[2] + whole)
-        return parts
-
-    def _by_card(self, need: Need, cards: Ints, whole: Ints, row: Ints) -> Floats:
-        """The change of worth when the share is taken of each card; -inf where it does not fit."""
-        base, count = row * (WHOLE + 1), row * self.whole.shape[2] + whole
-        last = self.whole.take(count) - self.whole.take(count - np.minimum(whole, 1))
-        left = cards - need.card_milli
-        before = np.where(cards == WHOLE, last, self.part.take(base + cards))
-        change = self.part.take(base + np.maximum(left, 0)) - before
-        return np.where(left >= 0, change, -np.inf)
+    def _changes(self, size: int) -> Floats:
+        if size not in self._taken:
+            if len(self._taken) >= MAX_SIZES:
+                self._taken.clear()
+            rows = self._flat.reshape(-1, self._width)
+            change = np.full_like(rows, -np.inf)
+            change[:, size:WHOLE] = rows[:, : WHOLE - size] - rows[:, size:WHOLE]
+            # Of a whole card: it becomes a part, and there is one whole card less.
+            change[:, WHOLE + 3 :] = rows[:, WHOLE - size, None] + rows[:, WHOLE + 2 : -1] - rows[:, WHOLE + 3 :]
+            self._taken[size] = change.ravel()
+        return self._taken[size]
 
 
 def usable(fleet: Fleet, demand: Demand, thresholds: Ints | None = None) -> WorthTable:
