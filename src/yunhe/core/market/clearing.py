@@ -107,10 +107,14 @@ def _elastic(made: Columns) -> _Elastic:
     twin = np.full(size, -1)
     twin[offers + stiff] = size + 2 * nodes + 2 * np.arange(len(stiff))
     of_stiff = twin[rigid.column] >= 0
+    # Demand gives way sooner than a node that only passes on, so that what is short is named where it is asked for.
+    forced = made.demand < 0
+    forced[made.offer_at[made.offer_least > 0]] = True
+    gives_way = np.concatenate((np.where(made.demand > 0, 1.0, 2.0), np.where(forced, 1.0, 2.0)))
     row, column, value = rigid.row[of_stiff], twin[rigid.column[of_stiff]], rigid.value[of_stiff]
     return _Elastic(
         rigid._replace(
-            cost=np.concatenate((np.zeros(size), np.ones(2 * nodes), np.full(2 * len(stiff), LAW_BREAK))),
+            cost=np.concatenate((np.zeros(size), gives_way, np.full(2 * len(stiff), LAW_BREAK))),
             curve=np.zeros(size + extra),
             lower=np.concatenate((rigid.lower, np.zeros(extra))),
             upper=np.concatenate((rigid.upper, np.full(extra, np.inf))),

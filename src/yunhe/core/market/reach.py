@@ -37,16 +37,19 @@ def dispatch(
     Raises InvalidInput for a place that does not exist and numbers out of bounds, Infeasible naming the region that
     cannot be served and the places that are full.
     """
-    for region in demand:
+    for region, units in demand.items():
+        if not units >= 0:
+            raise errors.InvalidInput(f"{units} is negative, or no number", field=f"demand.{region}")
         unknown = set(reach.get(region, ())) - places.keys()
         if unknown:
             raise errors.InvalidInput(f"there is no place {min(unknown)!r}", field=f"reach.{region}")
     ways = [(region, place) for region in demand for place in sorted(reach.get(region, ()))]
+    plenty = 1 + 2 * sum(demand.values())  # a way never fills, so it has no price of its own
     network = Network(
         nodes=[Node(_asks(region), units) for region, units in demand.items()]
         + [Node(_serves(name)) for name in places],
         offers=[Offer(name, _serves(name), place.price, place.units) for name, place in places.items()],
-        lines=[Line(f"{place} for {region}", _serves(place), _asks(region), demand[region]) for region, place in ways],
+        lines=[Line(f"{place} for {region}", _serves(place), _asks(region), plenty) for region, place in ways],
     )
     found = clear(network)
     at_places = found.prices[len(demand) :]
