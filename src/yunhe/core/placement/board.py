@@ -16,7 +16,7 @@ from yunhe.core.policy import Policy
 from yunhe.core.supply import Free, Pool, Supply
 
 UNKNOWN_US = -1
-_NO_RATE = 10**18  # stands where `known` is False; large, so that what is divided by it stays small
+NO_RATE = 10**18  # stands where `known` is False; large, so that what is divided by it stays small
 _MOST_MASKS = 10_000  # one byte a pool each
 
 
@@ -99,7 +99,7 @@ class Board:
         if precision not in self._rates:
             found = [trusted_rate(pool, precision, self.policy) for pool in self.supply.pools]
             known = np.array([rate is not None for rate in found], dtype=bool)
-            self._rates[precision] = Rates(np.array([rate or _NO_RATE for rate in found], dtype=np.int64), known)
+            self._rates[precision] = Rates(np.array([rate or NO_RATE for rate in found], dtype=np.int64), known)
         return self._rates[precision]
 
 

@@ -59,16 +59,31 @@ class Holds:
 
 def row_of(shape: Shape, board: Board, now_ms: int, seed: int = 0) -> Row:
     """The row of `shape`. A budget, and a deadline unless the shape states `work`, play no part in it."""
-    deadline = shape.terms.deadline_ms if shape.requirement.work is not None else None
-    shape = replace(shape, terms=replace(shape.terms, budget_microcny=None, deadline_ms=deadline))
-    everywhere = Look(board, shape, now_ms)
+    return row_among(shape, board, now_ms, places_of(shape, board), seed)
+
+
+def places_of(shape: Shape, board: Board) -> Ints:
+    """Pools that no constraint on the place keeps from ever taking a task of `shape`."""
+    everywhere = Look(board, shape, 0)
     refused = np.zeros(len(board), dtype=bool)
     for constraint in _LASTING_OF_PLACE:
         fails = constraint.fails(everywhere)
         if fails is not None:
             refused |= fails
-    look = everywhere.take(np.flatnonzero(~refused))
-    refused = np.zeros(len(look.pools), dtype=bool)
+    return np.flatnonzero(~refused)
+
+
+def row_among(
+    shape: Shape, board: Board, now_ms: int, pools: Ints, seed: int, free: tuple[Ints, Ints] | None = None
+) -> Row:
+    """The row of `shape` among `pools`, which its constraints on the place allow; those alone where `free` (units and
+    memory of each pool of the board) is enough, if it is given."""
+    deadline = shape.terms.deadline_ms if shape.requirement.work is not None else None
+    shape = replace(shape, terms=replace(shape.terms, budget_microcny=None, deadline_ms=deadline))
+    look = Look(board, shape, now_ms, pools)
+    refused = np.zeros(len(pools), dtype=bool)
+    if free is not None:
+        refused |= (look.sizes.milli > free[0][pools]) | (look.sizes.memory > free[1][pools])
     for constraint in _LASTING_OF_SIZE:
         fails = constraint.fails(look)
         if fails is not None:

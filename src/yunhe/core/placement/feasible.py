@@ -252,6 +252,7 @@ def within_budget(at: Look, budget_microcny: int, tasks: int) -> Bools:
     return within
 
 
+BUDGET = Constraint("budget", _over_budget, of_place=False)
 CONSTRAINTS = (
     Constraint("site", _site_left),
     Constraint("site", _site_closed, lasting=False),
@@ -278,7 +279,7 @@ CONSTRAINTS = (
     Constraint("carbon", _carbon_too_high),
     Constraint("duration", _too_long, lasting=False),
     Constraint("deadline", _too_late, of_place=False),
-    Constraint("budget", _over_budget, of_place=False),
+    BUDGET,
 )
 BUSY = Constraint("busy", lambda _: None, lasting=False)
 CODES = frozenset(constraint.code for constraint in (*CONSTRAINTS, BUSY))

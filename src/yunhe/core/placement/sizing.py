@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from yunhe.core.demand import Precision, Requirement, Shape, Terms
-from yunhe.core.placement.board import Board
+from yunhe.core.placement.board import NO_RATE, Board
 from yunhe.core.placement.board import trusted_rate as trusted_rate
 from yunhe.core.placement.columns import Bools, Ints
 from yunhe.core.rounding import ceil_div
@@ -18,6 +18,8 @@ from yunhe.core.supply import Pool, PoolKind
 HUGE = 2**60  # stands for "more than any pool has"; sums of two stay within 64 bits
 UNIT = 1000  # milli of one core or card
 _MS = 1000
+_BITS = 2**64 - 1
+_SMALL = 2.0**62
 _DOUBT = 1e-12  # of a quotient: far more than its roundings
 
 
@@ -159,17 +161,25 @@ class _Sizer:
 def _ceil(numerator: int, first: Ints, second: Ints | None = None) -> Ints:
     """`numerator` over each product of denominators, rounded up and clipped to HUGE.
 
-    In 64 bits where they hold it.  Else by floats, four roundings off at most (5e-16 of the quotient), and what is
-    nearer than that to a whole number is computed in Python integers: a float would round a card away.
+    In 64 bits where they hold it.  Else by floats, four roundings off at most (5e-16 of the quotient); what is nearer
+    than that to a whole number is settled exactly: a float would round a card away.  Where no rate is known the
+    number means nothing.
     """
     if second is None and numerator <= HUGE:
         return -(-numerator // first)
-    quotient = float(numerator) / first.astype(np.float64)
-    if second is not None:
-        quotient = quotient / second.astype(np.float64)
+    second = np.ones_like(first) if second is None else second
+    product = first.astype(np.float64) * second
+    quotient = float(numerator) / product
+    whole = np.rint(quotient)
+    doubt = _DOUBT * np.maximum(quotient, 1)
+    unsure = (np.abs(quotient - whole) <= doubt) & (first != NO_RATE) & (quotient < HUGE)
     found = np.ceil(np.minimum(quotient, float(HUGE))).astype(np.int64)
-    unsure = np.abs(quotient - np.rint(quotient)) <= _DOUBT * np.maximum(quotient, 1)
-    for i in np.flatnonzero(unsure).tolist():
-        exact = -(-numerator // (int(first[i]) * (1 if second is None else int(second[i]))))
-        found[i] = min(exact, HUGE)
+    at = np.flatnonzero(unsure)
+    if len(at):
+        # What is left of the numerator is far below 2^63, so that its last 64 bits, which wrap, are all of it.
+        near = whole[at].astype(np.uint64)
+        left = np.uint64(numerator & _BITS) - near * first[at].astype(np.uint64) * second[at].astype(np.uint64)
+        found[at] = whole[at].astype(np.int64) + (left.astype(np.int64) > 0)
+        for i in at[product[at] * doubt[at] >= _SMALL].tolist():
+            found[i] = min(-(-numerator // (int(first[i]) * int(second[i]))), HUGE)
     return found

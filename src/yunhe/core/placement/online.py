@@ -1,0 +1,251 @@
+"""One order at once: the decision that a round of this order alone would make, without a look at the whole network.
+
+For every kind of task there is a lane: the pools that it can ever go to, best first, each with a flag that says
+whether a task fits there now.  A change of what is free is noted in a log, and a lane brings its flags up to date from
+the log when it is asked: only the columns of pools that changed since are computed.  The decision is then the first
+flag in the lane, and the count of flags is the reason `busy` of all others.
+
+A lane holds as long as the network stays what it is; prices of the next hour, or a site that connects, make another
+`Online`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from yunhe.core.demand import Requirement, Shape
+from yunhe.core.placement.board import Board, free_of
+from yunhe.core.placement.classes import Row, is_late, places_of, row_among, row_of
+from yunhe.core.placement.columns import Bools, Ints
+from yunhe.core.placement.feasible import BUDGET, BUSY, feasible, within_budget
+from yunhe.core.placement.look import Look
+from yunhe.core.placement.sizing import HUGE
+from yunhe.core.policy import Policy
+from yunhe.core.supply import Supply
+
+_LOG = 1 << 16  # changes that are remembered; a lane that slept longer looks at all its pools
+_FEW = 4  # changes that are cheaper one by one
+_MOST_SHAPES = 200_000
+_MOST_LANES = 5_000
+
+
+class Taken(NamedTuple):
+    """`tasks` tasks go to the pool at position `pool`, and take so much together."""
+
+    pool: int
+    tasks: int
+    milli: int
+    memory: int
+
+
+class Count(NamedTuple):
+    """How many pools a constraint keeps from taking the task; one pool may fail several."""
+
+    code: str
+    lasting: bool
+    pools: int
+
+
+class _Lane:
+    """A row with its flags. The last element of each array stands for all pools that are not in the row."""
+
+    def __init__(self, row: Row, count: int) -> None:
+        self.row = row
+        self.size = len(row.pools)
+        self.milli = np.append(np.where(row.open, row.milli, HUGE), HUGE)
+        self.memory = np.append(row.memory, HUGE)
+        self.where = np.full(count, self.size, dtype=np.int32)
+        self.where[row.pools] = np.arange(self.size)
+        self.fits = np.zeros(self.size + 1, dtype=bool)
+        self.least = int(self.milli.min())
+        self.seen = -_LOG  # nothing yet
+        self.counts: tuple[tuple[Count, ...], int] | None = None  # of all orders of the kind, whatever their budgets
+
+
+@dataclass(slots=True)
+class _Class:
+    """A shape in its lane. `allowed`: pools within the budget, None for all."""
+
+    shape: Shape
+    lane: _Lane
+    allowed: Bools | None
+    counts: tuple[Count, ...] | None = None  # all reasons but `busy`, which changes
+    certified: int = 0
+
+
+class Online:
+    """What is free in the network, and who fits where. Positions are those of `supply.pools`."""
+
+    def __init__(self, supply: Supply, policy: Policy, seed: int = 0) -> None:
+        self.board = Board(supply, policy)
+        self.free, self.free_memory = free_of(supply)
+        self._policy = policy
+        self._seed = seed
+        self._log = np.zeros(_LOG, dtype=np.int32)
+        self._changes = 0
+        self._classes: dict[int, _Class] = {}  # by the identity of the shape, which the class keeps alive
+        self._lanes: dict[tuple[object, ...], _Lane] = {}
+        self._places: dict[int, Ints] = {}  # by the number of the requirement
+        self._needs: dict[int, tuple[Requirement, int]] = {}
+        self._numbers: dict[Requirement, int] = {}
+
+    # --- what changes ----------------------------------------------------------------------------------------------
+
+    def take(self, taken: tuple[Taken, ...]) -> None:
+        """Units that were decided on are in use from now on."""
+        for pool, _, milli, memory in taken:
+            self.change(pool, -milli, -memory)
+
+    def give_back(self, taken: tuple[Taken, ...]) -> None:
+        """Units are free again."""
+        for pool, _, milli, memory in taken:
+            self.change(pool, milli, memory)
+
+    def change(self, pool: int, milli: int, memory: int) -> None:
+        """What is free of a pool changes by so much (foreign use, a host that failed)."""
+        self.free[pool] += milli
+        self.free_memory[pool] += memory
+        self._log[self._changes % _LOG] = pool
+        self._changes += 1
+
+    # --- what is decided -------------------------------------------------------------------------------------------
+
+    def decide(self, shape: Shape, now_ms: int, tasks: int = 1, within_milli: int | None = None) -> tuple[Taken, ...]:
+        """Where the tasks of an order of `shape` go now: what `plan_round` gives to it alone. Changes nothing.
+
+        `within_milli`: what is left of its account's quota.  Tasks that fit nowhere are not in the answer.
+        """
+        if is_late(shape, now_ms):
+            return ()
+        asked = self._class(shape, now_ms)
+        lane = asked.lane
+        flags = self._flags(lane) if asked.allowed is None else self._flags(lane) & asked.allowed
+        within, left = HUGE if within_milli is None else within_milli, min(tasks, self._policy.max_assignments)
+        found: list[Taken] = []
+        at = int(flags.argmax())
+        while left > 0 and flags[at]:
+            milli, memory, pool = int(lane.milli[at]), int(lane.memory[at]), int(lane.row.pools[at])
+            if milli <= within:
+                count = min(left, int(self.free[pool]) // milli, within // milli)
+                if memory:
+                    count = min(count, int(self.free_memory[pool]) // memory)
+                found.append(Taken(pool, count, milli * count, memory * count))
+                within -= milli * count
+                left -= count
+            elif lane.least > within:
+                break
+            if left:
+                at += 1
+                at += int(flags[at:].argmax())
+        return tuple(found)
+
+    def why(self, shape: Shape, now_ms: int) -> tuple[Count, ...]:
+        """How many pools each constraint keeps from taking a task now, in reading order; `busy` comes last.
+
+        The same constraints as `explain`, counted.
+        """
+        if is_late(shape, now_ms) or _moves(shape):
+            return self._counted(shape, now_ms, busy=True)[0]
+        asked = self._class(shape, now_ms)
+        if asked.counts is None:
+            asked.counts, asked.certified = self._counts_of(asked, now_ms)
+        flags = self._flags(asked.lane)
+        fitting = int(np.count_nonzero(flags if asked.allowed is None else flags & asked.allowed))
+        busy = asked.certified - fitting
+        return (*asked.counts, Count(BUSY.code, False, busy)) if busy else asked.counts
+
+    def _counts_of(self, asked: _Class, now_ms: int) -> tuple[tuple[Count, ...], int]:
+        """All reasons but `busy`, and the pools without any; those that orders of one kind share are counted once."""
+        lane, shape, terms = asked.lane, asked.shape, asked.shape.terms
+        if lane.counts is None:
+            kind = replace(shape, terms=replace(terms, budget_microcny=None))
+            lane.counts = self._counted(kind, now_ms)
+        counts, certified = lane.counts
+        if asked.allowed is None:
+            return counts, certified
+        over = BUDGET.fails(Look(self.board, shape, now_ms))
+        dear = 0 if over is None else int(np.count_nonzero(over))
+        open_and_cheap = int(np.count_nonzero(lane.row.open & asked.allowed[:-1]))
+        return (*counts, Count(BUDGET.code, BUDGET.lasting, dear)) if dear else counts, open_and_cheap
+
+    def _counted(self, shape: Shape, now_ms: int, busy: bool = False) -> tuple[tuple[Count, ...], int]:
+        fit = feasible(shape, self.board, self.free, self.free_memory, now_ms)
+        some = [(c, fails) for c, fails in fit.failing if busy or c is not BUSY]
+        counts = tuple(Count(c.code, c.lasting, int(np.count_nonzero(fails))) for c, fails in some)
+        return counts, int(np.count_nonzero(fit.certified))
+
+    # --- lanes -----------------------------------------------------------------------------------------------------
+
+    def _flags(self, lane: _Lane) -> Bools:
+        """The flags of a lane, up to date."""
+        behind = self._changes - lane.seen
+        if behind > min(_LOG, lane.size):
+            pools, fits = lane.row.pools, lane.fits[:-1]
+            np.less_equal(lane.milli[:-1], self.free[pools], out=fits)
+            fits &= lane.memory[:-1] <= self.free_memory[pools]
+        elif behind > _FEW:
+            start, end = lane.seen % _LOG, self._changes % _LOG
+            changed = self._log[start:end] if start < end else np.append(self._log[start:], self._log[:end])
+            at = lane.where[changed]
+            lane.fits[at] = (lane.milli[at] <= self.free[changed]) & (lane.memory[at] <= self.free_memory[changed])
+        else:
+            for i in range(lane.seen, self._changes):
+                pool = self._log[i % _LOG]
+                at = lane.where[pool]
+                lane.fits[at] = lane.milli[at] <= self.free[pool] and lane.memory[at] <= self.free_memory[pool]
+        lane.seen = self._changes
+        return lane.fits
+
+    def _class(self, shape: Shape, now_ms: int) -> _Class:
+        found = self._classes.get(id(shape))
+        if found is not None and found.shape is shape:
+            return found
+        moving = _moves(shape)
+        lane = self._moment(shape, now_ms) if moving else self._lane(shape, now_ms)
+        allowed, terms = None, shape.terms
+        if terms.budget_microcny is not None:
+            allowed = np.append(within_budget(lane.row.look, terms.budget_microcny, terms.array), False)
+        asked = _Class(shape, lane, allowed)
+        if not moving:
+            if len(self._classes) >= _MOST_SHAPES:
+                self._classes.clear()
+            self._classes[id(shape)] = asked
+        return asked
+
+    def _lane(self, shape: Shape, now_ms: int) -> _Lane:
+        key = (self._number(shape.requirement), shape.terms.run_limit_ms, shape.terms.preference)
+        lane = self._lanes.get(key)
+        if lane is None:
+            if len(self._lanes) >= _MOST_LANES:
+                self._lanes.clear()
+            lane = self._lanes[key] = _Lane(row_of(shape, self.board, now_ms, self._seed), len(self.board))
+        return lane
+
+    def _moment(self, shape: Shape, now_ms: int) -> _Lane:
+        """What work until a deadline takes changes with the time: a lane for this decision alone, of the pools where it
+        fits now."""
+        number = self._number(shape.requirement)
+        places = self._places.get(number)
+        if places is None:
+            if len(self._places) >= _MOST_LANES:
+                self._places.clear()
+            places = self._places[number] = places_of(shape, self.board)
+        free = self.free, self.free_memory
+        return _Lane(row_among(shape, self.board, now_ms, places, self._seed, free), len(self.board))
+
+    def _number(self, need: Requirement) -> int:
+        """Hashing a requirement takes longer than a decision; orders of one form share the object."""
+        known = self._needs.get(id(need))
+        if known is not None and known[0] is need:
+            return known[1]
+        if len(self._needs) >= _MOST_SHAPES:
+            self._needs.clear()
+        number = self._numbers.setdefault(need, len(self._numbers))
+        self._needs[id(need)] = (need, number)
+        return number
+
+
+def _moves(shape: Shape) -> bool:
+    """What a task takes changes with the time: work until a deadline."""
+    return shape.requirement.work is not None and shape.terms.deadline_ms is not None
