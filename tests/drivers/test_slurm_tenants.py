@@ -1,4 +1,4 @@
-"""Accounts for tenants on a real Slurm: a job of one tenant as an attacker on another's, on its records and on the agent.
+"""Accounts for tenants on a real Slurm: a job of one tenant as attacker on another's, on its records and on the agent.
 
 The agent is a user of its own without any right but one: to become one of the accounts, as a line in sudoers gives it.
 Where sudo is not installed, a copy of setpriv that only the agent's group may run stands for it. Accounts are made for
@@ -247,7 +247,8 @@ def test_neither_end_nor_use_can_be_forged(site: Site, victim: LeaseKey) -> None
     script = (
         f"for d in {own} {other}; do for n in {names}; do echo '{end}' > $d/$n; rm -f $d/$n; ln -s x $d/$n;"
         f" mv $d/$n $d/$n.old; done; mv $d/job $d/gone; mkdir $d/ranks/0.json; done;"
-        f"for p in {site.supervisor_pid(victim)} $(cut -d' ' -f1 {own}/claim) $PPID; do kill -9 $p; kill -STOP $p; done;"
+        f"for p in {site.supervisor_pid(victim)} $(cut -d' ' -f1 {own}/claim) $PPID; do kill -9 $p; kill -STOP $p; "
+        "done;"
         "(setsid sh -c 'i=0; while [ $i -lt 150000 ]; do i=$((i+1)); done' &) ; sleep 0.6; exit 5"
     )
     status, log = site.do("liar", sh(script), tenant="liar", slot_milli=500)

@@ -18,6 +18,7 @@ from yunhe.site.supervisor.kernel import counter
 from yunhe.site.supervisor.records import Spec, Totals, claim, monotonic_ms, read_text
 from yunhe.site.supervisor.seat import Seat
 
+GRACE_MS = 2_000  # at most, after Slurm's own SIGTERM: its SIGKILL follows after KillWait, 30 s where nobody changed it
 GANG_KILL_MS = 10_000  # after SIGTERM, srun has its tasks killed; then it is killed itself
 GANG_END_MS = 1_000  # for the last records of the ranks
 SUSPENDED_MS = 2_000  # this process looks around at least every second: after a longer pause it was not running
@@ -104,7 +105,7 @@ class StepSupervisor(FarSupervisor):
     """The supervisor of a batch job, which Slurm may suspend."""
 
     def __init__(self, spec: Spec, seat: Seat, slots: int, news: str) -> None:
-        super().__init__(spec, seat, news, "Slurm")
+        super().__init__(spec, seat, news, "Slurm", GRACE_MS)
         self.job = NodeJob(spec, seat, slots)
         self.looked = monotonic_ms()
         signal.signal(signal.SIGCONT, lambda *_: self.resumed())
