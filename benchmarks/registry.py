@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import hub_rss, round_100, settled, slurm_agent, slurm_rate, start, submit, submit_batch
+from benchmarks import (
+    fgd_decisions,
+    hub_rate,
+    hub_rss,
+    round_100,
+    settled,
+    slurm_agent,
+    slurm_rate,
+    start,
+    submit,
+    submit_batch,
+)
 from benchmarks.figure import Figure, PeerFigure
 from benchmarks.peers.slurm import Slurm
 from benchmarks.scene import Scene
@@ -30,8 +41,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "start_p99": Benchmark(start.p99, 180, Slurm.start_p99),
     "round_100_sites_p99": Benchmark(round_100.measure, 120),
     "hub_rss_1000_agents": Benchmark(hub_rss.measure, 300),
+    "hub_under_hub": Benchmark(hub_rate.share, 300),
     "slurm_share": Benchmark(slurm_rate.share, 240),
     "slurm_added_start": Benchmark(slurm_rate.added_start, 120),
     "slurm_observe_10000": Benchmark(slurm_rate.observe, 240),
     "slurm_agent_rss": Benchmark(slurm_agent.measure, 240),
+    "fgd_decisions": Benchmark(fgd_decisions.measure, 120),
 }

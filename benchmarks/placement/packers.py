@@ -123,7 +123,7 @@ class Fgd:
 
     def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
         before, after = self._table.around(fleet, need, at)
-        less = (need.total_milli - (before - after)) / WHOLE  # by how many cards fragments become less
+        less = (need.total_milli - before + after) / WHOLE  # by how many cards fragments become less
         return -np.floor(100 / (1 + np.exp(-less)) + 1e-9)
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:

@@ -55,10 +55,10 @@ class WorthTable:
         if need.shares:
             worth: Floats = self._flat.take(entries).sum(axis=1)
             worth[1] += self._changes(need.card_milli).take(entries[1]).max(axis=0)
-            return worth
-        entries[1, -1] -= need.cards
-        # A taken card is worth nothing, as `part` has it for a whole one.
-        return self._flat.take(entries).sum(axis=1)
+        else:
+            entries[1, -1] -= need.cards  # the cards taken count by this alone: `part` has 0 for a whole card
+            worth = self._flat.take(entries).sum(axis=1)
+        return worth
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
         """The card of node `at` where a share does least harm; of equal ones the first."""
