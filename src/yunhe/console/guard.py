@@ -1,0 +1,130 @@
+"""What stands before every page: the session's cookie, the same origin, and headers that browsers obey.
+
+Scripts run by a nonce of each answer. The library compiles its templates in the browser, so `unsafe-eval` stays; it
+sets styles on elements, so `unsafe-inline` stays for styles. Everything comes from the console itself.
+"""
+
+import re
+import secrets
+import time
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from yunhe.console.sessions import COOKIE, Session, Sessions
+
+_SCRIPT = re.compile(rb"^(\s*)<script(?=[\s>])", re.MULTILINE)
+_SESSION = "yunhe.console.session"
+
+
+def session_of(scope: Scope) -> Session:
+    found = scope[_SESSION]
+    assert isinstance(found, Session)
+    return found
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, sessions: Sessions, *, secure: bool) -> None:
+        self._app, self._sessions, self._secure = app, sessions, secure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if not _same_origin(headers):
+            await _refuse(scope, send)
+            return
+        session = self._sessions.find(_cookie(headers), time.monotonic())
+        fresh = session is None
+        if session is None:
+            session = self._sessions.begin(time.monotonic())
+            session.language = "zh" if headers.get(b"accept-language", "").lower().startswith("zh") else "en"
+        scope[_SESSION] = session
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        await self._app(scope, receive, _Answer(send, self.cookie(session) if fresh else None))
+
+    def cookie(self, session: Session) -> str:
+        """The header that names a session to the browser."""
+        secure = "; Secure" if self._secure else ""
+        return f"{COOKIE}={session.id}; Path=/; HttpOnly; SameSite=Lax{secure}"
+
+
+class _Answer:
+    """Adds headers; of an HTML page every script of the template gets the nonce."""
+
+    def __init__(self, send: Send, cookie: str | None) -> None:
+        self._send, self._cookie = send, cookie
+        self._nonce = secrets.token_urlsafe(18)
+        self._start: Message | None = None
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [(name, value) for name, value in message["headers"] if name.lower() != b"x-nicegui-content"]
+            html = any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in headers)
+            message = {**message, "headers": headers + self._more(html)}
+            if html:
+                self._start = message
+                return
+        elif self._start is not None and message["type"] == "http.response.body":
+            self._body += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            body = _SCRIPT.sub(rb'\1<script nonce="' + self._nonce.encode() + rb'"', self._body)
+            kept = [(name, value) for name, value in self._start["headers"] if name.lower() != b"content-length"]
+            kept.append((b"content-length", str(len(body)).encode()))
+            await self._send({**self._start, "headers": kept})
+            self._start = None
+            message = {**message, "body": body}
+        await self._send(message)
+
+    def _more(self, html: bool) -> list[tuple[bytes, bytes]]:
+        found = [
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"same-origin"),
+            (b"x-frame-options", b"DENY"),
+        ]
+        if html:
+            policy = (
+                f"default-src 'none'; script-src 'self' 'nonce-{self._nonce}' 'unsafe-eval'; "
+                "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+                "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+            )
+            found += [(b"content-security-policy", policy.encode()), (b"cache-control", b"no-store")]
+        if self._cookie is not None:
+            found.append((b"set-cookie", self._cookie.encode()))
+        return found
+
+
+def _same_origin(headers: dict[bytes, str]) -> bool:
+    """A browser names the page that asks; one that is not ours gets nothing."""
+    origin = headers.get(b"origin")
+    return origin is None or urlsplit(origin).netloc == headers.get(b"host")
+
+
+def _cookie(headers: dict[bytes, str]) -> str | None:
+    try:
+        found = SimpleCookie(headers.get(b"cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return found.value if found else None
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 4403})
+        return
+    start: dict[str, Any] = {
+        "type": "http.response.start",
+        "status": 403,
+        "headers": [(b"content-type", b"text/plain")],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": b"asked from another site\n"})

@@ -1,0 +1,12 @@
+"""Pages by their path. Each is a function that draws itself for a view."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from yunhe.console.pages import network, orders, sign_in
+from yunhe.console.view import View
+
+PAGES: Mapping[str, Callable[[View], Awaitable[None]]] = {
+    "/": network.page,
+    "/orders": orders.page,
+    "/sign-in": sign_in.page,
+}

@@ -1,0 +1,69 @@
+"""Who looks at the page: sessions in memory, named by a cookie that scripts cannot read.
+
+A visitor has one too (language, dark mode). The API key of a user who signed in lies here and nowhere else: it is not
+written to disk and not sent to the browser; a console that starts again asks everybody to sign in again.
+"""
+
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from yunhe.sdk.client import Client
+from yunhe.wire.api import WhoAmI
+
+COOKIE = "yunhe_console"
+
+
+@dataclass(slots=True)
+class Session:
+    """`token` guards forms: another site cannot know it."""
+
+    id: str
+    made_s: float
+    used_s: float
+    language: str = "en"
+    dark: bool | None = None  # None: as the browser prefers
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    client: Client | None = None
+    who: WhoAmI | None = None
+
+    @property
+    def signed_in(self) -> bool:
+        return self.who is not None
+
+
+class Sessions:
+    """At most `limit` of them; one that is idle or old is gone. Times are monotonic seconds, told by the caller."""
+
+    def __init__(self, idle_s: float, max_s: float, limit: int) -> None:
+        self._idle_s, self._max_s, self._limit = idle_s, max_s, limit
+        self._by_id: OrderedDict[str, Session] = OrderedDict()
+
+    def find(self, session_id: str | None, now_s: float) -> Session | None:
+        """None when it is unknown, idle for too long or too old."""
+        session = self._by_id.get(session_id or "")
+        if session is None:
+            return None
+        if now_s - session.used_s > self._idle_s or now_s - session.made_s > self._max_s:
+            self.end(session)
+            return None
+        session.used_s = now_s
+        self._by_id.move_to_end(session.id)
+        return session
+
+    def begin(self, now_s: float, like: Session | None = None) -> Session:
+        """A new one, with the preferences of `like`, which ends: nobody keeps an id through a sign-in."""
+        session = Session(secrets.token_urlsafe(32), now_s, now_s)
+        if like is not None:
+            session.language, session.dark = like.language, like.dark
+            self.end(like)
+        self._by_id[session.id] = session
+        while len(self._by_id) > self._limit:
+            self.end(next(iter(self._by_id.values())))
+        return session
+
+    def end(self, session: Session) -> None:
+        self._by_id.pop(session.id, None)
+        if session.client is not None:
+            session.client.close()
+        session.client, session.who = None, None

@@ -1,0 +1,118 @@
+"""The web application: pages, the forms that change a session, and what stands before them."""
+
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Form, Request, Response
+from fastapi.responses import RedirectResponse
+from nicegui import app as library
+from nicegui import ui
+from starlette.middleware.gzip import GZipMiddleware
+
+from yunhe.console.asking import Asking
+from yunhe.console.guard import Guard, session_of
+from yunhe.console.pages import PAGES
+from yunhe.console.sessions import Session, Sessions
+from yunhe.console.settings import ConsoleSettings
+from yunhe.console.view import View
+from yunhe.core.errors import Forbidden, Unavailable, YunheError
+from yunhe.sdk.client import Client
+
+MAX_KEY_CHARS = 200
+Token = Annotated[str, Form(max_length=200)]
+
+
+def make(settings: ConsoleSettings) -> FastAPI:
+    """One console per process: the library keeps its pages in the module."""
+    web = FastAPI(title="Yunhe console", docs_url=None, redoc_url=None, openapi_url=None)
+    sessions = Sessions(settings.session_idle_s, settings.session_max_s, settings.max_sessions)
+    asking = Asking(settings)
+    guard = Guard(web, sessions, secure=settings.secure)  # for its cookie; the one before the pages is added below
+    _forms(web, sessions, asking, guard)
+    for path, page in PAGES.items():
+        _page(path, page, asking)
+    library.on_shutdown(asking.close)
+    library.add_static_files("/static", Path(__file__).parent / "static", max_cache_age=3600)
+    ui.add_head_html('<link rel="stylesheet" href="/static/console.css">', shared=True)
+    ui.run_with(
+        web,
+        title="Yunhe",
+        gzip_middleware_factory=None,  # outside of the guard, which reads the pages
+        show_welcome_message=False,
+        tailwind=False,
+        unocss=None,
+        reconnect_timeout=30.0,
+    )
+    web.add_middleware(Guard, sessions=sessions, secure=settings.secure)
+    web.add_middleware(GZipMiddleware, minimum_size=1_000)
+    return web
+
+
+def _page(path: str, page: Callable[[View], Awaitable[None]], asking: Asking) -> None:
+    async def show(request: Request) -> None:
+        await page(View(session_of(request.scope), asking))
+
+    ui.page(path)(show)
+
+
+def _forms(web: FastAPI, sessions: Sessions, asking: Asking, guard: Guard) -> None:
+    @web.post("/sign-in")
+    async def sign_in(request: Request, token: Token, key: Annotated[str, Form(max_length=MAX_KEY_CHARS)]) -> Response:
+        session = _checked(request, token)
+        client = asking.client(key.strip())
+        try:
+            who = await asking.ask(client, Client.whoami)
+        except YunheError as error:
+            client.close()
+            known = isinstance(error, Unavailable)
+            return RedirectResponse(f"/sign-in?why={'unreachable' if known else 'wrong'}", status_code=303)
+        fresh = sessions.begin(time.monotonic(), session)
+        fresh.client, fresh.who = client, who
+        return _with_cookie(RedirectResponse("/", status_code=303), guard, fresh)
+
+    @web.post("/sign-out")
+    async def sign_out(request: Request, token: Token) -> Response:
+        fresh = sessions.begin(time.monotonic(), _checked(request, token))
+        return _with_cookie(RedirectResponse("/", status_code=303), guard, fresh)
+
+    @web.post("/language")
+    async def language(request: Request, token: Token) -> Response:
+        session = _checked(request, token)
+        session.language = "en" if session.language == "zh" else "zh"
+        return _back(request)
+
+    @web.post("/dark")
+    async def dark(request: Request, token: Token) -> Response:
+        session = _checked(request, token)
+        session.dark = not session.dark
+        return _back(request)
+
+    @web.exception_handler(YunheError)
+    async def refused(_request: Request, error: YunheError) -> Response:
+        return Response(f"{error.message}\n", status_code=403, media_type="text/plain")
+
+    @web.get("/healthz")
+    async def healthz() -> dict[str, bool]:
+        return {"ok": True}
+
+
+def _checked(request: Request, token: str) -> Session:
+    """Raises Forbidden for a form that this session was not given."""
+    session = session_of(request.scope)
+    if token != session.token:
+        raise Forbidden("this form is of an older session; go back and load the page again")
+    return session
+
+
+def _with_cookie(answer: Response, guard: Guard, session: Session) -> Response:
+    answer.headers["set-cookie"] = guard.cookie(session)
+    return answer
+
+
+def _back(request: Request) -> Response:
+    """To the page that the form stood on: a path of this console, never an address."""
+    _, _, rest = request.headers.get("referer", "").partition("://")
+    _, slash, path = rest.partition("/")
+    return RedirectResponse(f"/{path.lstrip('/')}" if slash else "/", status_code=303)

@@ -1,0 +1,103 @@
+"""One open page: who looks, in which language, and parts that are loading, empty, failed or there."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from nicegui import background_tasks, ui
+
+from yunhe.console import wording
+from yunhe.console.asking import Asking
+from yunhe.console.sessions import Session
+from yunhe.core.errors import Forbidden, Unauthenticated, YunheError
+from yunhe.sdk.client import Client
+
+Answer = TypeVar("Answer")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    session: Session
+    asking: Asking
+
+    def say(self, key: str, **holes: object) -> str:
+        return wording.say(self.session.language, key, **holes)
+
+    async def ask(self, call: Callable[[Client], Answer]) -> Answer:
+        """The hub, with the signed-in user's rights. Raises errors of `core.errors`."""
+        return await self.asking.ask(self.session.client, call)
+
+    async def ask_publicly(self, call: Callable[[Client], Answer]) -> Answer:
+        """The hub, as a visitor who has no account."""
+        return await self.asking.ask(self.asking.visitor, call)
+
+    def part(
+        self, fetch: Callable[[], Awaitable[Value]], draw: Callable[[Value], None], every_s: float | None = None
+    ) -> "Part[Value]":
+        """A part of the page that fetches what it draws; it is there at once and shows that it is loading."""
+        return Part(self, fetch, draw, every_s)
+
+    def show_empty(self, text: str, next_text: str = "", path: str = "") -> None:
+        """Nothing is here yet, and what to do next."""
+        with ui.element("div").classes("yunhe-empty"):
+            ui.label(text)
+            if path:
+                ui.link(next_text, path)
+
+    def show_error(self, error: YunheError, again: Callable[[], None] | None = None) -> None:
+        """What failed, its code, and the way out."""
+        with ui.card().classes("yunhe-card").props("role=alert"):
+            if isinstance(error, Unauthenticated):
+                ui.label(self.say("state.expired" if self.session.signed_in else "state.signed_out"))
+                ui.link(self.say("shell.sign_in"), "/sign-in")
+                return
+            title = "state.forbidden" if isinstance(error, Forbidden) else "state.failed"
+            ui.label(self.say(title)).classes("yunhe-sub")
+            ui.label(error.message)
+            if error.hint:
+                ui.label(error.hint)
+            ui.label(self.say("state.code", code=error.code)).classes("yunhe-soft")
+            if again is not None:
+                ui.button(self.say("state.again"), on_click=again).props("flat")
+
+
+class Part(Generic[Value]):
+    """Drawn again by `refresh`. A refresh that fails says so instead of leaving what is old as if it were new."""
+
+    def __init__(
+        self,
+        view: View,
+        fetch: Callable[[], Awaitable[Value]],
+        draw: Callable[[Value], None],
+        every_s: float | None,
+    ) -> None:
+        self._view, self._fetch, self._draw = view, fetch, draw
+        self._box = ui.column().classes("full-width")
+        self._busy = False
+        with self._box, ui.row().classes("items-center").props("role=status"):
+            ui.spinner()
+            ui.label(view.say("state.loading"))
+        self.refresh()
+        if every_s is not None:
+            ui.timer(every_s, self.refresh, immediate=False)
+
+    def refresh(self) -> None:
+        """Fetch and draw, once at a time."""
+        if not self._busy:
+            self._busy = True
+            background_tasks.create(self._run(), name="a part of a page")
+
+    async def _run(self) -> None:
+        try:
+            value = await self._fetch()
+        except YunheError as error:
+            self._box.clear()
+            with self._box:
+                self._view.show_error(error, self.refresh)
+        else:
+            self._box.clear()
+            with self._box:
+                self._draw(value)
+        finally:
+            self._busy = False
