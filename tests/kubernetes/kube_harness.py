@@ -11,7 +11,6 @@ import yaml
 
 from tests.drivers.harness import QUICK, Harness
 from tests.engines.kubernetes import ROOT, Cluster
-from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Job, LeaseKey, Phase
 from yunhe.site.drivers.kubernetes.driver import KubernetesDriver
 from yunhe.site.drivers.kubernetes.manifest import job_name, site_tag
@@ -124,14 +123,3 @@ class KubeHarness(Harness):
             # The driver's watches live in this loop: it has to run.
             self.run(self.driver.changed(5))
         raise AssertionError(f"{key} is not {phase} within {timeout_s} s: {self.status(key)}, {self.log(key)!r}")
-
-    def close(self) -> None:
-        for key in self.keys:
-            if self.status(key).phase not in (Phase.ABSENT, Phase.ENDED):
-                self.run(self.driver.cancel(key, EndReason.CANCELLED))
-        for key in self.keys:
-            if self.status(key).phase is not Phase.ABSENT:
-                self.ended(key)
-            self.run(self.driver.forget(key))
-        self.run(self.driver.close())
-        self._runner.close()

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.engines.kubernetes import Cluster
+from tests.engines.kubernetes import ROOT, Cluster
 from tests.kubernetes.kube_harness import IMAGE, KubeHarness
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Checkpoints, DataDriver, LeaseKey, Phase, abilities
 from yunhe.wire.link import CheckpointPlan
 
+PRIORITY = ROOT / "deploy" / "kubernetes" / "priority.yaml"
 NODE = "n1"
 PODS = "/api/v1/namespaces/default/pods"
 # Every process of the job may take the signal; the work is done by the first.
@@ -25,9 +27,9 @@ SAVES = (
 
 @pytest.fixture(scope="module")
 def classes(cluster: Cluster) -> None:
-    for name, value in (("lent", -10), ("own", 10)):
-        body = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
-        cluster.call("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", {**body, "value": value})
+    shipped = yaml.safe_load(PRIORITY.read_text())
+    for body in (shipped, {**shipped, "metadata": {"name": "own"}, "value": 10, "preemptionPolicy": None}):
+        cluster.call("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", body)
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def lending(cluster: Cluster, kubeconfig: Path, classes: None, tmp_path: Path) -
     shared.mkdir()
     made = KubeHarness(
         cluster, kubeconfig, tmp_path, shared_dir=shared, shared_volume=f"host:{shared}",
-        priority_class="lent", node_selector=(f"kubernetes.io/hostname={NODE}",),
+        priority_class="yunhe-lent", node_selector=(f"kubernetes.io/hostname={NODE}",),
     )  # fmt: skip
     yield made
     made.close()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from lightkube.models import apps_v1, batch_v1, core_v1, networking_v1, rbac_v1
+from lightkube.models import apps_v1, batch_v1, core_v1, networking_v1, rbac_v1, scheduling_v1
 
 from tests.drivers.harness import QUICK
 from tests.fakes.fake_hub import start_lease
@@ -20,6 +20,7 @@ from yunhe.site.drivers.kubernetes.supply import KubePool, pools
 from yunhe.site.drivers.kubernetes.tenant import Tenants, binding, closed, limits
 from yunhe.site.drivers.kubernetes.views import NodeView
 from yunhe.site.settings import KubernetesSettings
+from yunhe.wire.link import CheckpointPlan
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "kubernetes"
 SETTINGS = KubernetesSettings(images=("cpu=busybox", "cuda=cuda", "unknown=any"), cluster_queue="science")
@@ -36,6 +37,7 @@ KINDS: dict[str, Any] = {
     "ClusterRoleBinding": rbac_v1.ClusterRoleBinding,
     "ServiceAccount": core_v1.ServiceAccount,
     "Deployment": apps_v1.Deployment,
+    "PriorityClass": scheduling_v1.PriorityClass,
 }
 
 
@@ -141,6 +143,22 @@ def test_cards_are_asked_for_by_their_vendors_name() -> None:
     assert spec["containers"][0]["image"] == "cuda"
 
 
+def test_a_job_that_saves_its_work_is_told_in_time() -> None:
+    plan = CheckpointPlan(signal="SIGUSR1", folder="kept", cap_bytes=1)
+    lease = start_lease("a", ("true",), pool="cpu", checkpoint=plan, disconnect_limit_ms=40_000)
+    settings = SETTINGS.model_copy(update={"priority_class": "yunhe-lent"})
+    planner = Planner(QUICK, settings, "tag", 28)
+    for notice_ms, grace_s in ((7_500, 8), (90_000, 20)):  # half of the disconnect limit at most
+        body = planner.plan(Job(lease, 0, notice_ms=notice_ms), pool("cpu"), "yunhe-x", 60).job
+        check_object(body)
+        spec = body["spec"]["template"]["spec"]
+        assert (spec["terminationGracePeriodSeconds"], spec["priorityClassName"]) == (grace_s, "yunhe-lent")
+        assert "kill -USR1" in spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][2]
+        assert {"name": "YUNHE_CHECKPOINT", "value": "/job/kept"} in spec["containers"][0]["env"]
+    plain = planned().job["spec"]["template"]["spec"]
+    assert "lifecycle" not in plain["containers"][0] and plain["terminationGracePeriodSeconds"] == 1
+
+
 def test_a_tenants_namespace_is_what_the_api_knows() -> None:
     tenants = Tenants(None, SETTINGS)  # type: ignore[arg-type] - nothing is sent
     bodies = [tenants.namespace("yunhe-x"), tenants.quota(POOLS), tenants.opened(), closed(), limits()]
@@ -150,7 +168,7 @@ def test_a_tenants_namespace_is_what_the_api_knows() -> None:
     assert tenants.namespace("x")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-@pytest.mark.parametrize("file", ["rbac.yaml", "agent.yaml"])
+@pytest.mark.parametrize("file", ["rbac.yaml", "agent.yaml", "priority.yaml"])
 def test_the_shipped_manifests_are_what_the_api_knows(file: str) -> None:
     for document in yaml.safe_load_all((DEPLOY / file).read_text()):
         check_object(document)
