@@ -23,7 +23,7 @@ import pytest
 from tests.drivers.conftest import SlurmHarness
 from tests.engines import slurm
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Job, LeaseKey, Phase, SpawnFailed
+from yunhe.site.drivers.contract import Checkpoints, Job, LeaseKey, Phase, SpawnFailed
 from yunhe.wire.link import CheckpointPlan
 
 AGENT, GROUP, ACCOUNTS = "yunhe-t-agent", "yunhe-t-accounts", ("yunhe-t-a", "yunhe-t-b")
@@ -191,8 +191,17 @@ def test_a_checkpoint_goes_with_the_account(site: Site) -> None:
     site.cluster.until(lambda: b"up" in site.log(plain.key), "start")
     site.run(site.driver.cancel(plain.key, EndReason.PREEMPTED))
     assert site.ended(plain.key).reason is EndReason.PREEMPTED
-    assert site.run(site.driver.kept_ms(plain.key, "kept")) > 0
+    assert isinstance(site.driver, Checkpoints) and site.run(site.driver.kept_ms(plain.key, "kept")) > 0
     assert site.run(site.driver.read_output(plain.key, "kept/count", 0, 9)) == b"7\n"
+
+
+def test_the_site_measures_itself_as_a_tenant_of_its_own(site: Site) -> None:
+    """With the interpreter of the nodes: the agent's own is nothing that an account could read."""
+    reports = site.run(site.driver.certify())
+    assert {report.name for report in reports} >= {"cpu"}
+    assert json.loads((site.data_dir / "tenants.json").read_text()) == {"": ACCOUNTS[0]}
+    status, log = site.do("a", (site.driver.python, "-c", "print(6 * 7)"), tenant="x")  # type: ignore[attr-defined]
+    assert (status.exit_code, log) == (0, "42\n")
 
 
 # --- attacks --------------------------------------------------------------------------------------------------------

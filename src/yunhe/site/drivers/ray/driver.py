@@ -54,6 +54,7 @@ class RayDriver(LeaseFolders[LeaseFolder]):
         tag = hashlib.sha256(f"{site_id}:{self._data_dir}".encode()).hexdigest()[:12]
         self._client = RayClient(ray, tag)
         self._planner = Planner(driver, ray, program, self._news.folder, self._beacon.path)
+        self.python = self._planner.python  # as nodes see it: certification's programs run there
         self._rules = Rules(
             engine="Ray",
             pulse=PULSES * driver.usage_write_ms / 1000,

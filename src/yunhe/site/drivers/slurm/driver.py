@@ -58,6 +58,7 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         tag = hashlib.sha256(str(self._data_dir).encode()).hexdigest()[:12]
         self._client = SlurmClient(self._slurm, f"yunhe-site:{site_id}:{tag}")
         self._planner = Planner(driver, slurm, program, self._news.folder, self._beacon.path)
+        self.python = self._planner.python  # as nodes see it: certification's programs run there
         self._tenants = Tenants.of(slurm, self._leases, self._data_dir / "tenants.json")
         self._batches = Batches(shared / "batches")
         self._sender = Sender(
