@@ -198,6 +198,53 @@ def test_an_old_result_is_refuted_under_the_new_name_and_unheard_under_its_own(c
     assert court.claim(site).state is ClaimState.REFUTED and court.pool(site).trust_milli == 0
 
 
+def refuted(court: Court, name: str, chip: str = "unknown") -> SiteDouble:
+    """A site with a pool `a` whose claim was refuted."""
+    site = court.world.site(name)
+    court.certify(site, pool_of(3 * SLOW, chip, "a"))
+    asked = court.challenge(site)
+    court.answer(site, solved("another-site", asked), 100)
+    assert court.pool(site, "a").trust_milli == 0
+    return site
+
+
+@pytest.mark.parametrize("chip", ["unknown", "another"])
+def test_a_new_name_is_no_new_start(court: Court, chip: str) -> None:
+    site = refuted(court, "north")
+    for name in ("b", "c", "b", "d"):
+        court.certify(site, pool_of(3 * SLOW, chip, name))
+        pool = court.pool(site, name)
+        assert (pool.trust_milli, "after one that was refuted" in pool.trust_note) == (0, True), name
+    [(kept,)] = court.world.rows("SELECT count(*) FROM rate_claim")
+    assert kept == 2  # however often it is called something else
+    asked = court.challenge(site)
+    court.answer(site, solved(site.id, asked), work_ms(asked, 3 * SLOW))
+    assert court.pool(site, "d").trust_milli == 1000
+    court.certify(site, pool_of(3 * SLOW, chip, "d"), pool_of(3 * SLOW, chip, "e"))
+    # Shown by the chip that it was refuted of: forgotten. By another: who lied once shows what it says.
+    assert court.pool(site, "e").trust_milli == (600 if chip == "unknown" else 0)
+
+
+def test_a_rate_that_is_left_out_for_once_is_no_new_start(court: Court) -> None:
+    site = refuted(court, "north")
+    fp32 = (RateReport(precision=Precision.FP32, measured_flops=SLOW),)
+    court.certify(site, pool_of(SLOW, name="a").model_copy(update={"rates": fp32}))
+    assert court.pool(site, "a").trust_milli == 600  # what is claimed now was not refuted
+    court.certify(site, pool_of(3 * SLOW, name="a"))
+    assert court.pool(site, "a").trust_milli == 0
+
+
+def test_silence_mends_nothing(court: Court) -> None:
+    site = refuted(court, "north")
+    court.certify(site, pool_of(3 * SLOW, name="a"))
+    settings = court.world.platform.settings
+    for _ in range(settings.certify_tries):
+        court.challenge(site)
+        court.world.clock.ms += settings.certify_turn_ms
+    court.give_turn(site)
+    assert court.pool(site, "a").trust_milli == 0
+
+
 def test_another_site_cannot_answer_for_it(court: Court) -> None:
     site, other = court.world.site("north"), court.world.site("south")
     court.certify(site, pool_of(3 * SLOW))

@@ -13,10 +13,14 @@ rate that it can check shown (`turns`): it alone counts the time.
 | refuted | above the catalogue's peak, or the answer was wrong | 0: the pool takes no work |
 
 A pool is believed as its least believed rate, times the drop since the last test.
+
+A refuted rate stays refuted until it is shown: neither silence, nor a certificate without it, nor a pool of another
+name mends it. Where it is claimed no more, it is remembered of the site, and every new pool begins there; a pool of the
+same chip that shows its rate ends that.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -150,6 +154,8 @@ def judged(claim: Claim, verdict: Verdict, settings: HubSettings, now_ms: int) -
         return replace(claim, state=ClaimState.PROVEN, note="" if claim.drop_milli == FULL else claim.note)
     if tries < settings.certify_tries:
         return replace(claim, due_ms=now_ms)
+    if not seen and claim.state is ClaimState.REFUTED:
+        return claim
     if not seen:
         return replace(claim, state=ClaimState.SILENT, note=f"{claim.precision} not shown: {verdict.failed}")
     precision = Precision(claim.precision)
@@ -170,15 +176,45 @@ def take(tx: Tx, site_id: str, settings: HubSettings) -> None:
     """The site's certificate was stored: its rates are claims now."""
     before = {(claim.pool_id, claim.precision): claim for claim in of_site(tx.conn, site_id)}
     tx.conn.execute(sa.delete(store.rate_claim).where(store.rate_claim.c.site_id == site_id))
-    claims = [
-        fresh(pool, rate, before.get((pool.id, rate.precision.value)), settings, tx.now_ms)
-        for pool in catalogue.list_pools(tx.conn, site_id)
-        for rate in pool.rates
-        if rate.measured_flops
-    ]
+    rates = _claimed(tx.conn, site_id)
+    marks = _marks(claim for key, claim in before.items() if key not in rates)
+    claims = [*marks.values()]
+    for key, (pool, rate) in rates.items():
+        earlier = before.get(key) or _under_mark(marks.get(key[1]), rate)
+        claims.append(fresh(pool, rate, earlier, settings, tx.now_ms))
     if claims:
         insert_ignore(store.rate_claim).execute(tx.conn, [_row(claim) for claim in claims])
     weigh_pools(tx, site_id, settings)
+
+
+def _claimed(conn: sa.Connection, site_id: str) -> dict[tuple[str, str], tuple[PoolRecord, Rate]]:
+    """The rates of the site's certificate, by pool and precision."""
+    pools = catalogue.list_pools(conn, site_id)
+    return {(p.id, rate.precision.value): (p, rate) for p in pools for rate in p.rates if rate.measured_flops}
+
+
+def _marks(gone: Iterable[Claim]) -> dict[str, Claim]:
+    """Of the claims that the site makes no more the refuted ones: of each precision the first of all."""
+    refuted = [claim for claim in gone if claim.state is ClaimState.REFUTED]
+    by_age = sorted(refuted, key=lambda claim: (claim.at_ms, claim.pool_id), reverse=True)
+    return {claim.precision: replace(claim, due_ms=None, tries=0) for claim in by_age}
+
+
+def _under_mark(mark: Claim | None, rate: Rate) -> Claim | None:
+    """What a new claim comes after: no rate that it could have fallen from, and a state that it has to get out of."""
+    return mark and replace(mark, claimed_flops=rate.measured_flops or 0, seen_flops=0)
+
+
+def _forget_mark(tx: Tx, shown: Claim) -> None:
+    """A refuted claim that the site makes no more is mended, where it was of the chip whose rate was shown."""
+    current = _claimed(tx.conn, shown.site_id)
+    mine = [claim for claim in of_site(tx.conn, shown.site_id) if claim.precision == shown.precision]
+    pools = catalogue.pools_by_id(tx.conn, [claim.pool_id for claim in mine])
+    table = store.rate_claim.c
+    for claim in mine:
+        if (claim.pool_id, claim.precision) not in current and pools[claim.pool_id].chip == pools[shown.pool_id].chip:
+            of_it = table.pool_id == claim.pool_id, table.precision == claim.precision
+            tx.conn.execute(sa.delete(store.rate_claim).where(*of_it))
 
 
 def settle(tx: Tx, verdict: Verdict, settings: HubSettings) -> None:
@@ -194,13 +230,16 @@ def settle(tx: Tx, verdict: Verdict, settings: HubSettings) -> None:
         # Its engine may be one where the test cannot run: as much as was known before.
         claim = replace(claim, state=ClaimState.UNPROVEN)
     tx.conn.execute(sa.update(store.rate_claim).where(of_it).values(_row(claim)))
+    if claim.state is ClaimState.PROVEN:
+        _forget_mark(tx, claim)
     if claim.due_ms is None:
         weigh_pools(tx, claim.site_id, settings)
 
 
 def weigh_pools(tx: Tx, site_id: str, settings: HubSettings) -> None:
     """Tell the catalogue how far each pool of the site is believed, and when the site is to be tested again."""
-    claims = of_site(tx.conn, site_id)
+    current = _claimed(tx.conn, site_id)
+    claims = [claim for claim in of_site(tx.conn, site_id) if (claim.pool_id, claim.precision) in current]
     least = FULL
     for pool in catalogue.list_pools(tx.conn, site_id):
         mine = [claim for claim in claims if claim.pool_id == pool.id]
@@ -235,7 +274,8 @@ def due(conn: sa.Connection, now_ms: int, limit: int) -> list[Claim]:
 
 
 def _said(claim: Claim) -> str:
-    return claim.note or f"{claim.precision} is claimed and not shown yet"
+    again = ", after one that was refuted" if claim.state is ClaimState.REFUTED else ""
+    return claim.note or f"{claim.precision} is claimed and not shown yet{again}"
 
 
 def _interval_ms(site_id: str, settings: HubSettings) -> int:
