@@ -82,7 +82,11 @@ class Fleet:
         """
         node, row = self.nodes[at], self.cards[:, at]
         over = self.cpu[at] + need.cpu_milli > node.cpu_milli or self.memory[at] + need.memory_bytes > node.memory_bytes
-        if over or len(set(used)) != need.cards or any(row[j] + need.card_milli > WHOLE for j in used):
+        if (
+            over
+            or len(set(used)) != need.cards
+            or any(not 0 <= j < node.cards or row[j] + need.card_milli > WHOLE for j in used)
+        ):
             raise InvalidInput(f"{need} was not taken at {node.name} on cards {tuple(used)}", field="node")
         self._move(at, need, used, 1)
 
