@@ -111,4 +111,4 @@ def _lines(file: TextIO, source: str, columns: tuple[str, ...]) -> Iterator[_Lin
                 raise InvalidInput(f"{where}: more values than columns", field=columns[-1])
             yield _Line(row, where)
     except csv.Error as error:
-        raise InvalidInput(f"{source} line {reader.line_num}: {error}", field=columns[0]) from error
+        raise InvalidInput(f"{source} line {reader.reader.line_num}: {error}", field=columns[0]) from error
