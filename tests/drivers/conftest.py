@@ -15,7 +15,6 @@ from tests.drivers.hub_harness import HubHarness, on_hub, two_hubs  # noqa: F401
 from tests.drivers.nation import nation  # noqa: F401 - a fixture
 from tests.drivers.ray_harness import RayHarness, head, on_ray  # noqa: F401 - fixtures
 from tests.engines import slurm
-from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey, Phase, Status
 from yunhe.site.drivers.fake import FakeDriver
 from yunhe.site.drivers.process.driver import ProcessDriver
@@ -85,19 +84,6 @@ class SlurmHarness(Harness):
         words = ("squeue", "-h", "-a", "-r", "-t", state, f"--name={self.job_name(key)}", "-o", f"%k|{form}")
         tag: str = self.driver._client._tag  # type: ignore[attr-defined]
         return [line.removeprefix(f"{tag}|") for line in self.cluster.call(*words).splitlines() if tag in line]
-
-    def close(self) -> None:
-        try:
-            for key in self.keys:
-                if self.status(key).phase is not Phase.ABSENT:
-                    self.run(self.driver.cancel(key, EndReason.CANCELLED))
-            for key in self.keys:
-                if self.status(key).phase is not Phase.ABSENT:
-                    self.ended(key)
-                self.run(self.driver.forget(key))
-        finally:
-            self.run(self.driver.close())
-            self._runner.close()
 
 
 @pytest.fixture(scope="session")

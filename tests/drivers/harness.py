@@ -1,14 +1,13 @@
 """One driver with a loop of its own, and words for jobs that every engine understands."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.fakes.fake_hub import start_lease
+from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Driver, Isolation, Job, LeaseKey, Phase, Status
 from yunhe.site.settings import DriverSettings
 from yunhe.site.supervisor.records import boottime_ms
@@ -93,10 +92,14 @@ class Harness:
         return int((self.lease_dir(key) / "claim").read_text().split()[0])
 
     def close(self) -> None:
-        for key in self.keys:
-            if self.status(key).phase in (Phase.ACCEPTED, Phase.STARTED):
-                os.kill(self.supervisor_pid(key), signal.SIGTERM)
-                self.ended(key)
-            self.run(self.driver.forget(key))
-        self.run(self.driver.close())
-        self._runner.close()
+        """Nothing runs any more, and nothing is left."""
+        try:
+            for key in self.keys:
+                self.run(self.driver.cancel(key, EndReason.CANCELLED))
+            for key in self.keys:
+                if self.status(key).phase is not Phase.ABSENT:
+                    self.ended(key)
+                self.run(self.driver.forget(key))
+        finally:
+            self.run(self.driver.close())
+            self._runner.close()

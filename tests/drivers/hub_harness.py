@@ -14,8 +14,7 @@ from tests.drivers.harness import Harness
 from tests.hub.running import RunningHub, running_hub
 from yunhe.apps.children import Child
 from yunhe.apps.site import JoinRequest, join
-from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Job, LeaseKey, Phase
+from yunhe.site.drivers.contract import Job, LeaseKey
 from yunhe.site.drivers.hub.driver import HubDriver
 from yunhe.site.drivers.hub.upper import Upper
 from yunhe.site.settings import DriverSettings, LowerHubSettings
@@ -110,16 +109,6 @@ class HubHarness(Harness):
     def order_id(self, key: LeaseKey) -> str:
         """Of the order below."""
         return (self.data_dir / "passed" / str(key) / "placed").read_text()
-
-    def close(self) -> None:
-        for key in self.keys:
-            self.run(self.driver.cancel(key, EndReason.CANCELLED))
-        for key in self.keys:
-            if self.status(key).phase is not Phase.ABSENT:
-                self.ended(key)
-            self.run(self.driver.forget(key))
-        self.run(self.driver.close())
-        self._runner.close()
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ import pytest
 
 from tests.drivers.harness import QUICK, Harness
 from tests.engines import ray
-from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Phase
 from yunhe.site.drivers.ray.driver import RayDriver
 from yunhe.site.settings import RaySettings
 
@@ -40,17 +38,6 @@ class RayHarness(Harness):
         data_dir = tmp_path / "site"
         data_dir.mkdir(mode=0o700, exist_ok=True)
         super().__init__(lambda: RayDriver(QUICK, settings, "test", data_dir), scripted=False, data_dir=data_dir)
-
-    def close(self) -> None:
-        for key in self.keys:
-            if self.status(key).phase is not Phase.ABSENT:
-                self.run(self.driver.cancel(key, EndReason.CANCELLED))
-        for key in self.keys:
-            if self.status(key).phase is not Phase.ABSENT:
-                self.ended(key)
-            self.run(self.driver.forget(key))
-        self.run(self.driver.close())
-        self._runner.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from tests.drivers.hub_harness import HubHarness, TwoHubs, key_file
 from tests.fakes.fake_hub import start_lease
 from yunhe.apps.site import load_settings
+from yunhe.core.demand import Ability
 from yunhe.core.errors import InvalidInput, Refused, TooLarge
 from yunhe.core.lifecycle import EndReason, OrderState, TaskState
 from yunhe.site.drivers.contract import Job, LeaseKey, Phase, SpawnFailed
@@ -21,6 +22,8 @@ from yunhe.site.drivers.hub.supply import Ends
 from yunhe.site.drivers.hub.upper import Upper
 from yunhe.site.settings import LowerHubSettings
 from yunhe.wire.api import AttemptView, LookView, OrderView, PoolView, RateView, SiteView, StackView, TaskView
+from yunhe.wire.data import deliveries_of, inputs_of, output_paths
+from yunhe.wire.link import DataInput, Delivery
 from yunhe.wire.origin import Origin
 
 A, B, C, D, E = (f"hub_{n:016x}" for n in range(5))
@@ -351,6 +354,32 @@ class Dies(BaseException):
     """As `kill -9` at one line."""
 
 
+def test_data_and_secrets_are_passed_down_as_they_were_ordered() -> None:
+    [pool] = offered(a_site(a_pool("s:cpu")))
+    inputs = (
+        DataInput(url="https://data.example/x", path="in/x", size_bytes=5, secret="STORE"),
+        DataInput(url="https://data.example/y", path="y", sha256="ab" * 32),
+    )
+    sent = (Delivery(path="out/", url="https://data.example/out/"),)
+    plain = a_job(inputs=inputs, outputs=("log.txt", "out/"), deliveries=sent, secrets=("STORE",))
+    job = Job(plain.lease, 0, {}, {"STORE": b'{"token": "correct horse"}'})
+    run = passing.order_of(job, pool, A, LowerHubSettings()).run
+    assert inputs_of(run, 0) == inputs and deliveries_of(run, 0) == sent
+    assert output_paths(run) == ("log.txt", "out/")
+    assert run.secrets["STORE"].get_secret_value() == '{"token": "correct horse"}'
+    assert "correct horse" not in run.model_dump_json()
+
+
+def test_secrets_are_offered_only_where_the_site_says_so() -> None:
+    all_of_them = tuple(ability.value for ability in Ability)
+    site = a_site(a_pool("s:cpu", abilities=all_of_them))
+    [usual], [trusting] = offered(site), offered(site, deliver_secrets=True)
+    assert set(usual.report.abilities) == {Ability.NETWORK, Ability.DATA}
+    assert set(trusting.report.abilities) == {Ability.NETWORK, Ability.DATA, Ability.SECRETS}
+    [mixed] = offered(site, a_site(a_pool("t:cpu")), aggregate=True, deliver_secrets=True)
+    assert mixed.report.abilities == ()
+
+
 @pytest.mark.parametrize("point", ["driver.prepared", "driver.asked"])
 def test_an_agent_that_dies_while_it_submits_submits_once(on_hub: HubHarness, point: str) -> None:
     def crash(at: str) -> None:
@@ -365,6 +394,35 @@ def test_an_agent_that_dies_while_it_submits_submits_once(on_hub: HubHarness, po
     assert on_hub.ended(job.key).exit_code == 0
     assert on_hub.log(job.key) == b"once\n"
     assert _below(on_hub, job.key) == 1
+
+
+def test_an_order_with_secrets_is_said_by_the_process_that_has_them(two_hubs: TwoHubs, tmp_path: Path) -> None:
+    """Another one waits until nothing of it can come to the lower hub any more, and then knows nothing of the lease."""
+    harness = HubHarness(two_hubs, tmp_path, deliver_secrets=True, request_timeout_ms=2_000)
+    if not all(Ability.SECRETS in pool.abilities for pool in harness.run(harness.driver.discover())):
+        pytest.skip("the site below has no sandbox, and delivers no secrets: apt-get install bubblewrap")
+
+    def crash(at: str) -> None:
+        if at == "driver.prepared":
+            raise Dies
+
+    plain = harness.job("a", ("sh", "-c", "wc -c < $YUNHE_SECRETS/TOKEN"), secrets=("TOKEN",), outputs=())
+    job = Job(plain.lease, plain.contact_ms, {}, {"TOKEN": b"correct horse"})
+    try:
+        harness.driver._crash_point = crash  # type: ignore[attr-defined]
+        with pytest.raises(Dies):
+            harness.run(harness.driver.submit(job))
+        harness.reopen()
+        assert harness.status(job.key).phase is Phase.UNKNOWN
+        harness.until(job.key, Phase.ABSENT, 40)
+        assert harness.run(harness.driver.known()) == frozenset()
+        harness.run(harness.driver.submit(job))
+        assert harness.ended(job.key).exit_code == 0
+        assert harness.log(job.key).strip() == b"13"
+        for file in (file for file in harness.data_dir.rglob("*") if file.is_file()):
+            assert b"correct horse" not in file.read_bytes(), file
+    finally:
+        harness.close()
 
 
 def _below(harness: HubHarness, key: LeaseKey) -> int:
