@@ -122,7 +122,7 @@ def run(data: Path, seeds: int, progress: Progress) -> Table:
         f" taken as {WAITING_UNIT_H} h, the one unit in which the published waiting of the other four is theirs.",
         "memoryless knows the mean length of a job's class, as Lowest-Window and Carbon-Time do and Ecovisor does not"
         " need to, and nothing of the job's own length; nothing in it was fitted to these jobs or to this grid.",
-        "Forecasts are perfect as far as they reach, and class means are those of the whole trace, for all, as published.",
+        "Forecasts are perfect as far as they reach, and class means are of the whole trace, for all, as published.",
         f"other grids: the same jobs in {len(ELSEWHERE_HOURS)} months of every {ZONE_STEP}th zone of 2022. other jobs:"
         f" every {JOB_STEP}th of {', '.join(OTHER_JOBS)} over the year 2022 of South Australia.",
     ]

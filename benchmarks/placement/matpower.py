@@ -136,7 +136,7 @@ def _tables(file: TextIO, name: str) -> tuple[float, dict[str, list[_Row]]]:
             key, text = assigned.groups()
             found.add(key)
             if key == "baseMVA":
-                (base_mva,) = _values(text.rstrip("; "), f"{name}:{number}: baseMVA")
+                base_mva = sum(_values(text.rstrip("; "), f"{name}:{number}: baseMVA")[:1])
             if not text.startswith("["):
                 continue
             inside, text = key, text[1:]
