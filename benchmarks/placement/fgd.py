@@ -16,7 +16,7 @@ NODES = "openb_node_list_gpu_node.csv.gz"
 TASKS = "openb_pod_list_{}.csv.gz"
 SUMMARY = "fgd_published_summary.csv"
 FIRST_SEED = 42  # as published
-GENERATED = 8
+GENERATED = range(1000, 1008)  # seeds that nobody had looked at before the policy was as it is
 TOLERANCE = {"allocated at 130 %": 0.3, "fragmented at 80 %": 1.0}
 # Our names of the published policies.
 NAMES = {
@@ -46,7 +46,7 @@ def run(data: Path, seeds: int, progress: Progress) -> Table:
     for workload in _public(folder, hashes):
         progress(f"{workload.name}: {len(workload.tasks)} tasks, {len(workload.nodes)} nodes, {seeds} seeds")
         table.rows += _case(workload, (*PUBLISHED, OURS, LEARNING), table, published)
-    for number in range(GENERATED):
+    for number in GENERATED:
         workload = generated(number)
         progress(f"{workload.name}: {len(workload.tasks)} tasks, {len(workload.nodes)} nodes, {seeds} seeds")
         table.rows += _case(workload, BESIDE_GENERATED, table, {})
@@ -54,7 +54,7 @@ def run(data: Path, seeds: int, progress: Progress) -> Table:
         "Seeds draw orders of their own (the published runs used another language's generator): means are compared.",
         "Ties go to the first node by name; as in the published runs, names are dealt to the nodes anew per seed.",
         f"{OURS} is told the list's shares of needs, as FGD is; {LEARNING}, is told nothing and learns from arrivals.",
-        "Its constants were set on none of the generated lists shown.",
+        "Its constants were set on 30 other generated lists, not on public ones, and not on the generated ones here.",
     ]
     return table
 

@@ -8,7 +8,7 @@ from yunhe.core.placement.columns import Floats
 from yunhe.core.placement.packing.fleet import Fleet
 from yunhe.core.placement.packing.index import PackingIndex
 from yunhe.core.placement.packing.values import WHOLE, Need
-from yunhe.core.placement.packing.worth import WorthTable
+from yunhe.core.placement.packing.worth import WorthTable, cores_around
 
 At = npt.NDArray[np.intp]
 
@@ -122,7 +122,7 @@ class Fgd:
         self._table = table
 
     def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
-        before, after = self._table.around(fleet, need, at)
+        before, after = self._table.around(fleet, need, at, cores_around(fleet, need, at))
         less = (need.total_milli - before + after) / WHOLE  # by how many cards fragments become less
         return -np.floor(100 / (1 + np.exp(-less)) + 1e-9)
 

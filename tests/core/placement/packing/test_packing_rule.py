@@ -11,7 +11,7 @@ from yunhe.core.placement.packing.packer import FIRST_LOOK, Packer
 from yunhe.core.placement.packing.prices import best_pattern, part_prices
 from yunhe.core.placement.packing.rule import LeastLoss
 from yunhe.core.placement.packing.values import Need, Node
-from yunhe.core.placement.packing.worth import usable
+from yunhe.core.placement.packing.worth import cores_around, usable
 
 MODELS = ("A", "B")
 
@@ -103,7 +103,7 @@ def test_what_is_usable_is_what_is_no_fragment(cluster: list[Node], kinds: list[
         at = packed.choose(need)
         if at >= 0:
             # What it would be worth with the task, against the same after taking it.
-            told = table.around(fleet, need, np.array([at]))
+            told = table.around(fleet, need, np.array([at]), cores_around(fleet, need, np.array([at])))
             fleet.take(at, need, table.card(fleet, need, at) if need.shares else -1)
             assert table.of(fleet, np.array([at]))[0] == pytest.approx(told[1, 0])
     worth = table.of(fleet, np.arange(len(cluster)))

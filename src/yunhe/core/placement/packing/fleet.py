@@ -45,6 +45,7 @@ class Fleet:
         self.whole: Ints = self.installed.copy()  # cards of which nothing is taken
         self.largest: Ints = np.where(self.installed > 0, WHOLE, 0)  # the most that is free of one card
         self.changes = 0
+        self.returns = 0  # how often something was given back
         self.moved: Ints = np.zeros(count, dtype=np.int64)
 
     def allowed(self, need: Need) -> Bools:
@@ -89,6 +90,7 @@ class Fleet:
         ):
             raise InvalidInput(f"{need} was not taken at {node.name} on cards {tuple(used)}", field="node")
         self._move(at, need, used, 1)
+        self.returns += 1
 
     def _move(self, at: int, need: Need, used: Sequence[int], sign: int) -> None:
         self.cpu[at] += sign * need.cpu_milli

@@ -24,13 +24,17 @@ class Rule(Protocol):
 
 
 class _Row:
-    """Costs of one need at every node; infinite where it does not fit. Fresh up to `mark` of the fleet's changes."""
+    """Costs of one need at every node; infinite where it does not fit. Fresh up to `mark` of the fleet's changes.
 
-    __slots__ = ("costs", "mark")
+    `full` is the fleet's count of returns when it was found to fit nowhere: before something is given back it will not.
+    """
+
+    __slots__ = ("costs", "full", "mark")
 
     def __init__(self, nodes: int) -> None:
         self.costs: Floats = np.full(nodes, np.inf)
         self.mark = -1
+        self.full = -1
 
 
 class PackingIndex:
@@ -43,9 +47,15 @@ class PackingIndex:
 
     def choose(self, need: Need) -> int:
         """The position of the cheapest node that fits, -1 when none does."""
-        costs = self.costs(need)
-        best = int(costs.argmin())
-        return best if costs[best] != np.inf else -1
+        row = self._row(need)
+        if row.full == self.fleet.returns:
+            return -1
+        self._refresh(row, need)
+        best = int(row.costs.argmin())
+        if row.costs[best] != np.inf:
+            return best
+        row.full = self.fleet.returns
+        return -1
 
     def place(self, need: Need) -> tuple[int, tuple[int, ...]] | None:
         """Choose, and take it there. The position and its cards, None when no node fits."""
@@ -57,17 +67,25 @@ class PackingIndex:
 
     def costs(self, need: Need) -> Floats:
         """Per node; infinite where it does not fit. A view that the next call may change."""
+        row = self._row(need)
+        self._refresh(row, need)
+        return row.costs
+
+    def _row(self, need: Need) -> _Row:
         row = self._rows.get(need)
         if row is None:
             if len(self._rows) >= MAX_NEEDS:
                 self._rows.clear()
             row = self._rows[need] = _Row(len(self.fleet.nodes))
-        if row.mark == self.fleet.changes:
-            return row.costs
-        stale = np.flatnonzero(self.fleet.moved > row.mark)
+        return row
+
+    def _refresh(self, row: _Row, need: Need) -> None:
+        fleet = self.fleet
+        if row.mark == fleet.changes:
+            return
+        stale = (fleet.moved > row.mark).nonzero()[0]
         row.costs[stale] = np.inf
-        fitting = stale[self.fleet.fits(need, stale)]
+        fitting = stale[fleet.fits(need, stale)]
         if fitting.size:
-            row.costs[fitting] = self.rule.costs(self.fleet, need, fitting)
-        row.mark = self.fleet.changes
-        return row.costs
+            row.costs[fitting] = self.rule.costs(fleet, need, fitting)
+        row.mark = fleet.changes

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from yunhe.core.placement.columns import Floats
 from yunhe.core.placement.packing.fleet import Fleet
 from yunhe.core.placement.packing.values import WHOLE, Need
-from yunhe.core.placement.packing.worth import Demand, WorthTable, levels, priced, usable
+from yunhe.core.placement.packing.worth import Demand, WorthTable, cores_around, levels, priced, usable
 
 # Set by a look at 30 made-up clusters (benchmarks/placement/generated.py, seeds 100 to 129); not sensitive.
 USABLE_SHARE = 0.1  # how much what is usable counts against what is best
@@ -42,14 +42,14 @@ class LeastLoss:
         self._least_free = 1.0 / (WHOLE * len(fleet.cards) + 1)
 
     def costs(self, fleet: Fleet, need: Need, at: npt.NDArray[np.intp]) -> Floats:
-        cards = self._table.around(fleet, need, at)
-        cores = fleet.cpu.take(at) - np.array([[-_TINY], [need.cpu_milli - _TINY]])
-        cores *= self._carry.take(at)
-        ratio = cards / cores
+        cpu = cores_around(fleet, need, at)
+        worth = self._table.around(fleet, need, at, cpu)
+        ratio = worth / (cpu * self._carry.take(at) + _TINY)
         ratio *= ratio
         ratio *= ratio
         ratio += 1.0
-        worth = cards / np.sqrt(np.sqrt(ratio))
+        np.sqrt(ratio, out=ratio)
+        worth /= np.sqrt(ratio, out=ratio)
         grains: Floats = np.floor((worth[0] - worth[1]) * (1.0 / GRAIN_MILLI) + 1e-9)
         grains += fleet.free.take(at) * self._least_free
         return grains

@@ -47,9 +47,11 @@ class WorthTable:
         worth: Floats = self._flat.take(self._first(fleet, at, fleet.cpu[at]) + fleet.entries[:, at]).sum(axis=0)
         return worth
 
-    def around(self, fleet: Fleet, need: Need, at: Positions) -> Floats:
-        """The worth of the nodes `at` without the task (row 0) and with it, on the card where it does least harm."""
-        cpu = fleet.cpu.take(at) - np.array([[0], [need.cpu_milli]])
+    def around(self, fleet: Fleet, need: Need, at: Positions, cpu: Ints) -> Floats:
+        """The worth of the nodes `at` without the task (row 0) and with it, on the card where it does least harm.
+
+        `cpu` are the cores free in both cases, see `cores_around`.
+        """
         first = self._first(fleet, at, cpu)
         entries = first[:, None, :] + fleet.entries.take(at, axis=1)
         if need.shares:
@@ -85,6 +87,12 @@ class WorthTable:
             change[:, WHOLE + 3 :] = rows[:, WHOLE - size, None] + rows[:, WHOLE + 2 : -1] - rows[:, WHOLE + 3 :]
             self._taken[size] = change.ravel()
         return self._taken[size]
+
+
+def cores_around(fleet: Fleet, need: Need, at: Positions) -> Ints:
+    """Milli cores free of the nodes `at` without the task (row 0) and with it."""
+    free: Ints = fleet.cpu.take(at) - np.array([[0], [need.cpu_milli]])
+    return free
 
 
 def usable(fleet: Fleet, demand: Demand, thresholds: Ints | None = None) -> WorthTable:
