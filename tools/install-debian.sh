@@ -10,6 +10,7 @@ parts=(
   "PostgreSQL|ls /usr/lib/postgresql/1[5-9]/bin/postgres|postgresql-15|the hub's tests on PostgreSQL, two hub replicas, benchmarks submit_postgresql, submit_batch, settled"
   "bubblewrap|command -v bwrap|bubblewrap|the process driver's sandbox tests (jobs run in plain process groups then)"
   "Slurm|command -v slurmctld && command -v slurmd && command -v sbatch && command -v munged|slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge|the Slurm driver's tests, the Slurm peer in the benchmarks"
+  "Slurm accounting|command -v slurmdbd && command -v sacct && command -v mariadbd && command -v mariadb-install-db|slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core|the test of Slurm's real accounting"
 )
 
 missing=()

@@ -27,7 +27,7 @@ def yunhe(head: ray.Head, *words: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"RAY_AUTH_TOKEN": head.token},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -65,10 +65,10 @@ def test_an_order_runs_on_ray_and_is_settled(
     customer = hub.customer()
     run = {"command": ["sh", "-c", f"echo $YUNHE_LEASE; env | grep -c RAY; echo once >> {witness}; sleep 2"]}
     order = customer.post("/v1/orders", content=order_json(run=run), headers=JSON).json()["id"]
-    wait_for(witness.exists, 20)
+    wait_for(witness.exists, 60)
     site.kill()  # its job goes on, and is taken up again
     site.start()
-    view = customer.get(f"/v1/orders/{order}/wait", params={"timeout_ms": 40_000}).json()
+    view = customer.get(f"/v1/orders/{order}/wait", params={"timeout_ms": 60_000}).json()
     assert (view["state"], view["settled"]) == ("succeeded", True), view
     assert witness.read_text() == "once\n"
     assert customer.get(f"/v1/orders/{order}/logs").text == f"{order}.0.1\n0\n"

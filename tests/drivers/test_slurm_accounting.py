@@ -40,14 +40,19 @@ def site(centre: AccountingCluster, tmp_path: Path) -> Iterator[SlurmHarness]:
         yield made
 
 
-def accounted(site: SlurmHarness, keys: Sequence[LeaseKey]) -> list[AccountLine]:
-    """What the driver reads of each, when all are over."""
+def read(site: SlurmHarness, keys: Sequence[LeaseKey]) -> dict[LeaseKey, tuple[AccountLine, ...]]:
+    """What the driver reads of them."""
     driver: Any = site.driver
     names = [name for key in keys for name in driver._batches.names(key)]
+    return dict(site.run(driver._client.accounted(names, driver._batches.members)))
+
+
+def accounted(site: SlurmHarness, keys: Sequence[LeaseKey]) -> list[AccountLine]:
+    """Of each, when all are over."""
     found: dict[LeaseKey, tuple[AccountLine, ...]] = {}
 
     def over() -> bool:
-        found.update(site.run(driver._client.accounted(names, driver._batches.members)))
+        found.update(read(site, keys))
         return all(found.get(key) and found[key][-1].end_s for key in keys)
 
     site.cluster.until(over, "have its accounts", 0.2)
@@ -63,14 +68,19 @@ def lose_list(centre: AccountingCluster) -> None:
     centre.until(lambda: len(centre.idle()) == SHAPE.nodes, "come up again")
 
 
-def killed(site: SlurmHarness, name: str) -> LeaseKey:
-    """A job that runs for two seconds and leaves no record of its end."""
+def running(site: SlurmHarness, name: str) -> tuple[LeaseKey, int]:
+    """A job that has run for two seconds, and the accounts know; when it began."""
     key = site.submit(name, ("sleep", "60"))
-    started = site.until(key, Phase.STARTED)
-    site.cluster.until(lambda: time.time() * 1000 > started.started_utc_ms + 2_000, "run for a while")
+    began = site.until(key, Phase.STARTED).started_utc_ms
+    site.cluster.until(lambda: bool(read(site, [key]).get(key)), "be in the accounts", 0.2)
+    site.cluster.until(lambda: time.time() * 1000 > began + 2_000, "run for a while")
+    return key, began
+
+
+def kill(site: SlurmHarness, key: LeaseKey) -> None:
+    """It leaves no record of its end."""
     os.kill(site.supervisor_pid(key), signal.SIGKILL)
     site.cluster.until(lambda: set(site.listed(key, "%T")) <= {"FAILED", "CANCELLED", "COMPLETED"}, "see its end")
-    return key
 
 
 def test_the_accounts_of_real_jobs_are_read(site: SlurmHarness) -> None:
@@ -93,12 +103,11 @@ def test_the_accounts_of_real_jobs_are_read(site: SlurmHarness) -> None:
 
 def test_accounts_that_are_away_leave_it_unknown_and_then_tell(centre: AccountingCluster, site: SlurmHarness) -> None:
     """slurmdbd is down for a while: nothing is invented, then its word is told with the time that surely ran."""
-    before = site.submit("before", ("true",))
-    site.ended(before)
+    key, began = running(site, "a")
     centre.stop_accounts()
     try:
-        key = killed(site, "a")
-        ran_ms = time.time() * 1000 - site.status(key).started_utc_ms
+        kill(site, key)
+        ran_ms = time.time() * 1000 - began
         (site.lease_dir(key) / "usage.json").unlink()  # the disk that it was on is gone
         lose_list(centre)
         driver: Any = site.driver
@@ -117,9 +126,10 @@ def test_accounts_that_are_away_leave_it_unknown_and_then_tell(centre: Accountin
 def test_accounts_that_never_come_are_not_waited_for_for_ever(centre: AccountingCluster, tmp_path: Path) -> None:
     changes = {"accounting": True, "accounting_interval_ms": 300, "accounting_wait_ms": 3_000}
     with closing(SlurmHarness(centre, tmp_path, **changes)) as site:
+        key, _ = running(site, "a")
         centre.stop_accounts()
         try:
-            key = killed(site, "a")
+            kill(site, key)
             lose_list(centre)
             status = site.ended(key, 60)
         finally:

@@ -54,6 +54,10 @@ class LendingCluster(Cluster):
         left = (line for line in conf.read_text().splitlines() if not line.startswith("PartitionName"))
         conf.write_text("\n".join([*left, PARTITIONS]))
 
+    def idle(self) -> list[str]:
+        """Once, of whatever partitions it is."""
+        return sorted(set(super().idle()))
+
     def local_job(self, seconds: float) -> str:
         """Its number; it wants the whole node."""
         return self.sbatch("--partition=local", "-c4", "--mem=3000", "--output=/dev/null", f"--wrap=sleep {seconds}")

@@ -27,7 +27,7 @@ def yunhe(cluster: slurm.Cluster, *words: str) -> subprocess.CompletedProcess[st
         env=os.environ | cluster.environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -57,14 +57,14 @@ def joined(hub: RunningHub, cluster: slurm.Cluster, data_dir: Path) -> Iterator[
     hub.operator.post(f"/v1/sites/{site_id}/approve", json={}).raise_for_status()
     process = SiteProcess(data_dir).start()
     try:
-        wait_for(lambda: hub.operator.get(f"/v1/sites/{site_id}").json()["state"] == "active", 30)
+        wait_for(lambda: hub.operator.get(f"/v1/sites/{site_id}").json()["state"] == "active", 90)
         yield process
     finally:
         process.stop()
 
 
 def ended(customer: httpx.Client, order_id: str) -> dict[str, Any]:
-    view: dict[str, Any] = customer.get(f"/v1/orders/{order_id}/wait", params={"timeout_ms": 40_000}).json()
+    view: dict[str, Any] = customer.get(f"/v1/orders/{order_id}/wait", params={"timeout_ms": 60_000}).json()
     return view
 
 
@@ -77,7 +77,7 @@ def test_orders_run_on_slurm_and_are_settled(hub: RunningHub, site: SiteProcess,
         customer.post("/v1/orders", content=order_json(**order), headers=JSON).json()["id"]
         for order in ({"run": plain}, {"run": gang, "requirement": {"slots": 2, "cores": 1, "memory": "64MiB"}})
     ]
-    wait_for(witness.exists, 20)
+    wait_for(witness.exists, 60)
     site.kill()  # its jobs go on, and are taken up again
     site.start()
     views = [ended(customer, order) for order in orders]

@@ -1,6 +1,7 @@
 """A private Slurm that keeps accounts: its slurmdbd on a private MariaDB, both from Debian, in the cluster's folder."""
 
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -9,7 +10,8 @@ import subprocess
 from tests.engines.slurm import CALL_S, Cluster
 from yunhe.apps.local_engines.processes import alive, free_ports, kill
 
-INSTALL = "sudo apt-get install -y --no-install-recommends slurmdbd slurm-wlm-mysql-plugin mariadb-server"
+PACKAGES = "slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core"
+INSTALL = f"sudo apt-get install -y --no-install-recommends {PACKAGES}"
 NEEDED = ("slurmdbd", "mariadbd", "mariadb", "mariadb-install-db", "sacct", "sacctmgr")
 ACCOUNTS = """\
 AccountingStorageType=accounting_storage/slurmdbd
@@ -24,7 +26,7 @@ DbdAddr=127.0.0.1
 DbdPort={port}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
-SlurmUser=root
+SlurmUser={user}
 StorageType=accounting_storage/mysql
 StorageHost=127.0.0.1
 StoragePort={database_port}
@@ -42,9 +44,7 @@ def _program(name: str) -> str | None:
 
 def missing_accounts() -> str:
     """Why accounts cannot be kept here; empty when they can."""
-    if not all(map(_program, NEEDED)):
-        return f"slurmdbd and MariaDB are not installed: {INSTALL}"
-    return "" if os.geteuid() == 0 else "MariaDB runs as a user of its own, which only root can become"
+    return "" if all(map(_program, NEEDED)) else f"slurmdbd and MariaDB are not installed: {INSTALL}"
 
 
 class AccountingCluster(Cluster):
@@ -59,11 +59,12 @@ class AccountingCluster(Cluster):
         left = (line for line in conf.read_text().splitlines() if not line.startswith(("AccountingSt", "JobAcct")))
         conf.write_text("\n".join([*left, ACCOUNTS.format(port=port, folder=self.folder)]))
         password = secrets.token_hex(16)
-        text = DBD.format(port=port, database_port=database_port, folder=self.folder, password=password)
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        text = DBD.format(port=port, database_port=database_port, folder=self.folder, password=password, user=user)
         dbd = self.folder / "slurmdbd.conf"
         dbd.touch(0o600)
         dbd.write_text(text)
-        self._start_database(database_port, password)
+        self._start_database(database_port, password, user)
 
     def start_controller(self) -> None:
         if not (self.folder / "slurmdbd.log").exists():
@@ -80,12 +81,13 @@ class AccountingCluster(Cluster):
         os.kill(number, signal.SIGTERM)
         self.until(lambda: not alive(number), "end slurmdbd")
 
-    def _start_database(self, port: int, password: str) -> None:
+    def _start_database(self, port: int, password: str, user: str) -> None:
+        """As this user: it is nobody else's."""
         folder = self.folder / "database"
-        folder.mkdir()
-        shutil.chown(folder, "mysql", "mysql")
-        common = ["--no-defaults", "--user=mysql", f"--datadir={folder}/data"]
+        folder.mkdir(0o700)
+        common = ["--no-defaults", f"--user={user}", f"--datadir={folder}/data"]
         setup = ["mariadb-install-db", *common, "--auth-root-authentication-method=socket", "--skip-test-db"]
+        setup.append(f"--auth-root-socket-user={user}")
         subprocess.run(setup, check=True, capture_output=True, timeout=120)
         sizes = ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--innodb-lock-wait-timeout=900"]
         sizes += ["--innodb-flush-log-at-trx-commit=2", "--performance-schema=OFF"]
@@ -93,7 +95,7 @@ class AccountingCluster(Cluster):
         with (self.folder / "database.log").open("wb") as log:
             command = [_program("mariadbd") or "mariadbd", *common, *listen, *sizes]
             self._database = subprocess.Popen(command, stdout=log, stderr=log)
-        client = ("mariadb", "--no-defaults", f"--socket={folder}/socket", "--user=root")
+        client = ("mariadb", "--no-defaults", f"--socket={folder}/socket", f"--user={user}")
         self.until(lambda: self._answers(*client, "-e", "select 1"), "have its database", 0.1)
         for host in ("localhost", "127.0.0.1"):
             sql = f"create user slurm@'{host}' identified by '{password}'; grant all on accounts.* to slurm@'{host}'"

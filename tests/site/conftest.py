@@ -51,7 +51,7 @@ class SiteProcess:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
-    def stop(self, timeout_s: float = 20) -> int:
+    def stop(self, timeout_s: float = 40) -> int:
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(timeout_s)

@@ -20,7 +20,7 @@ from yunhe.apps.local_engines.processes import alive, free_ports, kill, marked
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun", "munged")
 PACKAGES = "slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge"
 INSTALL = f"sudo apt-get install -y --no-install-recommends {PACKAGES}"
-UP_S, STOP_S, CALL_S = 30.0, 10.0, 30.0
+UP_S, STOP_S, CALL_S = 60.0, 10.0, 60.0
 
 # What differs from Slurm's defaults: one host, no accounting, no cgroups, a scheduler that reacts at once.
 CONFIGURATION = """\
