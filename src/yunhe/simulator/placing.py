@@ -1,6 +1,7 @@
 """Who decides: the core's own round, over what the simulated network has. Nothing is decided here.
 
-`Rounds` gathers the open orders and asks `plan_round`, as the hub's matching room does.
+- `Rounds` gathers the open orders and asks `plan_round`, as the hub's matching room does.
+- `AtOnce` asks the core's online engine for every order as it comes, and rounds for those that have to wait.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,9 @@ import numpy as np
 
 from yunhe.core.demand import Shape
 from yunhe.core.placement.board import Board
-from yunhe.core.placement.dearest import dearest_hold
+from yunhe.core.placement.dearest import Dearest
+from yunhe.core.placement.online import Online
+from yunhe.core.placement.passing import passes
 from yunhe.core.policy import Policy
 from yunhe.core.round import AccountShare, Plan, Queue, Snapshot, plan_round
 from yunhe.core.supply import Free, Site, Supply
@@ -118,11 +121,12 @@ class Rounds:
         self._waiting: dict[int, Waiting] = {}
         self._prices: dict[int, tuple[Shape, int | None]] = {}
         self._board: Board | None = None
+        self._dearest: Dearest | None = None
         self._by_id: dict[str, int] = {}  # of the round that is being decided
         self.rounds = 0
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_prices": {}, "_board": None}  # what is remembered to save time
+        return {**self.__dict__, "_prices": {}, "_board": None, "_dearest": None}  # what is remembered to save time
 
     @property
     def open(self) -> int:
@@ -134,8 +138,13 @@ class Rounds:
         if known is None:
             if len(self._prices) >= MAX_PRICES:
                 self._prices.clear()
-            known = self._prices[id(shape)] = (shape, dearest_hold(shape, self._seen(), now_ms))
+            known = self._prices[id(shape)] = (shape, self._holds().hold(shape, now_ms))
         return known[1]
+
+    def _holds(self) -> Dearest:
+        if self._dearest is None:
+            self._dearest = Dearest(self._seen())
+        return self._dearest
 
     def _seen(self) -> Board:
         if self._board is None:
@@ -152,7 +161,7 @@ class Rounds:
     def change_sites(self, sites: Sequence[Site]) -> None:
         self._supply = replace(self._supply, sites=tuple([sites[i] for i in self._part.sites]))
         self._prices.clear()
-        self._board = None
+        self._board = self._dearest = None
 
     def decide(self, now_ms: int) -> Sequence[Placement]:
         if not self._waiting:
@@ -217,6 +226,45 @@ class Rounds:
         ranked.sort(key=lambda item: item[:2])
         chosen = {order.number for _, _, order in ranked[: self._limit]}
         return [order for order in orders if order.number in chosen]
+
+
+class AtOnce(Rounds):
+    """Decides an order alone as it comes; what has to wait is decided by rounds."""
+
+    def __init__(self, part: Part, customers: Sequence[Customer], policy: Policy, seed: int, round_orders: int) -> None:
+        super().__init__(part, customers, policy, seed, round_orders)
+        self._engine: Online | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "_engine": None}
+
+    def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
+        # Orders wait in the order of their numbers, which is that of their arrival.
+        oldest = self._waiting[min(self._waiting)].submitted_ms if self._waiting else None
+        if passes(self._policy, oldest, now_ms):
+            who = self._customers[order.customer]
+            within = None if who.quota_milli is None else who.quota_milli - self._used.get(order.customer, 0)
+            for pool, _, milli, memory in self._online().decide(order.shape, now_ms, within_milli=within):
+                self._take(pool, milli, memory, order.customer)
+                return (Placement(order.number, self._part.pools[pool], milli, memory),)
+        return super().add(order, now_ms)
+
+    def change_sites(self, sites: Sequence[Site]) -> None:
+        super().change_sites(sites)
+        self._engine = None
+
+    def _seen(self) -> Board:
+        return self._online().board
+
+    def _online(self) -> Online:
+        if self._engine is None:
+            self._engine = Online(replace(self._supply, free=tuple(self._free)), self._policy, self._seed)
+        return self._engine
+
+    def _take(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
+        super()._take(pool, milli, memory_bytes, customer)
+        if self._engine is not None:
+            self._engine.change(pool, -milli, -memory_bytes)
 
 
 def decided(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int, board: Board | None = None) -> Plan:

@@ -14,7 +14,7 @@ from yunhe.core.errors import InvalidInput
 from yunhe.simulator.build import Network, build
 from yunhe.simulator.events import State
 from yunhe.simulator.order import ARRIVE
-from yunhe.simulator.placing import Placer, Rounds, islands, whole
+from yunhe.simulator.placing import AtOnce, Placer, Rounds, islands, whole
 from yunhe.simulator.result import Document, document
 from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.work import Stream
@@ -98,7 +98,8 @@ def make_placers(scenario: Scenario, network: Network) -> tuple[list[Placer], Is
         homes = sorted({customer.home for customer in network.customers if customer.home is not None})
         parts = islands(network.supply, homes)
         island_of = {home: i for i, home in enumerate(homes)}
+    engine = AtOnce if scenario.engine == "online" else Rounds
     placers: list[Placer] = [
-        Rounds(part, network.customers, network.policy, scenario.seed, scenario.round_orders) for part in parts
+        engine(part, network.customers, network.policy, scenario.seed, scenario.round_orders) for part in parts
     ]
     return placers, island_of

@@ -1,25 +1,95 @@
 """The hold of an order: the most that it can cost at any place that takes it. The same as over all offers of a quote,
 without making them."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 
-from yunhe.core.demand import Shape
+from yunhe.core.demand import Requirement, Shape
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.cost import hold_of
 from yunhe.core.placement.feasible import feasible
 
+_MOST_KINDS = 20_000
+_CLOSE = 1e-3  # of the dearest hour
+_ROUNDING_MICROCNY = 10.0  # of a hold: three parts are rounded up, and the energy before it is priced
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """The dearest pools that take a task of one requirement, whatever its run limit; one of those that cost alike."""
+
+    pools: tuple[int, ...]
+    milli: tuple[int, ...]
+
+
+class Dearest:
+    """Holds over one board. Remembers what it has seen of each requirement."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._kinds: dict[Requirement, _Kind] = {}
+        self._any_length = all(pool.longest_ms is None for pool in board.supply.pools)
+
+    def hold(self, shape: Shape, now_ms: int) -> int | None:
+        """Micro-CNY for all tasks at full load up to the run limit; None where no place takes it now or after
+        waiting."""
+        if not self._lasts(shape):
+            return dearest_hold(shape, self._board, now_ms)
+        kind = self._kind(shape, now_ms)
+        if not kind.pools:
+            return None
+        most = _most(shape, self._board, kind.pools, kind.milli)
+        if most * _CLOSE < _ROUNDING_MICROCNY:  # so little that rounding decides which is the dearest
+            return dearest_hold(shape, self._board, now_ms)
+        return most
+
+    def _lasts(self, shape: Shape) -> bool:
+        """Whether neither time nor run limit decides where it fits or how large it is."""
+        need, terms = shape.requirement, shape.terms
+        untimed = need.work is None and terms.deadline_ms is None and terms.budget_microcny is None
+        return untimed and self._any_length and not need.data_bytes
+
+    def _kind(self, shape: Shape, now_ms: int) -> _Kind:
+        found = self._kinds.get(shape.requirement)
+        if found is None:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds.clear()
+            found = self._kinds[shape.requirement] = _kind_of(shape, self._board, now_ms)
+        return found
+
 
 def dearest_hold(shape: Shape, board: Board, now_ms: int) -> int | None:
-    """Micro-CNY for all tasks at full load up to the run limit; None where no place takes it now or after waiting."""
-    capacity, memory = board.columns.capacity, board.columns.memory
-    fit = feasible(shape, board, capacity, memory, now_ms)
+    """As `Dearest.hold`, for one look."""
+    fit = feasible(shape, board, board.columns.capacity, board.columns.memory, now_ms)
     pools = np.flatnonzero(fit.certified)
     if not len(pools):
         return None
     # Floats say which can be the dearest, integers what it costs.
-    costs, sizes, supply = fit.look.costs, fit.look.sizes, board.supply
-    close = pools[costs.hold_most[pools] >= costs.hold_least[pools].max()]
+    found, sizes = fit.look.costs, fit.look.sizes
+    close = pools[found.hold_most[pools] >= found.hold_least[pools].max()]
+    return _most(shape, board, close.tolist(), sizes.milli[close].tolist())
+
+
+def _kind_of(shape: Shape, board: Board, now_ms: int) -> _Kind:
+    fit = feasible(shape, board, board.columns.capacity, board.columns.memory, now_ms)
+    pools, columns = np.flatnonzero(fit.certified), board.columns
+    if not len(pools):
+        return _Kind((), ())
+    milli = fit.look.sizes.milli[pools]
+    per_hour = milli * (columns.price[pools] + columns.kw_per_unit[pools] * columns.power_price[pools])
+    close = per_hour >= per_hour.max() * (1 - _CLOSE)
+    alike: dict[tuple[int, ...], tuple[int, int]] = {}
+    for p, m in zip(pools[close].tolist(), milli[close].tolist(), strict=True):
+        pool, site = board.supply.pools[p], columns.sites[p]
+        price = pool.price_microcny_per_unit_hour, pool.watts_per_unit
+        alike.setdefault((*price, site.pue_milli, site.power_price_microcny_per_kwh, m), (p, m))
+    return _Kind(tuple(p for p, _ in alike.values()), tuple(m for _, m in alike.values()))
+
+
+def _most(shape: Shape, board: Board, pools: Iterable[int], milli: Iterable[int]) -> int:
+    supply, sites = board.supply, board.columns.sites
     return max(
-        hold_of(shape, supply.pools[p], board.columns.sites[p], int(sizes.milli[p]), board.policy).total
-        for p in close.tolist()
+        hold_of(shape, supply.pools[p], sites[p], m, board.policy).total for p, m in zip(pools, milli, strict=True)
     )
