@@ -245,6 +245,79 @@ def test_silence_mends_nothing(court: Court) -> None:
     assert court.pool(site, "a").trust_milli == 0
 
 
+# --- cards, whose libraries take long to start ------------------------------------------------------------------------
+
+
+def card_of(rate: int) -> PoolReport:
+    return pool_of(rate, name="card").model_copy(update={"kind_of_unit": "card", "stack": "cuda"})
+
+
+def ready(asked: ProveNow) -> Proof:
+    return Proof(seq=0, challenge=asked.challenge, ready=True)
+
+
+def revealed(court: Court, site: SiteDouble, first: ProveNow) -> ProveNow:
+    with court.world.platform.db.reading() as conn:
+        told = outbox.after(conn, site.id, 0, None)
+    found = [item for item in told if isinstance(item, ProveNow)][-1]
+    assert (found.after, found.hold) == (first.challenge, False) and found.challenge != first.challenge
+    assert (found.pool, found.steps, found.width) == (first.pool, first.steps, first.width)
+    return found
+
+
+def test_the_time_of_a_card_counts_from_what_comes_when_it_is_ready(court: Court) -> None:
+    rate = 6 * GFLOPS
+    site = court.world.site("north")
+    court.certify(site, card_of(rate))
+    first = court.challenge(site)
+    assert first.hold
+    court.answer(site, solved(site.id, first), 1_000)  # it cannot be done before: this is not what counts
+    assert court.claim(site).state is ClaimState.UNPROVEN and court.claim(site).due_ms is not None
+    court.answer(site, ready(first), 200_000)
+    counts = revealed(court, site, first)
+    court.answer(site, ready(first), 0)  # the word may come twice
+    proof = solved(site.id, counts)
+    court.answer(site, proof, work_ms(counts, rate) + 900)
+    assert court.claim(site).state is ClaimState.PROVEN and court.pool(site, "card").trust_milli == 1000
+
+
+def test_readiness_lends_no_time_to_the_work(court: Court) -> None:
+    rate = 3 * GFLOPS
+    site = court.world.site("north")
+    court.certify(site, card_of(2 * rate))
+    for _ in range(court.world.platform.settings.certify_tries):
+        first = court.challenge(site)
+        court.answer(site, ready(first), 200_000)
+        counts = revealed(court, site, first)
+        court.answer(site, solved(site.id, counts), work_ms(counts, rate) + 200)
+    assert court.claim(site).state is ClaimState.SLOWER
+
+
+def test_an_answer_to_the_first_challenge_is_wrong_for_the_second(court: Court) -> None:
+    site = court.world.site("north")
+    court.certify(site, card_of(6 * GFLOPS))
+    first = court.challenge(site)
+    early = solved(site.id, first)
+    court.answer(site, ready(first), 1_000)
+    counts = revealed(court, site, first)
+    court.answer(site, early.model_copy(update={"challenge": counts.challenge}), 10)
+    assert court.claim(site).state is ClaimState.REFUTED
+
+
+def test_who_never_gets_ready_keeps_the_turn_no_longer_than_the_hub_says(court: Court) -> None:
+    site, other = court.world.site("north"), court.world.site("south")
+    court.certify(site, card_of(6 * GFLOPS))
+    court.challenge(site)
+    settings = court.world.platform.settings
+    court.certify(other, pool_of(3 * SLOW))
+    court.world.clock.ms += settings.certify_ready_ms - 1
+    assert court.give_turn(other) is None
+    court.world.clock.ms += 1
+    for _ in range(3):
+        court.give_turn(other)
+    assert court.claim(site).tries >= 1
+
+
 def test_another_site_cannot_answer_for_it(court: Court) -> None:
     site, other = court.world.site("north"), court.world.site("south")
     court.certify(site, pool_of(3 * SLOW))

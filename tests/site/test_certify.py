@@ -167,6 +167,32 @@ def test_a_site_shows_its_rate_by_a_job(hub: FakeHub, make_site: MakeSite) -> No
     hub.wait(lambda: not list((site.data_dir / "leases").glob("certify*")))
 
 
+@pytest.mark.parametrize("engine", ["process", "fake"])
+def test_a_site_gets_ready_before_it_knows_what_counts(hub: FakeHub, make_site: MakeSite, engine: str) -> None:
+    site = make_site(engine=engine).start()
+    first = asked().model_copy(update={"hold": True})
+    hub.tell(first)
+    [ready] = hub.wait(lambda: proofs(hub), 60)
+    assert (ready.ready, ready.challenge, ready.digests, ready.error) == (True, first.challenge, "", "")
+    assert len(list((site.data_dir / "leases").glob("certify*"))) == (engine == "process")
+    hub.tell(asked().model_copy(update={"challenge": "cd" * 32, "after": first.challenge}))
+    proof = hub.wait(lambda: proofs(hub)[1:], 60)[0]
+    assert proof.challenge == "cd" * 32
+    if engine == "process":
+        assert proof.error == ""
+        what = chain.Challenge(f"{'cd' * 32}/site-1/cpu".encode(), "fp32", chain.N, chain.WIDTH, 20)
+        found = chain.Answer(base64.b64decode(proof.digests), base64.b64decode(proof.columns))
+        assert chain.check(what, found, b"secret") == ""
+        hub.wait(lambda: not list((site.data_dir / "leases").glob("certify*")))
+
+
+def test_what_counts_may_come_to_an_agent_that_was_started_since(hub: FakeHub, make_site: MakeSite) -> None:
+    make_site().start()
+    hub.tell(asked().model_copy(update={"after": "cd" * 32}))
+    [proof] = hub.wait(lambda: proofs(hub), 60)
+    assert (proof.challenge, proof.error, proof.ready) == ("ab" * 32, "", False)
+
+
 def test_a_challenge_that_cannot_be_met_is_answered_with_the_reason(hub: FakeHub, make_site: MakeSite) -> None:
     make_site().start()
     hub.tell(asked("gpu"))

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import time
+from functools import partial
 from importlib.metadata import version
 
 from yunhe.core.errors import StorageFull, YunheError
@@ -14,11 +15,12 @@ from yunhe.site.drivers.contract import Driver, Isolation, abilities
 from yunhe.site.link import Link
 from yunhe.site.recorder import Recorder
 from yunhe.site.settings import SiteSettings
-from yunhe.wire.link import BenchmarkResult, Certificate, ProveNow
+from yunhe.wire.link import BenchmarkResult, Certificate, Proof, ProveNow
 
 log = logging.getLogger(__name__)
 VERSION = version("yunhe")
 RETRY_S = 1.0
+REVEAL_LIMIT_S = 60.0  # a hub that has not answered by then is away, and asks anew
 PROBE_BYTES = 1024 * 1024
 PROBES = 5
 
@@ -34,6 +36,7 @@ class Certifier:
         self.isolation = Isolation(0, "")
         self.wanted = asyncio.Event()
         self._asked: ProveNow | None = None
+        self._holding: tuple[str, asyncio.Future[ProveNow]] | None = None  # what the site is ready for, and what counts
         self._bell = asyncio.Event()
 
     def take_up(self) -> None:
@@ -42,7 +45,10 @@ class Certifier:
             self.wanted.set()
 
     def prove(self, asked: ProveNow) -> None:
-        """Answer this challenge next, instead of one that was not begun."""
+        """Answer this challenge next, instead of one that was not begun; or the one that waits for it."""
+        if self._holding is not None and asked.after == self._holding[0] and not self._holding[1].done():
+            self._holding[1].set_result(asked)
+            return
         self._asked = asked
         self._bell.set()
 
@@ -65,13 +71,24 @@ class Certifier:
             asked, self._asked = self._asked, None
             if asked is None:
                 continue
-            proof = await prove(self._driver, self._settings.site_id, asked)
+            ready = partial(self._ready, asked) if asked.hold else None
+            proof = await prove(self._driver, self._settings.site_id, asked, ready)
             if proof.error:
                 log.warning("the hub's challenge is not answered: %s", proof.error)
             try:
                 await self._recorder.proof(proof)
             except StorageFull as error:  # the hub asks again
                 log.error("the answer to the hub's challenge is lost: %s", error)
+
+    async def _ready(self, asked: ProveNow) -> ProveNow:
+        """Say so to the hub; what it answers is what counts. Raises TimeoutError."""
+        self._holding = asked.challenge, asyncio.get_running_loop().create_future()
+        try:
+            await self._recorder.proof(Proof(seq=0, challenge=asked.challenge, ready=True))
+            async with asyncio.timeout(REVEAL_LIMIT_S):
+                return await self._holding[1]
+        finally:
+            self._holding = None
 
     async def _certify(self, seq: int) -> None:
         try:

@@ -63,6 +63,7 @@ certify_turn = sa.Table(
     sa.Column("site_id", sa.Text, nullable=False),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
     sa.Column("challenge", sa.Text, nullable=False, server_default=""),  # 64 hexadecimal digits
+    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false()),  # the site gets ready: no time counts yet
     sa.Column("pool", sa.Text, nullable=False, server_default=""),  # its name in the site
     sa.Column("precision", sa.Text, nullable=False, server_default=""),
     sa.Column("n", sa.Integer, nullable=False, server_default="0"),

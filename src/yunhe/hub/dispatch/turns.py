@@ -5,7 +5,8 @@ sites whose last test is long ago.  The later two only while a whole unit is fre
 
 A challenge is 256 random bits of the hub, used once, and bound by the key of the chain to the site and the pool.  Its
 work is sized by the claim, and doubled with every try.  The time counts from the transaction that hands it out to the
-one that takes the answer, by the hub's clock.
+one that takes the answer, by the hub's clock.  A card's library takes up to minutes to start: its site gets ready
+first, on a challenge that counts nothing, and has the one that counts, of new random bits, when it says that it is.
 """
 
 import base64
@@ -71,8 +72,8 @@ def candidates(conn: sa.Connection, sites: Sequence[SiteRecord], now_ms: int, se
 
 def _over(conn: sa.Connection, turn: sa.Row[Any], now_ms: int, settings: HubSettings) -> bool:
     """Whether the time of a turn has run out. A rate is shown in twice the time of its work, or not at all."""
-    limit_ms = settings.certify_turn_ms
-    if turn.challenge:
+    limit_ms = settings.certify_ready_ms if turn.held else settings.certify_turn_ms
+    if turn.challenge and not turn.held:
         tries = [c.tries for c in claims.of_site(conn, turn.site_id) if c.precision == turn.precision]
         limit_ms = min(limit_ms, 2 * settings.certify_prove_ms * 2 ** max(tries, default=0) + SPARE_MS)
     return bool(now_ms - turn.since_ms >= limit_ms)
@@ -114,7 +115,7 @@ def _measure(tx: Tx, site_id: str) -> None:
 
 def _take(tx: Tx, values: dict[str, object], instruction: CertifyNow | ProveNow) -> None:
     """Note the turn and tell the site; nothing where another replica was faster."""
-    row = {"challenge": "", "pool": "", "precision": "", "n": 0, "width": 0, "steps": 0, **values}
+    row = {"challenge": "", "held": False, "pool": "", "precision": "", "n": 0, "width": 0, "steps": 0, **values}
     if insert_ignore(store.certify_turn).execute(tx.conn, [{"id": 1, "since_ms": tx.now_ms, **row}]):
         outbox.append(tx, str(values["site_id"]), [instruction])
 
@@ -125,11 +126,14 @@ def _prove(tx: Tx, claim: Claim, settings: HubSettings) -> bool:
     pool = catalogue.pools_by_id(tx.conn, [claim.pool_id]).get(claim.pool_id)
     if not now or pool is None or pool.retired:
         return False
-    width = CARD_WIDTH if pool.kind == "accelerator" else chain.WIDTH
+    card = pool.kind == "accelerator"
+    width = CARD_WIDTH if card else chain.WIDTH
     flop = claim.claimed_flops * _share(pool) // 1000 * settings.certify_prove_ms * 2**claim.tries // 1000
     steps = min(MOST_STEPS, max(1, flop // (2 * chain.N * chain.N * width)))
     challenge = secrets.token_hex(32)
-    work = {"pool": pool.name, "precision": claim.precision, "n": chain.N, "width": width, "steps": steps}
+    held = card and not pool.hubs  # an order at another hub has no way to wait
+    work = {"held": held, "pool": pool.name, "precision": claim.precision}
+    work |= {"n": chain.N, "width": width, "steps": steps}
     instruction = ProveNow(
         seq=0,
         challenge=challenge,
@@ -138,6 +142,7 @@ def _prove(tx: Tx, claim: Claim, settings: HubSettings) -> bool:
         n=chain.N,
         width=width,
         steps=steps,
+        hold=held,
     )
     _take(tx, {"site_id": claim.site_id, "challenge": challenge, **work}, instruction)
     return True
@@ -181,12 +186,31 @@ def answered(tx: Tx, site_id: str, proof: Proof) -> None:
     if turn is None or turn.challenge != proof.challenge or turn.site_id != site_id:
         log.warning("site %s answers a challenge that is not open for it: %s", site_id, proof.challenge[:8])
         return
+    if turn.held and not proof.error:
+        _reveal(tx, turn, proof)
+        return
     kept = {name: getattr(turn, name) for name in ("challenge", "site_id", "pool", "precision", "n", "width", "steps")}
     body = proof.model_dump_json(exclude={"seq"})
     elapsed_ms = tx.now_ms - turn.since_ms
     insert_ignore(store.proof).execute(tx.conn, [{**kept, "elapsed_ms": elapsed_ms, "body": body}])
     tx.conn.execute(sa.delete(store.certify_turn))
     tx.notify("certify")
+
+
+def _reveal(tx: Tx, turn: sa.Row[Any], proof: Proof) -> None:
+    """The site is ready: here is what counts, from now on."""
+    if not proof.ready:
+        log.warning("site %s answers what counts nothing", turn.site_id)
+        return
+    challenge = secrets.token_hex(32)
+    table = store.certify_turn
+    of_it = sa.and_(table.c.challenge == turn.challenge, table.c.held.is_(True))
+    values = {"challenge": challenge, "held": False, "since_ms": tx.now_ms}
+    if tx.conn.execute(sa.update(table).where(of_it).values(values)).rowcount:
+        work = {name: getattr(turn, name) for name in ("pool", "n", "width", "steps")}
+        precision = Precision(turn.precision)
+        again = ProveNow(seq=0, challenge=challenge, precision=precision, after=proof.challenge, **work)
+        outbox.append(tx, turn.site_id, [again])
 
 
 def unchecked(conn: sa.Connection) -> Sequence[sa.Row[Any]]:

@@ -16,6 +16,7 @@ class HubSettings(BaseModel):
     port: int = Field(default=8440, ge=0, le=65535)
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    public_network: bool = True  # anybody sees sites and sums, no customer; GET /v1/network
     read_connections: int = Field(default=8, ge=1, le=64)
 
     # Link. A poll must end well before a lease's disconnect limit, or a healthy site would look silent to itself.
@@ -34,6 +35,8 @@ class HubSettings(BaseModel):
     # Tests of what sites claim. A rate is shown by work that takes so long at the claimed rate (0: nothing is asked,
     # claims are believed): long against the time that a job takes to start, short against the site's own work.
     certify_prove_ms: int = Field(default=3_000, ge=0, le=20_000)
+    # A card's library may take so long to start; no time counts before the site says that it is ready.
+    certify_ready_ms: int = Field(default=300_000, ge=1_000)
     certify_allowance_ms: int = Field(default=1_000, ge=0)  # for the way there and back and the start of the job
     certify_tries: int = Field(default=3, ge=1, le=4)  # each twice as long as the one before
     # A claim up to this percentage of what the hub saw passes: other load takes its part. Below 200 less the share of

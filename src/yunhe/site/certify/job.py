@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from yunhe import core
 from yunhe.core.errors import Unavailable, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.certify.results import stack_report, with_results
-from yunhe.site.drivers.contract import Driver, Job, Phase, SpawnFailed, Status
+from yunhe.site.drivers.contract import Driver, Job, Phase, SpawnFailed, Status, Told
 from yunhe.site.supervisor.records import boottime_ms
 from yunhe.wire.link import PoolReport, Proof, ProveNow, StartLease
 
@@ -30,9 +30,14 @@ CARD_LIMIT_MS = 300_000  # PyTorch alone takes many seconds to start on a card
 MEMORY_BYTES = 512 * 1024 * 1024
 CARD_MEMORY_BYTES = 16 * 1024 * 1024 * 1024
 OUTPUT_BYTES = 2 * 1024 * 1024
+LOOK_S = 0.02
+READY = b"ready\n"  # what the program says, and the file in which it then finds the key that counts
+REVEALED = "revealed"
 GANG = 4  # processes of the all-reduce, at most
 
 _epochs = itertools.count()
+Ready = Callable[[], Awaitable[ProveNow]]
+Beside = Callable[[Job], Awaitable[None]]
 
 
 async def certify(driver: Driver, pool: PoolReport) -> PoolReport:
@@ -69,18 +74,47 @@ def _with_version(pool: PoolReport, name: str, text: str) -> PoolReport:
     return pool.model_copy(update={"stack_check": pool.stack_check.model_copy(update={"versions": versions})})
 
 
-async def prove(driver: Driver, site_id: str, asked: ProveNow) -> Proof:
-    """The answer to a challenge, or why there is none."""
+async def prove(driver: Driver, site_id: str, asked: ProveNow, ready: Ready | None = None) -> Proof:
+    """The answer to a challenge, or why there is none. `ready` says that all is and gives the challenge that counts."""
+    counts = asked
+    held = ready is not None and isinstance(driver, Told)
     try:
+        if ready is not None and not held:  # its job can be told nothing: then its start is a part of the time
+            asked = counts = await ready()
         pool = next((pool for pool in await driver.discover() if pool.name == asked.pool), None)
         if pool is None:
             raise Unavailable(f"there is no pool {asked.pool!r}")
         work = (asked.precision.value, str(asked.n), str(asked.width), str(asked.steps))
-        words = ("show.py", f"{asked.challenge}/{site_id}/{asked.pool}", pool.stack, *work)
-        found = await _run(driver, pool, words, min(1000, pool.capacity_milli))
-        return Proof(seq=0, challenge=asked.challenge, digests=found["digests"], columns=found["columns"])
-    except (YunheError, OSError, ValidationError, KeyError) as error:
-        return Proof(seq=0, challenge=asked.challenge, error=str(error).replace("\0", "")[:300])
+        words = ("show.py", _chain_key(asked, site_id), pool.stack, *work)
+
+        async def tell(job: Job) -> None:
+            nonlocal counts
+            assert ready is not None and isinstance(driver, Told)
+            await _said_ready(driver, job)
+            counts = await ready()
+            await driver.tell(job.key, REVEALED, _chain_key(counts, site_id))
+
+        milli = min(1000, pool.capacity_milli)
+        if held:
+            found = await _run(driver, pool, (*words, REVEALED), milli, tell)
+        else:
+            found = await _run(driver, pool, words, milli)
+        return Proof(seq=0, challenge=counts.challenge, digests=found["digests"], columns=found["columns"])
+    except (YunheError, OSError, ValidationError, KeyError, TimeoutError) as error:
+        text = str(error) or "the hub did not say what counts"
+        return Proof(seq=0, challenge=counts.challenge, error=text.replace("\0", "")[:300])
+
+
+def _chain_key(asked: ProveNow, site_id: str) -> str:
+    return f"{asked.challenge}/{site_id}/{asked.pool}"
+
+
+async def _said_ready(driver: Driver, job: Job) -> None:
+    """Until the program is ready, or over: then its end says why."""
+    while READY not in await driver.logs(job.key, 0, OUTPUT_BYTES):
+        if (await driver.observe([job.key]))[job.key].phase in (Phase.ENDED, Phase.ABSENT):
+            raise Unavailable(f"it did not get ready: {(await driver.logs(job.key, 0, 300)).decode(errors='replace')}")
+        await asyncio.sleep(LOOK_S)
 
 
 async def _tried(driver: Driver, pool: PoolReport, words: Sequence[str], milli: int) -> dict[str, Any] | None:
@@ -91,8 +125,15 @@ async def _tried(driver: Driver, pool: PoolReport, words: Sequence[str], milli: 
         return None
 
 
-async def _run(driver: Driver, pool: PoolReport, words: Sequence[str], milli: int) -> dict[str, Any]:
-    """What a program printed, run in a lease of `milli` on one host. Raises Unavailable when it did not end well."""
+async def _run(
+    driver: Driver,
+    pool: PoolReport,
+    words: Sequence[str],
+    milli: int,
+    beside: Callable[[Job], Awaitable[None]] | None = None,
+) -> dict[str, Any]:
+    """What a program printed, run in a lease of `milli` on one host. Raises Unavailable when it did not end well.
+    `beside`: what is to be done while it runs."""
     card = pool.kind_of_unit == "card"
     limit_ms = CARD_LIMIT_MS if card else LIMIT_MS
     lease = StartLease(
@@ -111,6 +152,9 @@ async def _run(driver: Driver, pool: PoolReport, words: Sequence[str], milli: in
     job = Job(lease, boottime_ms(), _files(words[0]))
     try:
         await driver.submit(job)
+        if beside is not None:
+            async with asyncio.timeout(limit_ms / 1000):
+                await beside(job)
         end = await _ended(driver, job, limit_ms)
         text = (await driver.logs(job.key, 0, OUTPUT_BYTES)).decode(errors="replace")
     except SpawnFailed as error:
@@ -146,5 +190,5 @@ async def _ended(driver: Driver, job: Job, limit_ms: int) -> Status:
         status = (await driver.observe([job.key]))[job.key]
         if status.phase in (Phase.ENDED, Phase.ABSENT):
             return status
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(LOOK_S)
     raise Unavailable("the benchmark does not end")

@@ -210,6 +210,15 @@ class MovesData(Protocol):
 
 
 @runtime_checkable
+class Told(Protocol):
+    """A driver that can give a job something while it runs: certification holds back what a test is about with it."""
+
+    async def tell(self, key: LeaseKey, name: str, text: str) -> None:
+        """A file in the running job's directory; it is there whole or not at all. Raises OSError."""
+        ...
+
+
+@runtime_checkable
 class Checkpoints(Protocol):
     """A driver that keeps what its jobs save: it makes the folder of `StartLease.checkpoint`, names it to the job in
     YUNHE_CHECKPOINT, fills it from `Job.checkpoint`, and before it stops a job as PREEMPTED it sends the signal of the

@@ -90,6 +90,7 @@ class Proof(Message):
     kind: Literal["proof"] = "proof"
     seq: Count
     challenge: Challenge
+    ready: bool = False  # no answer yet: all is ready for the challenge that counts
     digests: Annotated[str, Field(max_length=400_000)] = ""  # base64, see core.chain.Answer
     columns: Annotated[str, Field(max_length=400_000)] = ""
     error: Annotated[str, Field(max_length=300, pattern=NO_NUL)] = ""  # why there is none

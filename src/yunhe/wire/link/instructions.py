@@ -99,6 +99,9 @@ class ProveNow(Message):
     """Show a claimed rate: compute the chain of `core.chain` that `challenge` names. Answered by a Proof report.
 
     The hub counts the time from here to the answer. One at a time; a newer one replaces one that was not begun.
+
+    `hold`: a card's library takes long to start, which is no part of the work. Then get everything ready first, say so
+    by a Proof that is `ready`, and wait: the challenge that counts comes `after` this one, and its time with it.
     """
 
     kind: Literal["prove"] = "prove"
@@ -109,6 +112,8 @@ class ProveNow(Message):
     n: Annotated[int, Field(ge=1, le=4_096)]
     width: Annotated[int, Field(ge=1, le=16_384)]
     steps: Annotated[int, Field(ge=1, le=65_536)]
+    hold: bool = False
+    after: Challenge | None = None
 
 
 SiteInstruction = Annotated[StartLease | CancelLease | CertifyNow | ProveNow, Field(discriminator="kind")]

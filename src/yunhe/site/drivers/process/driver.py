@@ -365,6 +365,9 @@ class ProcessDriver:
     async def open_output(self, key: LeaseKey, path: str) -> int:
         return await asyncio.to_thread(self._dir(key).open_output, path)
 
+    async def tell(self, key: LeaseKey, name: str, text: str) -> None:
+        await asyncio.to_thread(self._dir(key).tell, name, text)
+
     async def known(self) -> frozenset[LeaseKey]:
         return frozenset(await asyncio.to_thread(self._folders))
 

@@ -35,12 +35,24 @@ def upgrade() -> None:
         sa.Column("site_id", sa.Text(), nullable=False),
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
         sa.Column("challenge", sa.Text(), server_default="", nullable=False),
+        sa.Column("held", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("pool", sa.Text(), server_default="", nullable=False),
         sa.Column("precision", sa.Text(), server_default="", nullable=False),
         sa.Column("n", sa.Integer(), server_default="0", nullable=False),
         sa.Column("width", sa.Integer(), server_default="0", nullable=False),
         sa.Column("steps", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_certify_turn")),
+    )
+    op.create_table(
+        "network_sample",
+        sa.Column("at_utc_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("sites", sa.Integer(), nullable=False),
+        sa.Column("connected", sa.Integer(), nullable=False),
+        sa.Column("general_gflops", sa.BigInteger(), nullable=False),
+        sa.Column("general_used_gflops", sa.BigInteger(), nullable=False),
+        sa.Column("intelligent_gflops", sa.BigInteger(), nullable=False),
+        sa.Column("intelligent_used_gflops", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("at_utc_ms", name=op.f("pk_network_sample")),
     )
     op.create_table(
         "rate_claim",
@@ -508,6 +520,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_pool_site_id")
 
     op.drop_table("pool")
+    op.drop_table("network_sample")
     op.drop_table("member")
     with op.batch_alter_table("api_key", schema=None) as batch_op:
         batch_op.drop_index("ix_api_key_organisation")
