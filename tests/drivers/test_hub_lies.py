@@ -15,8 +15,9 @@ from yunhe.core.lifecycle import OrderState, TaskState
 from yunhe.sdk.orders import OrderCalls
 from yunhe.site.drivers.contract import Output
 from yunhe.site.drivers.hub import states
-from yunhe.site.drivers.hub.delivery import Outputs
-from yunhe.wire.api import AttemptView, OutputView
+from yunhe.site.drivers.hub.delivery import Outputs, moved
+from yunhe.wire.api import AttemptView, OutputView, StagingView
+from yunhe.wire.link import MAX_MOVED_FILES
 
 
 class Lower:
@@ -90,3 +91,32 @@ def test_what_no_hub_says_is_not_taken_for_a_state(of_attempt: dict[str, Any], o
     assert states.sound(good)
     task = good.task.model_copy(update=of_task)
     assert not states.sound(good.model_copy(update={"task": task, "attempts": (attempt(**of_attempt),)}))
+
+
+def test_what_it_says_of_data_on_its_way_is_bounded() -> None:
+    good = looked(OrderState.RUNNING, TaskState.LEASED, None, attempt(started=False, wall_ms=0))
+    for staging, sound in (
+        (StagingView(phase="in", done_bytes=5, total_bytes=9, problem="slow " * 100), True),
+        (StagingView(phase="sideways", done_bytes=5), False),
+        (StagingView(phase="in", done_bytes=-1), False),
+        (StagingView(phase="out", done_bytes=0, problem="nul\0"), False),
+    ):
+        view = good.model_copy(update={"task": good.task.model_copy(update={"staging": staging})})
+        assert states.sound(view) is sound, staging
+        if sound:
+            assert states.seen(view, None).status.moving == ("in", 5, 9, ("slow " * 100)[:300])
+
+
+def test_what_it_says_of_delivered_files_is_bounded() -> None:
+    url = "https://data.example/out"
+    told = [
+        output(path="well", url=url),
+        output(path="lost", url=url, sha256="", problem="refused " * 100),
+        output(path="kept", url=""),  # not to be delivered
+        output(path="odd", url=url, sha256="../key"),
+        output(path="nul\0", url=url),
+        output(path="x" * 500, url=url),
+    ]
+    found = moved(told)
+    assert [(file.path, bool(file.problem)) for file in found] == [("well", False), ("lost", True)]
+    assert len(moved([output(path=f"f{n}", url=url) for n in range(5_000)])) == MAX_MOVED_FILES
