@@ -73,9 +73,10 @@ def _infeasible(network: Network, made: Columns) -> errors.Infeasible:
     slack = np.zeros(0) if answer is None else answer.x[offers + lines + nodes :]
     if answer is None or not slack.max(initial=0.0) > 0:
         raise errors.Unavailable("the solver finds the network infeasible, and nothing in its way")
-    priced = np.abs(answer.column_duals[: offers + lines]) > feasible.ABSOLUTE
-    in_the_way = [f"offer {network.offers[place].id}" for place in np.flatnonzero(priced[:offers]).tolist()]
-    in_the_way += [f"line {network.lines[place].id}" for place in np.flatnonzero(priced[offers:]).tolist()]
+    weight = np.abs(answer.column_duals[: offers + lines])
+    names = [f"offer {offer.id}" for offer in network.offers] + [f"line {line.id}" for line in network.lines]
+    priced = np.flatnonzero(weight > feasible.ABSOLUTE)
+    in_the_way = [names[place] for place in priced[np.argsort(-weight[priced].round(6), kind="stable")].tolist()]
     limits = ", ".join(in_the_way[:NAMED]) or "nothing feeds it"
     if len(in_the_way) > NAMED:
         limits += f" and {len(in_the_way) - NAMED} more"
@@ -93,9 +94,9 @@ def _what(network: Network, stiff: Ints, slack: Floats, far: float) -> tuple[str
         return f"lines.{line.id}", f"line {line.id} cannot keep its limits {limits} together with the flow laws"
     off = slack[:nodes] - slack[nodes : 2 * nodes]
     at = int(np.abs(off).argmax())
-    node, more = network.nodes[at], np.count_nonzero(np.abs(off) > far) - 1
+    node, alike = network.nodes[at], np.abs(off[off * off[at] > far * abs(off[at])])
     what = "cannot be served" if off[at] > 0 else "too much must be taken there"
-    others = f" (and {more} more nodes)" if more > 0 else ""
+    others = f", and {alike.sum():.6g} in all at {len(alike)} nodes" if len(alike) > 1 else ""
     return f"nodes.{node.id}.demand", f"node {node.id}, demand {node.demand:.6g}: {abs(off[at]):.6g} {what}{others}"
 
 
