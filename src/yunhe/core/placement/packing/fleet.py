@@ -10,6 +10,7 @@ from yunhe.core.placement.columns import Bools, Ints
 from yunhe.core.placement.packing.values import WHOLE, Need, Node
 
 MAX_NODES = 1_000_000
+MAX_MODELS = 64
 FIRST_WHOLE = WHOLE + 2  # entry of no whole card in a row of a worth table, after the parts and one that never counts
 MAX_CARDS = 64  # of one node; the largest scale-up hosts in the catalogue hold 16
 
@@ -31,6 +32,8 @@ class Fleet:
             _check(node)
         self.nodes = tuple(nodes)
         self.models = tuple(sorted({node.model for node in nodes}))
+        if len(self.models) > MAX_MODELS:
+            raise TooLarge(f"at most {MAX_MODELS} models of cards in a pool", field="nodes")
         index = {model: number for number, model in enumerate(self.models)}
         count, width = len(nodes), max(node.cards for node in nodes) or 1
         self.cpu: Ints = np.array([node.cpu_milli for node in nodes], dtype=np.int64)

@@ -11,6 +11,7 @@ from yunhe.core.placement.packing.fleet import Fleet
 from yunhe.core.placement.packing.values import Need
 
 MAX_NEEDS = 4096  # different needs whose costs are kept; beyond that all are forgotten and found again
+MAX_COSTS = 2**25  # numbers kept in all (256 MiB): over many nodes fewer needs are kept
 
 
 class Rule(Protocol):
@@ -44,6 +45,7 @@ class PackingIndex:
         self.fleet = fleet
         self.rule = rule
         self._rows: dict[Need, _Row] = {}
+        self._most = min(MAX_NEEDS, max(16, MAX_COSTS // len(fleet.nodes)))
 
     def choose(self, need: Need) -> int:
         """The position of the cheapest node that fits, -1 when none does."""
@@ -74,7 +76,7 @@ class PackingIndex:
     def _row(self, need: Need) -> _Row:
         row = self._rows.get(need)
         if row is None:
-            if len(self._rows) >= MAX_NEEDS:
+            if len(self._rows) >= self._most:
                 self._rows.clear()
             row = self._rows[need] = _Row(len(self.fleet.nodes))
         return row

@@ -13,7 +13,7 @@ from yunhe.core.placement.columns import Floats, Ints
 from yunhe.core.placement.packing.values import WHOLE
 
 MAX_SIZES = 64  # different sizes that are priced, the most demanded ones; other sizes get no price
-MAX_STEPS = 500  # of the simplex method; prices are then feasible within rounding, not yet the best
+MAX_STEPS = 500  # of the simplex method; then the last prices are scaled so that no pattern is worth more than a card
 _EPSILON = 1e-9
 
 
@@ -44,7 +44,9 @@ def part_prices(demand: Mapping[int, float]) -> dict[int, float]:
         amount = np.maximum(amount - ratio[leaving] * step, 0.0)
         amount[leaving] = ratio[leaving]
         basis[:, leaving], cost[leaving] = column, price_of_column
-    return dict(zip(sizes.tolist(), (np.clip(price, 0.0, 1.0) * WHOLE).tolist(), strict=True))
+    price = np.clip(price, 0.0, 1.0)
+    price *= WHOLE / max(1.0, best_pattern(sizes, price)[1])
+    return dict(zip(sizes.tolist(), price.tolist(), strict=True))
 
 
 def _entering(sizes: Ints, price: Floats) -> tuple[Floats | None, float]:

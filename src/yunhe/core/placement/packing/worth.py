@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from yunhe.core.placement.columns import Floats, Ints
 from yunhe.core.placement.packing.fleet import Fleet
-from yunhe.core.placement.packing.prices import MAX_SIZES, part_prices
+from yunhe.core.placement.packing.prices import part_prices
 from yunhe.core.placement.packing.values import WHOLE, Need
 
 Positions = npt.NDArray[np.intp]
 Demand = Sequence[tuple[Need, float]]  # what is asked for, with weights
 
 MAX_LEVELS = 128
+MAX_KEPT = 2**25  # numbers (256 MiB) that a table keeps about sizes that were asked for
 
 
 class WorthTable:
@@ -78,7 +79,7 @@ class WorthTable:
 
     def _changes(self, size: int) -> Floats:
         if size not in self._taken:
-            if len(self._taken) >= MAX_SIZES:
+            if len(self._taken) >= max(4, MAX_KEPT // self._flat.size):
                 self._taken.clear()
             rows = self._flat.reshape(-1, self._width)
             change = np.full_like(rows, -np.inf)
