@@ -2,13 +2,15 @@
 
 import hashlib
 import itertools
+import time
+from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 
 from tests.fakes.agent import FakeAgent, order_json, ran
-from tests.hub.running import RunningHub
+from tests.hub.running import RunningHub, running_hub
 from yunhe.wire.link import MAX_CHUNK_BYTES, StartLease
 
 names = (f"files{n}" for n in itertools.count())
@@ -116,3 +118,18 @@ def test_a_stranger_sees_neither_logs_nor_outputs(job: Job, shared_hub: RunningH
         stranger.get(f"/v1/orders/{job.order}/outputs/content", params=where),
     ):
         assert answer.status_code == 404 and b"secret" not in answer.content
+
+
+def test_a_moment_after_its_end_an_attempt_takes_no_more(job: Job, tmp_path: Path) -> None:
+    job.log(0, b"said")
+    job.site.poll(ran(job.start))
+    assert job.log(4, b", late").json() == {"size": 10}  # of a site that was away
+    with running_hub(f"sqlite:///{tmp_path}/hub.db", tmp_path / "hub", late_files_ms=0) as hub:
+        other = Job(hub)
+        assert other.log(0, b"said").is_success and other.output("a", b"data", 0, b"da").is_success
+        other.site.poll(ran(other.start))
+        time.sleep(0.01)  # the end is of a millisecond before
+        for late in (other.log(4, b", and more"), other.output("a", b"data", 2, b"ta"), other.output("b", b"", 0, b"")):
+            assert (late.status_code, late.json()["code"]) == (409, "refused")
+        assert other.customer.get(f"/v1/orders/{other.order}/logs").content == b"said"
+        assert other.customer.get(f"/v1/orders/{other.order}/outputs").json()["outputs"] == []
