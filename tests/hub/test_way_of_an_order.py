@@ -31,14 +31,14 @@ def test_an_order_runs_is_measured_and_settled(hub: RunningHub) -> None:
     [start] = site.wait_starts()
     assert start.lease_id == f"{order['id']}.0" and start.command == ("true",)
     assert (start.slots, start.slot_milli) == (1, 500)
-    site.poll(ran(start, wall_ms=30_000))
+    site.poll(ran(start, wall_ms=3_000))
 
     ended = customer.get(f"/v1/orders/{order['id']}/wait", params={"timeout_ms": 10_000}).json()
     assert (ended["state"], ended["settled"]) == ("succeeded", True)
     usage = customer.get(f"/v1/orders/{order['id']}/usage").json()
     [charge] = usage["charges"]
     assert 0 < charge["price"]["total_microcny"] == ended["charged_microcny"] <= order["hold_microcny"]
-    assert charge["compute_delivered"]["fp64"] == 20_000_000_000 * 15  # half a core for 30 s
+    assert charge["compute_delivered"]["fp64"] == 20_000_000_000 * 3 // 2  # half a core for 3 s
     balance = customer.get("/v1/balance").json()
     assert balance["held_microcny"] == 0
     assert balance["available_microcny"] == 100_000_000 - ended["charged_microcny"]
