@@ -65,8 +65,9 @@ class WorthTable:
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
         """The card of node `at` where a share does least harm; of equal ones the first."""
-        one = np.array([at])
-        entries = self._first(fleet, one, fleet.cpu[one] - need.cpu_milli) + fleet.entries[:, at]
+        level = int(self.thresholds.searchsorted(fleet.cpu[at] - need.cpu_milli, side="right"))
+        first = (int(fleet.model[at]) * self.part.shape[1] + level) * self._width
+        entries = fleet.entries[:, at] + first
         best = int(self._changes(need.card_milli).take(entries).argmax())
         return best if best < len(fleet.cards) else fleet.first_whole(at, 1)[0]
 
