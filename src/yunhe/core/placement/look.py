@@ -33,6 +33,11 @@ class Look:
             some.__dict__["costs"] = Costs._make(column[at] for column in self.costs)
         return some
 
+    def forget(self) -> None:
+        """Sizes and costs, most of what a look keeps, are computed anew when somebody asks again."""
+        for name in ("sizes", "costs", "accelerator", "short", "sized"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def sizes(self) -> Sizes:
         return sizes(self.shape, self.board, self.pools, self.now_ms)

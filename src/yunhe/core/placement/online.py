@@ -51,7 +51,8 @@ class _Lane:
     """A row with its flags. The last element of each array stands for all pools that are not in the row."""
 
     def __init__(self, row: Row, count: int) -> None:
-        self.row = row
+        # Not the row itself: what it keeps besides takes thrice as much, and there are thousands of lanes.
+        self.look, self.pools, self.open = row.look, row.pools, row.open
         self.size = len(row.pools)
         self.milli = np.append(np.where(row.open, row.milli, HUGE), HUGE)
         self.memory = np.append(row.memory, HUGE)
@@ -125,7 +126,7 @@ class Online:
         found: list[Taken] = []
         at = int(flags.argmax())
         while left > 0 and flags[at]:
-            milli, memory, pool = int(lane.milli[at]), int(lane.memory[at]), int(lane.row.pools[at])
+            milli, memory, pool = int(lane.milli[at]), int(lane.memory[at]), int(lane.pools[at])
             if milli <= within:
                 count = min(left, int(self.free[pool]) // milli, within // milli)
                 if memory:
@@ -166,7 +167,7 @@ class Online:
             return counts, certified
         over = BUDGET.fails(Look(self.board, shape, now_ms))
         dear = 0 if over is None else int(np.count_nonzero(over))
-        open_and_cheap = int(np.count_nonzero(lane.row.open & asked.allowed[:-1]))
+        open_and_cheap = int(np.count_nonzero(lane.open & asked.allowed[:-1]))
         return (*counts, Count(BUDGET.code, BUDGET.lasting, dear)) if dear else counts, open_and_cheap
 
     def _counted(self, shape: Shape, now_ms: int, busy: bool = False) -> tuple[tuple[Count, ...], int]:
@@ -181,7 +182,7 @@ class Online:
         """The flags of a lane, up to date."""
         behind = self._changes - lane.seen
         if behind > min(_LOG, lane.size):
-            pools, fits = lane.row.pools, lane.fits[:-1]
+            pools, fits = lane.pools, lane.fits[:-1]
             np.less_equal(lane.milli[:-1], self.free[pools], out=fits)
             fits &= lane.memory[:-1] <= self.free_memory[pools]
         elif behind > _FEW:
@@ -205,7 +206,7 @@ class Online:
         lane = self._moment(shape, now_ms) if moving else self._lane(shape, now_ms)
         allowed, terms = None, shape.terms
         if terms.budget_microcny is not None:
-            allowed = np.append(within_budget(lane.row.look, terms.budget_microcny, terms.array), False)
+            allowed = np.append(within_budget(lane.look, terms.budget_microcny, terms.array), False)
         asked = _Class(shape, lane, allowed)
         if not moving:
             if len(self._classes) >= _MOST_SHAPES:
@@ -220,6 +221,8 @@ class Online:
             if len(self._lanes) >= _MOST_LANES:
                 self._lanes.clear()
             lane = self._lanes[key] = _Lane(row_of(shape, self.board, now_ms, self._seed), len(self.board))
+            if shape.terms.budget_microcny is None:
+                lane.look.forget()
         return lane
 
     def _moment(self, shape: Shape, now_ms: int) -> _Lane:
