@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.placement import packers
+from yunhe.core.errors import InvalidInput
 from yunhe.core.placement.packing.fleet import Fleet
 from yunhe.core.placement.packing.index import PackingIndex
 from yunhe.core.placement.packing.packer import Packer
@@ -55,7 +56,11 @@ def drawn(workload: Workload, seed: int) -> tuple[list[Node], list[Need]]:
 
     The paper's simulator numbers the nodes at random before it compares their names, and draws more tasks from the
     list until one card more than LOAD would be asked for, or drops random ones.
+
+    Raises InvalidInput where no task asks for cards: no number of them would come to LOAD.
     """
+    if not any(task.cards for task in workload.tasks):
+        raise InvalidInput(f"{workload.name}: no task asks for a card", field="num_gpu")
     draw = np.random.default_rng(seed)
     tasks = [workload.tasks[i] for i in draw.permutation(len(workload.tasks))]
     asked, goal = sum(task.total_milli for task in tasks), LOAD * workload.capacity_milli
