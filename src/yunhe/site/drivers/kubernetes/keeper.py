@@ -158,8 +158,11 @@ class Keeper:
         running = [self.held[key] for key, status in found.items() if status.phase is Phase.STARTED]
         for one in running:
             if not one.ran_before:
-                await asyncio.to_thread(self._on_begin, one)
-                one.ran_before = True
+                try:
+                    await asyncio.to_thread(self._on_begin, one)
+                    one.ran_before = True
+                except OSError as error:  # of the shared folder, too: less counts as kept, and nothing else is wrong
+                    log.warning("%s: that it runs cannot be written down yet: %s", one.key, error)
         ended = [key for key, status in found.items() if status.phase is Phase.ENDED and self.held[key].end is None]
         for key in ended:
             await asyncio.to_thread(self.held[key].record.write_end, found[key])
