@@ -23,6 +23,7 @@ from yunhe.facts.load import place_names
 from yunhe.hub.accounts import routes as accounts_routes
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.accounts.service import Accounts
+from yunhe.hub.catalogue import network
 from yunhe.hub.catalogue import routes as catalogue_routes
 from yunhe.hub.dispatch import checkpoints, evidence
 from yunhe.hub.dispatch import routes as dispatch_routes
@@ -109,6 +110,7 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
             ("round", matching.run()),
             ("outbox", reader.run()),
             ("watch", Watch(platform, lead).run()),
+            ("sampling", network.Sampling(platform, lead).run()),
             ("settlement", WorkLoop(platform, SETTLEMENT, settlement.consume).run()),
             ("retention", Retention(platform, blobs).run()),
             ("listener", listen(platform)),
@@ -139,6 +141,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(evidence.router(platform, who))
     app.include_router(ledger_routes.router(platform, who))
     app.include_router(catalogue_routes.router(platform, who))
+    app.include_router(network.router(platform))
     app.include_router(accounts_routes.router(platform, who))
     app.include_router(dispatch_routes.agent_router(polling, gate, blobs, disk))
     app.include_router(checkpoints.router(polling, gate, blobs))

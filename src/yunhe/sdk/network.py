@@ -8,6 +8,8 @@ from yunhe.wire.api import (
     FactTable,
     HubStats,
     HubView,
+    NetworkHistory,
+    NetworkView,
     PoolList,
     PoolView,
     SiteList,
@@ -28,6 +30,14 @@ class NetworkCalls:
     def pools(self) -> tuple[PoolView, ...]:
         """Every pool with certified capacity, what is free now, nominal and measured rates and the price."""
         return self._transport.get(PoolList, "/v1/pools").pools
+
+    def network(self) -> NetworkView:
+        """Every site that takes part, and how much of it is used; no account is needed."""
+        return self._transport.get(NetworkView, "/v1/network")
+
+    def network_history(self) -> NetworkHistory:
+        """Sums of the network over the last day, a sample a minute; no account is needed."""
+        return self._transport.get(NetworkHistory, "/v1/network/history")
 
     def enrolment_token(self, provider: str) -> EnrolmentToken:
         """A one-time token with which one site of `provider` (an organisation id) may enrol."""

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from yunhe.core.supply import PoolKind, Rate, SiteState
 from yunhe.wire.link import BenchmarkResult, StackReport
 
+# Sites that every user of the network may know of; the others only their provider, operators and auditors.
+LISTED = frozenset({SiteState.APPROVED, SiteState.ACTIVE, SiteState.PAUSED})
+
 
 @dataclass(frozen=True, slots=True)
 class SiteRecord:

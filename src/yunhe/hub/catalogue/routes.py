@@ -7,18 +7,15 @@ from fastapi import APIRouter, Depends, Request, status
 from sqlalchemy import Connection
 
 from yunhe.core.errors import NotFound, RateLimited
-from yunhe.core.supply import SiteState
 from yunhe.facts import load
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.catalogue import enrolment, service, views
-from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.catalogue.records import LISTED, PoolRecord, SiteRecord
 from yunhe.hub.catalogue.service import SiteChange
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.api import EnrolmentToken, EnrolmentTokenRequest, FactTable, PoolList, SiteList, SiteTerms, SiteView
 from yunhe.wire.link import Enrol, Enrolled
 
-# Sites that every user of the network may know of; the others only their provider, operators and auditors.
-LISTED = frozenset({SiteState.APPROVED, SiteState.ACTIVE, SiteState.PAUSED})
 # Enrolling is open to callers without a key, so guesses at tokens are slowed down. A token has 256 random bits.
 ENROL_CALLS = 30
 ENROL_WINDOW_MS = 60_000

@@ -375,3 +375,17 @@ def set_work(conn: Connection, site_id: str, digest: PoolDigest) -> None:
     said = {"busy_milli": digest.busy_milli, "powered_milli": digest.powered_milli}
     differs = or_(*(pool.c[name].is_distinct_from(value) for name, value in said.items()))
     conn.execute(update(pool).where(pool.c.id == f"{site_id}:{digest.name}", differs).values(said))
+
+
+# The network's sums, a row a minute; rates in GFLOP/s.
+network_sample = Table(
+    "network_sample",
+    metadata,
+    Column("at_utc_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("sites", Integer, nullable=False),
+    Column("connected", Integer, nullable=False),
+    Column("general_gflops", BigInteger, nullable=False),
+    Column("general_used_gflops", BigInteger, nullable=False),
+    Column("intelligent_gflops", BigInteger, nullable=False),
+    Column("intelligent_used_gflops", BigInteger, nullable=False),
+)

@@ -47,6 +47,14 @@ from yunhe.wire.api.money import (
     UsageList,
     UsageView,
 )
+from yunhe.wire.api.network import (
+    ComputeView,
+    EventView,
+    NetworkHistory,
+    NetworkSample,
+    NetworkSiteView,
+    NetworkView,
+)
 from yunhe.wire.api.orders import (
     MAX_BATCH_ORDERS,
     MAX_FILES_BYTES,
@@ -81,6 +89,12 @@ from yunhe.wire.api.orders import (
 from yunhe.wire.message import MAX_BODY_BYTES
 
 __all__ = [
+    "NetworkView",
+    "NetworkSiteView",
+    "NetworkSample",
+    "NetworkHistory",
+    "EventView",
+    "ComputeView",
     "AttemptView",
     "BalanceView",
     "BatchAccepted",

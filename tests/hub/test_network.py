@@ -1,0 +1,73 @@
+"""The network as a whole: open to visitors, names no customer, adds no FP16 to FP32; a sample every minute."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fakes.agent import cpu_pool, order_json
+from tests.hub.running import RunningHub, running_hub
+from yunhe.core.demand import Precision
+from yunhe.sdk.client import Client
+from yunhe.wire.api import NetworkSiteView
+from yunhe.wire.link import RateReport
+
+JSON = {"Content-Type": "application/json"}
+CARDS = cpu_pool(8_000).model_copy(
+    update={
+        "name": "cards",
+        "kind_of_unit": "card",
+        "chip": "a100-sxm-80g",
+        "stack": "cuda",
+        "card_memory_bytes": 80 << 30,
+        "rates": (RateReport(precision=Precision.FP16, measured_flops=200 * 10**12),),
+    }
+)
+
+
+@pytest.fixture
+def hub(database_url: str, tmp_path: Path) -> Iterator[RunningHub]:
+    with running_hub(database_url, tmp_path / "hub", poll_hold_ms=2_000) as running:
+        yield running
+
+
+def until_used(visitor: Client) -> tuple[NetworkSiteView, ...]:
+    """One view is shown for a second, whoever looks."""
+    for _ in range(100):
+        sites = visitor.network().sites
+        if any(site.general_used_gflops for site in sites):
+            return sites
+        time.sleep(0.05)
+    raise AssertionError(sites)
+
+
+def test_a_visitor_sees_sites_and_what_of_them_is_used(hub: RunningHub) -> None:
+    with Client(hub.url, "") as visitor:
+        assert visitor.network().sites == ()
+        site = hub.site(pools=(cpu_pool(), CARDS))
+        hub.customer("secret-lab").post("/v1/orders", content=order_json(), headers=JSON).raise_for_status()
+        [start] = site.wait_starts()
+        [shown] = until_used(visitor)
+        text = httpx.get(f"{hub.url}/v1/network", timeout=5).text
+        assert shown.id in text and "secret-lab" not in text
+        assert shown.general_gflops == 4 * 40  # cores at FP32
+        assert shown.intelligent_gflops == 8 * 200_000  # cards at FP16
+        assert shown.general_used_gflops == 40 * start.slots * start.slot_milli // 1000
+        assert shown.intelligent_used_gflops == 0
+        assert shown.vendors == ("NVIDIA", "unknown")
+
+
+def test_the_day_is_told_in_samples_of_a_minute(hub: RunningHub) -> None:
+    hub.site()
+    with Client(hub.url, "") as visitor:
+        for sample in visitor.network_history().samples:
+            assert sample.at_utc_ms % 60_000 == 0
+
+
+def test_an_operator_may_keep_the_network_to_its_users(database_url: str, tmp_path: Path) -> None:
+    with running_hub(database_url, tmp_path / "hub", public_network=False) as hidden:
+        answer = httpx.get(f"{hidden.url}/v1/network", timeout=5)
+        assert answer.status_code == 404
+        assert "sign in" in answer.text
