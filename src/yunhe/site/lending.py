@@ -81,24 +81,25 @@ def choose(leases: Sequence[Lent], units: int, memory: int) -> tuple[Lent, ...]:
     """Leases that free `units` (1/1000) and `memory` (bytes) together, with little work lost and few units moved; all
     of them when that is not enough.
 
-    Covering a sum at the least cost is a knapsack problem. Taken by the work lost per unit (which is `at_risk_ms`) and
-    then without what turned out to be needless, or the one lease that is enough alone if less is lost by it.
+    Covering a sum at the least cost is a knapsack problem. By the work lost per unit (which is `at_risk_ms`), each lease
+    that is enough with the smaller ones before it closes a choice, and the cheapest of these loses at most twice what has
+    to be lost (Csirik, Frenk, Labbe, Zhang 1991). What turned out to be needless in it stays where it is.
     """
     by_loss = sorted(leases, key=lambda lease: (lease.at_risk_ms, lease.milli, lease.memory_bytes, lease.key))
-    taken: list[Lent] = []
+    small: list[Lent] = []
+    closed: list[list[Lent]] = []
+    if _enough(small, units, memory):
+        return ()
     for lease in by_loss:
-        if _enough(taken, units, memory):
-            break
-        if (lease.milli and units > 0) or (lease.memory_bytes and memory > 0):
-            taken.append(lease)
+        if _enough([*small, lease], units, memory):
+            closed.append([*small, lease])
+        elif (lease.milli and units > 0) or (lease.memory_bytes and memory > 0):
+            small.append(lease)
+    taken = min(closed, key=_cost, default=small)
     for lease in sorted(taken, key=lambda lease: (-lease.waste, -lease.milli, lease.key)):
         others = [other for other in taken if other is not lease]
         if _enough(others, units, memory):
             taken = others
-    alone = [lease for lease in by_loss if _enough([lease], units, memory)]
-    single = min(alone, key=_cost_of_one, default=None)
-    if taken and single is not None and _cost_of_one(single)[:2] < _cost(taken):
-        return (single,)
     return tuple(taken)
 
 
@@ -108,7 +109,3 @@ def _enough(taken: Sequence[Lent], units: int, memory: int) -> bool:
 
 def _cost(taken: Sequence[Lent]) -> tuple[int, int]:
     return sum(lease.waste for lease in taken), sum(lease.milli for lease in taken)
-
-
-def _cost_of_one(lease: Lent) -> tuple[int, int, LeaseKey]:
-    return lease.waste, lease.milli, lease.key
