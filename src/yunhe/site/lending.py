@@ -81,9 +81,9 @@ def choose(leases: Sequence[Lent], units: int, memory: int) -> tuple[Lent, ...]:
     """Leases that free `units` (1/1000) and `memory` (bytes) together, with little work lost and few units moved; all
     of them when that is not enough.
 
-    Covering a sum at the least cost is a knapsack problem. By the work lost per unit (which is `at_risk_ms`), each lease
-    that is enough with the smaller ones before it closes a choice, and the cheapest of these loses at most twice what has
-    to be lost (Csirik, Frenk, Labbe, Zhang 1991). What turned out to be needless in it stays where it is.
+    Covering a sum at the least cost is a knapsack problem. By the work lost per unit (which is `at_risk_ms`), each
+    lease that is enough with the smaller ones before it closes a choice, and the cheapest of these loses at most twice
+    what has to be lost (Csirik, Frenk, Labbe, Zhang 1991). What turned out to be needless in it stays where it is.
     """
     by_loss = sorted(leases, key=lambda lease: (lease.at_risk_ms, lease.milli, lease.memory_bytes, lease.key))
     small: list[Lent] = []
