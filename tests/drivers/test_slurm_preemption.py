@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ PartitionName=requeue Nodes=n1 MaxTime=INFINITE State=UP PriorityTier=1 PreemptM
 PartitionName=graced Nodes=n1 MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=2
 PartitionName=local Nodes=n1 MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
-GOAL = 200  # counts of 20 ms
+GOAL = 250  # counts of 20 ms
 COUNT = f"""
 import os, time
 path = os.path.join(os.environ["YUNHE_CHECKPOINT"], "count")
@@ -83,7 +83,7 @@ def lending() -> Iterator[LendingCluster]:
 def site(lending: LendingCluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SlurmHarness]:
     with closing(SlurmHarness(lending, tmp_path, partitions=(request.param,))) as made:
         yield made
-    lending.until(lambda: not lending.call("squeue", "-h", "-o", "%i"), "become empty")
+    lending.clear()
 
 
 def submit(site: SlurmHarness, witness: Path, script: str, **changes: Any) -> LeaseKey:
@@ -119,7 +119,9 @@ def test_a_gang_that_saves_its_work_on_the_signal_is_no_success(
     key = submit(site, tmp_path / "witness", script, slots=2, slot_milli=1_000)
     local = lending.local_job(0.5)
     status = site.ended(key)
-    assert status.reason is EndReason.PREEMPTED, status
+    # Ranks that end within the grace are COMPLETED to Slurm: the site's doing, and nothing more is known of it.
+    graced = status.reason is EndReason.SUPERVISOR_LOST and "stopped by Slurm" in status.detail
+    assert status.reason is EndReason.PREEMPTED or graced, status
     lending.over(local)
     assert len((tmp_path / "witness").read_text().split()) == 2
 
@@ -134,7 +136,8 @@ def test_a_centre_that_requeues_all_the_same_starts_nothing_twice(lending: Lendi
         status = site.ended(key)
         assert status.reason in (EndReason.SUPERVISOR_LOST, EndReason.PREEMPTED)
         lending.over(local)
-        lending.call("scontrol", "update", f"JobId={number}", "StartTime=now")
+        with suppress(RuntimeError):  # the agent may have taken it from the queue already
+            lending.call("scontrol", "update", f"JobId={number}", "StartTime=now")
         lending.until(lambda: site.listed(key, "%T") in (["COMPLETED"], ["CANCELLED"]), "have it started again")
         assert (tmp_path / "witness").read_text() == "started\n"
 
@@ -168,7 +171,8 @@ def test_the_customer_pays_for_what_is_kept_and_the_job_goes_on(lending: Lending
         assert (one["disputed"], two["disputed"]) == (True, False)
         assert saved * 20 <= one["inputs"]["kept_wall_ms"] <= one["inputs"]["wall_ms"]
         for charge in (one, two):
-            inputs = {name: value for name, value in charge["inputs"].items() if name != "measured_flops"}
+            known = RatingInputs.__dataclass_fields__
+            inputs = {name: value for name, value in charge["inputs"].items() if name in known}
             assert charge["price"]["total_microcny"] == rate(RatingInputs(**inputs)).price.total > 0
         assert ended["charged_microcny"] == sum(c["price"]["total_microcny"] for c in (one, two))
         assert hub.operator.get("/v1/trial-balance").json()["balanced"]

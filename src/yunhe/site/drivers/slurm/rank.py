@@ -32,6 +32,7 @@ class Rank:
         self.record = os.path.join(folder, f"{number}.json")
         self.stop_path = os.path.join(folder, "stop")
         self.stopped = False
+        self.told = False  # by Slurm, to end: for a local user's job, or because another rank has failed
         self.memory_bytes = memory_bytes
         self.cpu_ms = 0
         self.peak = 0
@@ -98,6 +99,7 @@ class Rank:
             "out_of_memory": self.out_of_memory,
             "ended": ended,
             "exit_code": 0 if self.stopped else self.status,
+            "told": self.told,
         }
         try:
             write_record(self.record, figures, sync=ended)
@@ -110,8 +112,10 @@ class Rank:
         while self.status is None:
             got = signal.sigtimedwait(SIGNALS, sample_ms / 1000)
             self.reap()
-            if self.status is None and got is not None and got.si_signo == signal.SIGTERM:
-                self.stop(signal.SIGTERM)
+            if got is not None and got.si_signo == signal.SIGTERM:
+                self.told = True
+                if self.status is None:
+                    self.stop(signal.SIGTERM)
             self.sample()
             if monotonic_ms() >= next_look:
                 next_look = monotonic_ms() + STOP_LOOK_MS
@@ -124,6 +128,7 @@ class Rank:
             self.signal(signal.SIGKILL)
             signal.sigtimedwait((signal.SIGCHLD,), 0.02)
             self.reap()
+        self.told = self.told or signal.SIGTERM in signal.sigpending()
         self.write(ended=True)
         return self.status
 

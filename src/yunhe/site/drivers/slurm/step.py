@@ -86,6 +86,11 @@ class NodeJob(Job):
         elif now - self.kill_since > GANG_KILL_MS:
             super().kill()
 
+    def told(self) -> bool:
+        """Whether Slurm told ranks to end, and not because one of them failed. What they ended with is no success."""
+        records = self.rank_records()
+        return any(r.get("told") for r in records) and not any(r["exit_code"] for r in records if not r.get("told"))
+
     def clear(self) -> bool:
         gone = super().clear()
         until = monotonic_ms() + GANG_END_MS
@@ -104,11 +109,18 @@ class NodeJob(Job):
 class StepSupervisor(FarSupervisor):
     """The supervisor of a batch job, which Slurm may suspend."""
 
+    job: NodeJob
+
     def __init__(self, spec: Spec, seat: Seat, slots: int, news: str) -> None:
         super().__init__(spec, seat, news, "Slurm", GRACE_MS)
         self.job = NodeJob(spec, seat, slots)
         self.looked = monotonic_ms()
         signal.signal(signal.SIGCONT, lambda *_: self.resumed())
+
+    def judge(self, cleared: bool) -> None:
+        if self.job.told():
+            self.stop("supervisor_lost", "stopped by Slurm")  # where nothing else has
+        super().judge(cleared)
 
     def resumed(self) -> None:
         """Slurm had suspended the job, and this process with it: that time is neither used nor charged."""
