@@ -1,5 +1,8 @@
 """The cluster's own users come first: the real scheduler takes the units of a lease for a pod of higher priority."""
 
+import contextlib
+import time
+import urllib.error
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +12,10 @@ import pytest
 import yaml
 
 from tests.engines.kubernetes import ROOT, Cluster
+from tests.hub.running import running_hub
 from tests.kubernetes.kube_harness import IMAGE, KubeHarness
+from tests.kubernetes.test_live_site import join, wait
+from yunhe.apps.children import Child
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Checkpoints, DataDriver, LeaseKey, Phase, abilities
 from yunhe.wire.link import CheckpointPlan
@@ -61,7 +67,8 @@ def own_pod(cluster: Cluster) -> Iterator[Any]:
         cluster.call("POST", PODS, {"metadata": {"name": "theirs"}, "spec": spec})
 
     yield make
-    cluster.call("DELETE", f"{PODS}/theirs?gracePeriodSeconds=0")
+    with contextlib.suppress(urllib.error.HTTPError):  # it is gone already
+        cluster.call("DELETE", f"{PODS}/theirs?gracePeriodSeconds=0")
 
 
 def runs(cluster: Cluster) -> bool:
@@ -112,6 +119,58 @@ def test_a_preempted_job_saves_its_work_and_goes_on(lending: KubeHarness, own_po
     assert status.totals is not None and 0 < kept_ms <= status.totals.wall_ms
     (output,) = lending.run(driver.outputs(key, ("kept",), 1 << 20))
     assert lending.run(driver.read_output(key, output.path, 0, 100)) == b"saved\n"
+
+
+COUNTS = (
+    "n=$(cat $YUNHE_CHECKPOINT/n 2>/dev/null || echo 0); echo from $n; trap 'exit 9' TERM; "
+    "while [ $n -lt 80 ]; do sleep 0.1; n=$((n+1)); echo $n > $YUNHE_CHECKPOINT/n.tmp; "
+    "mv $YUNHE_CHECKPOINT/n.tmp $YUNHE_CHECKPOINT/n; done"
+)
+
+
+def test_an_order_goes_on_and_pays_for_what_was_kept(
+    cluster: Cluster, kubeconfig: Path, classes: None, own_pod: Any, tmp_path: Path
+) -> None:
+    """From the order to its charges, over a real hub."""
+    home, shared = tmp_path / "hall", tmp_path / "shared"
+    shared.mkdir()
+    with running_hub(f"sqlite:///{tmp_path}/hub.db", tmp_path / "hub") as hub:
+        joined = join(
+            hub, home, "--kubeconfig", str(kubeconfig), "--namespace-prefix", "yunhe-kept", "--image", f"cpu={IMAGE}",
+            "--shared-dir", str(shared), "--shared-volume", f"host:{shared}",
+            "--node-selector", f"kubernetes.io/hostname={NODE}",
+        )  # fmt: skip
+        assert joined.returncode == 0, joined.stderr
+        toml = home / "site.toml"
+        toml.write_text(toml.read_text().replace("[kubernetes]\n", '[kubernetes]\npriority_class = "yunhe-lent"\n'))
+        site_id = joined.stdout.split()[0]
+        hub.operator.post(f"/v1/sites/{site_id}/approve", json={}).raise_for_status()
+        agent = Child("hall", "yunhe.apps.site:main", ["--data-dir", str(home)], home / "agent.log", {})
+        try:
+            wait(agent, lambda: hub.operator.get(f"/v1/sites/{site_id}").json()["state"] == "active")
+            customer = hub.customer()
+            run = {"command": ["sh", "-c", COUNTS], "checkpoint": {"folder": "kept"}}
+            spec = {"requirement": {"cores": 6, "memory": "64MiB"}, "duration": "2m", "run": run}
+            order = customer.post("/v1/orders", json=spec).raise_for_status().json()["id"]
+
+            def task() -> dict[str, Any]:
+                return dict(customer.get(f"/v1/orders/{order}").json()["task_list"][0])
+
+            wait(agent, lambda: any(shared.rglob("kept/n")) and task()["state"] == "running")
+            own_pod()
+            wait(agent, lambda: task()["reason"] == "preempted")
+            cluster.call("DELETE", f"{PODS}/theirs?gracePeriodSeconds=0")
+            wait(agent, lambda: customer.get(f"/v1/orders/{order}").json()["settled"])
+            assert (task()["state"], task()["epoch"]) == ("succeeded", 2), agent.tail()
+            saved = int(customer.get(f"/v1/orders/{order}/logs", params={"attempt": 2}).text.split()[1])
+            one, two = customer.get(f"/v1/orders/{order}/usage").json()["charges"]
+            assert (one["disputed"], two["disputed"]) == (True, False) and 0 < saved < 80
+            assert 0 < one["inputs"]["kept_wall_ms"] == task()["kept_ms"] <= one["inputs"]["wall_ms"]
+            assert one["price"]["total_microcny"] > 0 < two["price"]["total_microcny"]
+            assert hub.operator.get("/v1/trial-balance").json()["balanced"]
+        finally:
+            agent.ask_to_stop()
+            agent.wait(time.monotonic() + 10)
 
 
 def test_units_that_are_not_lent_any_more(lending: KubeHarness) -> None:
