@@ -30,6 +30,7 @@ policies = st.builds(
     backfill=st.sampled_from([True, True, False]),
     max_assignments=st.sampled_from([3, 5_000]),
     max_reservations=st.sampled_from([0, 4]),
+    improve_from_pairs=st.sampled_from([0, 10**9]),
 )
 
 
@@ -141,9 +142,9 @@ def _fitting(snapshot: Snapshot, shape: int, policy: Policy) -> dict[str, tuple[
 
 
 @settings(max_examples=250, deadline=None)
-@given(snapshots(), st.integers(0, 5))
-def test_nothing_is_idle_that_an_order_could_use(snapshot: Snapshot, seed: int) -> None:
-    policy = Policy(max_reservations=0)
+@given(snapshots(), st.integers(0, 5), st.sampled_from([0, 10**9]))
+def test_nothing_is_idle_that_an_order_could_use(snapshot: Snapshot, seed: int, improve_from_pairs: int) -> None:
+    policy = Policy(max_reservations=0, improve_from_pairs=improve_from_pairs)
     plan = plan_round(snapshot, policy, NOW, seed)
     free, within = left_free(snapshot, plan), left_within(snapshot, plan)
     given_tasks = Counter({a.order_id: 0 for a in plan.assignments})
@@ -171,8 +172,11 @@ def test_lower_priorities_change_nothing_for_higher_ones(snapshot: Snapshot, pol
 
 
 @settings(max_examples=150, deadline=None)
-@given(snapshots(), st.randoms(use_true_random=False))
-def test_the_order_of_the_rows_does_not_matter(snapshot: Snapshot, shuffled: st.DataObject) -> None:
+@given(snapshots(), st.randoms(use_true_random=False), st.sampled_from([0, 10**9]))
+def test_the_order_of_the_rows_does_not_matter(
+    snapshot: Snapshot, shuffled: st.DataObject, improve_from_pairs: int
+) -> None:
+    policy = Policy(improve_from_pairs=improve_from_pairs)
     queue = snapshot.queue
     rows = list(range(len(queue.ids)))
     shuffled.shuffle(rows)  # type: ignore[attr-defined]
@@ -185,7 +189,7 @@ def test_the_order_of_the_rows_does_not_matter(snapshot: Snapshot, shuffled: st.
         queue.tasks[rows],
         queue.version[rows],
     )
-    plans = [plan_round(replace(snapshot, queue=q), Policy(), NOW, 1) for q in (queue, mixed)]
+    plans = [plan_round(replace(snapshot, queue=q), policy, NOW, 1) for q in (queue, mixed)]
     assert set(plans[0].assignments) == set(plans[1].assignments)
     assert (plans[0].waiting, plans[0].unplaceable) == (plans[1].waiting, plans[1].unplaceable)
 

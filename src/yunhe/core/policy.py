@@ -25,3 +25,6 @@ class Policy:
     reserve_share_limit_percent: int = 200
     # Largest number of tasks that one round assigns (bounds the commit's transaction).
     max_assignments: int = 5_000
+    # From how many open orders times pools on a round's places are improved together by a linear program; smaller
+    # rounds are over sooner without, and there is little to gain. Nation-wide they are 200 million.
+    improve_from_pairs: int = 50_000_000

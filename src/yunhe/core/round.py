@@ -13,15 +13,18 @@ from itertools import repeat
 import numpy as np
 
 from yunhe.core.demand import Shape
-from yunhe.core.placement.assign import Assigner, Given
+from yunhe.core.placement.assign import Assigner
 from yunhe.core.placement.board import Board, free_of
 from yunhe.core.placement.classes import Classes, classes
 from yunhe.core.placement.explain import explain_shape
 from yunhe.core.placement.feasible import feasible
+from yunhe.core.placement.improve import Improver
 from yunhe.core.placement.offer import best_first, offer_of
 from yunhe.core.placement.values import (
     AccountShare,
     Assignment,
+    Bound,
+    Given,
     Offer,
     Plan,
     Queue,
@@ -37,6 +40,7 @@ from yunhe.core.tariff import Price
 __all__ = [
     "AccountShare",
     "Assignment",
+    "Bound",
     "Offer",
     "Plan",
     "Price",
@@ -62,10 +66,12 @@ def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int, board
     # 1. feasible and 2. score: for every kind of shape the pools that it can go to, best first.
     grouped = classes(snapshot.shapes, board or Board(snapshot.supply, policy), now_ms, seed)
     # 3. assign: by priority and fair share, each class down its own ranking of the pools that fit.
-    given = Assigner(grouped, snapshot, policy, now_ms).run()
+    assigner = Assigner(grouped, snapshot, policy, now_ms)
+    large = len(snapshot.queue.ids) * len(snapshot.supply.pools) >= policy.improve_from_pairs
+    given = assigner.run(Improver(grouped, grouped.of_shape[snapshot.queue.shape]) if large else None)
     # 4. say it: what was given, and who waits for what.
     waiting, unplaceable = _left_over(snapshot.queue, grouped, given)
-    return Plan(_assignments(snapshot, given), waiting, unplaceable, seed)
+    return Plan(_assignments(snapshot, given), waiting, unplaceable, seed, assigner.bound if large else None)
 
 
 def quote(shape: Shape, supply: Supply, policy: Policy, now_ms: int, queue_ahead_ms: int = 0) -> Quote:

@@ -13,32 +13,21 @@ fitting a class never fits it again.  So every class keeps one mark in its ranki
 classes that fit nowhere leave the sequence in bulk.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from yunhe.core.placement import order
 from yunhe.core.placement.board import free_of
 from yunhe.core.placement.classes import Classes, Row
 from yunhe.core.placement.columns import Bools, Floats, Ints
+from yunhe.core.placement.improve import Improver
 from yunhe.core.placement.sizing import HUGE
-from yunhe.core.placement.values import Snapshot
+from yunhe.core.placement.values import Bound, Given, Snapshot
 from yunhe.core.policy import Policy
 
 # Turns between two looks at the shares: they are sorted anew only when something ran out in between.
 WINDOW = 2048
 _NONE = -1  # not looked up yet
 _CLOSED = -2  # no pool takes one more task
-
-
-class Given(NamedTuple):
-    """Tasks per row of the queue and pool, and what they take together; equal lengths."""
-
-    row: Ints
-    pool: Ints
-    tasks: Ints
-    milli: Ints
-    memory: Ints
 
 
 class Choices:
@@ -98,29 +87,65 @@ class Assigner:
         self._allowed: list[bytes | None] = [None] * count
         self._mark = [0] * count
         self._current = [(_NONE, 0, 0)] * count  # pool at the mark (or why none), milli and memory of one task there
+        self.bound = Bound(0.0, 0.0)
         self._single: list[tuple[int, int, int, int, int]] = []  # as in Given, given one by one
         self._bulk: list[Given] = []  # given by whole windows
 
-    def run(self) -> Given:
-        """Walk all priorities, highest first."""
+    def run(self, improver: Improver | None = None) -> Given:
+        """Walk all priorities, highest first; `improver` finds better places for each."""
         queue = self._queue
         certified = self._least < HUGE
-        self._closed |= ~(self._startable() if self._policy.backfill else certified)[:, None]
+        self._startable = self._can_start() if self._policy.backfill else certified
+        self._closed |= ~self._startable[:, None]
         hopeful = certified[self._class] & (queue.tasks > 0)
         rows = np.flatnonzero(hopeful)
         priority = queue.priority[rows]
         for level in np.unique(priority)[::-1]:
             if self._budget > 0:
-                self._level(order.by_arrival(queue, rows[priority == level]))
-        return self._given()
+                before = len(self._single), len(self._bulk)
+                of_level = order.by_arrival(queue, rows[priority == level])
+                self._level(of_level)
+                if improver is not None:
+                    self._improve(improver, before, of_level)
+        return _joined(self._parts((0, 0)), len(self._free))
 
     def _level(self, rows: order.Rows) -> None:
         tasks = self._queue.tasks[rows].astype(np.int64)
         self._oldest_first(rows, tasks)
+        self._everybody(rows, tasks)
+
+    def _everybody(self, rows: order.Rows, tasks: Ints) -> None:
         keep = (tasks > 0) & ~self._closed[self._class[rows], self._queue.account[rows]]
         rows, tasks = order.split(rows[keep], tasks[keep])
         while len(rows) and self._budget > 0:
             rows, tasks = self._turns(rows, tasks)
+
+    def _improve(self, improver: Improver, before: tuple[int, int], rows: order.Rows) -> None:
+        """Better places for all tasks given since `before`; what that leaves free goes to those of `rows` that wait."""
+        given = _by_arrival(_joined(self._parts(before), len(self._free)), rows)
+        free, memory = np.array(self._free), np.array(self._memory)
+        better, bound = improver.improve(given, free.copy(), memory.copy())
+        if bound is not None:
+            self.bound = Bound(self.bound.cost + bound.cost, self.bound.least + bound.least)
+        if better is given:
+            return
+        for part, sign in ((given, 1), (better, -1)):
+            np.add.at(free, part.pool, sign * part.milli)
+            np.add.at(memory, part.pool, sign * part.memory)
+            used = np.bincount(self._queue.account[part.row], weights=part.milli, minlength=len(self._within))
+            self._within = (np.array(self._within) + sign * used.astype(np.int64)).tolist()
+        self._free, self._memory = free.tolist(), memory.tolist()
+        del self._single[before[0] :], self._bulk[before[1] :]
+        self._bulk.append(better)
+        # There is room again where there was none.
+        self._mark, self._current = [0] * len(self._mark), [(_NONE, 0, 0)] * len(self._mark)
+        for choices in self._choices:
+            if choices is not None:
+                choices.first = 0
+        self._closed[:] = ~self._startable[:, None]
+        placed = np.bincount(better.row, weights=better.tasks, minlength=len(self._queue.ids)).astype(np.int64)
+        left = self._queue.tasks[rows] - placed[rows]
+        self._everybody(rows, left)
 
     # --- orders that have waited too long -----------------------------------------------------------------------
 
@@ -265,7 +290,7 @@ class Assigner:
         choices = self._choices[kind] = Choices(row, np.flatnonzero(enough & row.open))
         return choices
 
-    def _startable(self) -> Bools:
+    def _can_start(self) -> Bools:
         """Classes that some pool can take now."""
         found = np.zeros(len(self._kind), dtype=bool)
         for group, kind in enumerate(self._kind):
@@ -312,15 +337,25 @@ class Assigner:
         taken: Ints = self._quota - np.array(self._within, dtype=np.int64)
         return taken.astype(np.float64)
 
-    def _given(self) -> Given:
-        single = np.array(self._single, dtype=np.int64).reshape(-1, 5)
-        parts = [Given(*single.T), *self._bulk]
-        row, pool, *amounts = (np.concatenate(column) for column in zip(*parts, strict=True))
-        # Parts of an array order that met again at one pool become one.
-        pools = len(self._free)
-        distinct, index = np.unique(row * pools + pool, return_inverse=True)
-        row, pool = np.divmod(distinct, max(pools, 1))
-        return Given(row, pool, *(_sums(index, amount, len(distinct)) for amount in amounts))
+    def _parts(self, since: tuple[int, int]) -> list[Given]:
+        single = np.array(self._single[since[0] :], dtype=np.int64).reshape(-1, 5)
+        return [Given(*single.T), *self._bulk[since[1] :]]
+
+
+def _joined(parts: list[Given], pools: int) -> Given:
+    """Parts of an array order that met again at one pool become one."""
+    row, pool, *amounts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    distinct, index = np.unique(row * pools + pool, return_inverse=True)
+    row, pool = np.divmod(distinct, max(pools, 1))
+    return Given(row, pool, *(_sums(index, amount, len(distinct)) for amount in amounts))
+
+
+def _by_arrival(given: Given, rows: order.Rows) -> Given:
+    """The cheapest places are for those that came first, in whatever order the rows of the queue are."""
+    rank = np.zeros(int(rows.max(initial=0)) + 1, dtype=np.int64)
+    rank[rows] = np.arange(len(rows))
+    turn = np.lexsort((given.pool, rank[given.row]))
+    return Given(*(column[turn] for column in given))
 
 
 def _sums(index: Ints, amount: Ints, count: int) -> Ints:

@@ -97,6 +97,28 @@ class Quote:
     refused: tuple[SiteReasons, ...]  # each pool that does not fit
 
 
+class Given(NamedTuple):
+    """Tasks per row of the queue and pool, and what they take together; equal lengths."""
+
+    row: npt.NDArray[np.int64]
+    pool: npt.NDArray[np.int64]
+    tasks: npt.NDArray[np.int64]
+    milli: npt.NDArray[np.int64]
+    memory: npt.NDArray[np.int64]
+
+
+class Bound(NamedTuple):
+    """How good the places of a plan are: what they cost by what the orders prefer (see `placement.improve`), and what
+    they cost at least wherever the same tasks went; micro-CNY."""
+
+    cost: float
+    least: float
+
+    @property
+    def gap_percent(self) -> float:
+        return 100 * (self.cost - self.least) / self.least if self.least > 0 else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a round decided. Orders not named stay open."""
@@ -105,3 +127,4 @@ class Plan:
     waiting: int  # orders with tasks left that a pool could take, now or when it is free, back or within quota
     unplaceable: int  # orders that no pool can take, however long they wait
     seed: int
+    bound: Bound | None = None  # of large rounds, whose places are improved together

@@ -1,0 +1,213 @@
+"""From fractions to whole tasks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from yunhe.core.placement.columns import Floats, Ints
+from yunhe.core.placement.relax import Family, Relaxed
+
+_TRADES = 0  # tasks that try to push in, and pools that each tries
+_PUSHES = 6
+_CHOICE = 50  # pools that leave a task a choice: those with fewer go first
+_TOLERANCE = 1e-6
+_DEPTH = 2  # a task that fits nowhere asks others to make room, and those ask others
+_TRIED = (0, 8, 64)  # pools that are asked, by depth
+_SWEEPS = 2
+
+Places = tuple[Ints, Ints]  # elements of a group, and the tasks there
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tasks of one family with one budget. `members`: where they are in the plan; `position`: and in the family."""
+
+    number: int  # of the family
+    family: Family
+    budget: int
+    members: Ints
+    tasks: int
+    position: Ints
+
+
+class Rounding:
+    """1. Whole tasks of the relaxation stay. 2. Each one left over takes the best pool, by cost and price, that still
+    holds it, the largest first; where none does, smaller ones make room. 3. What can move to a cheaper pool moves.
+    """
+
+    def __init__(
+        self, families: list[Family], groups: list[Group], relaxed: Relaxed, free: Ints, free_memory: Ints
+    ) -> None:
+        """`free`, `free_memory`: taken over, and changed. `groups`: by family, the smallest budget first."""
+        self._families = families
+        self._groups = groups
+        self._relaxed = relaxed
+        self._free = free
+        self._memory = free_memory
+        self._counts: list[dict[int, int]] = [{} for _ in groups]
+        self._cost = 0.0
+        self._journal: list[tuple[int, int, int]] = []  # (group, element, tasks) of every change, to take it back
+        self._tenants: dict[int, set[tuple[int, int]]] = {}  # (group, element) by pool
+
+    def run(self) -> list[Places] | None:
+        """Of each group; None where a task finds no place."""
+        self._keep_whole()
+        for g in sorted((g for g in range(len(self._groups)) if self._left(g)), key=self._hardest_first):
+            missing = self._place(g, self._left(g), self._reduced(g))
+            while missing > 0:
+                self._journal.clear()
+                if not self._squeeze_in(g, _DEPTH, frozenset()):
+                    return None
+                missing -= 1
+        for _ in range(_SWEEPS):
+            for g in range(len(self._groups)):
+                self._move(g)
+            self._trade()
+        return [_sorted(count) for count in self._counts]
+
+    def _keep_whole(self) -> None:
+        """Whole tasks of a family at a pool go to its groups: who has the smallest budget chooses first."""
+        ends = np.searchsorted([group.number for group in self._groups], np.arange(len(self._families) + 1)).tolist()
+        for number, (at, flow) in enumerate(self._relaxed.flow):
+            whole = np.floor(flow + _TOLERANCE).astype(np.int64)
+            slots = {i: n for i, n in zip(at.tolist(), whole.tolist(), strict=True) if n}
+            for g in range(ends[number], ends[number + 1]):
+                group = self._groups[g]
+                for element in [i for i in slots if group.family.level[i] <= group.budget]:
+                    # Within the solver's tolerance the sum of what is all but whole may not fit.
+                    tasks = min(slots[element], self._left(g), self._room(group, element))
+                    if tasks:
+                        self._put(g, element, tasks)
+                        slots[element] -= tasks
+                        if not slots[element]:
+                            del slots[element]
+
+    def _hardest_first(self, g: int) -> tuple[bool, int, int]:
+        family = self._groups[g].family
+        return len(family.pools) > _CHOICE, -int(family.milli[0]), g
+
+    def _left(self, g: int) -> int:
+        return self._groups[g].tasks - sum(self._counts[g].values())
+
+    def _reduced(self, g: int) -> Floats:
+        """Cost and prices of each element; infinite beyond the budget."""
+        family, relaxed = self._groups[g].family, self._relaxed
+        found: Floats = family.cost + relaxed.price[family.pools] * family.milli
+        found += relaxed.memory_price[family.pools] * family.memory
+        found[family.level > self._groups[g].budget] = np.inf
+        return found
+
+    def _fits(self, group: Group, end: int | None = None) -> Ints:
+        family = group.family
+        pools = family.pools[:end]
+        enough = (family.milli[:end] <= self._free[pools]) & (family.memory[:end] <= self._memory[pools])
+        return np.flatnonzero(enough & (family.level[:end] <= group.budget))
+
+    def _room(self, group: Group, at: int) -> int:
+        pool = group.family.pools[at]
+        room = int(self._free[pool] // group.family.milli[at])
+        return min(room, int(self._memory[pool] // group.family.memory[at])) if group.family.memory[at] else room
+
+    def _place(self, g: int, tasks: int, value: Floats) -> int:
+        """`tasks` more at the elements of the least value that hold them; returns how many found none."""
+        group = self._groups[g]
+        while tasks > 0:
+            fits = self._fits(group)
+            if not len(fits):
+                break
+            at = int(fits[value[fits].argmin()])
+            count = min(tasks, self._room(group, at))
+            self._put(g, at, count)
+            tasks -= count
+        return tasks
+
+    def _squeeze_in(self, g: int, depth: int, avoid: frozenset[int]) -> bool:
+        """One task to a pool outside `avoid` that has room for it, or makes room."""
+        group, value = self._groups[g], self._reduced(g)
+        fits = [at for at in self._fits(group).tolist() if int(group.family.pools[at]) not in avoid]
+        if fits:
+            self._put(g, min(fits, key=lambda at: (float(value[at]), at)), 1)
+            return True
+        if depth == 0:
+            return False
+        for at in np.argsort(value, kind="stable")[: _TRIED[depth]].tolist():
+            pool = int(group.family.pools[at])
+            if value[at] < np.inf and pool not in avoid and self._make_room(g, at, depth, avoid | {pool}):
+                self._put(g, at, 1)
+                return True
+        return False
+
+    def _make_room(self, g: int, at: int, depth: int, avoid: frozenset[int]) -> bool:
+        """Tenants of the pool go elsewhere, the smallest first; all stay if that is not enough."""
+        group, before = self._groups[g], len(self._journal)
+        tenants = self._tenants.get(int(group.family.pools[at]), ())
+        for h, element in sorted(tenants, key=lambda t: (int(self._groups[t[0]].family.milli[t[1]]), t)):
+            while h != g and self._counts[h].get(element) and not self._room(group, at):
+                self._put(h, element, -1)
+                if not self._squeeze_in(h, depth - 1, avoid):
+                    self._put(h, element, 1)
+                    break
+            if self._room(group, at):
+                return True
+        for h, element, tasks in reversed(self._journal[before:]):
+            self._put(h, element, -tasks)
+        return False
+
+    def _move(self, g: int) -> None:
+        """Tasks go to cheaper elements while there is room."""
+        group, count = self._groups[g], self._counts[g]
+        for at in sorted(count, reverse=True):
+            if at == 0:
+                return
+            fits = self._fits(group, at)
+            if len(fits) and group.family.cost[fits[0]] < group.family.cost[at]:
+                tasks = count[at]
+                self._put(g, at, -tasks)
+                self._place(g, tasks, group.family.cost)
+
+    def _trade(self) -> None:
+        """The tasks that are farthest from what the prices say they should cost try to push in at a better pool; it
+        stands if all together cost less by it."""
+        excess = []
+        for g, count in enumerate(self._counts):
+            value = self._reduced(g)
+            least = float(value.min())
+            excess += [(float(value[at]) - least, g, at) for at in count if value[at] > least]
+        for _, g, at in sorted(excess, key=lambda e: (-e[0], e[1:]))[:_TRADES]:
+            while self._counts[g].get(at) and self._push_in(g, at):
+                pass
+
+    def _push_in(self, g: int, at: int) -> bool:
+        """One task from element `at` to a better one, if that saves anything."""
+        group, value = self._groups[g], self._reduced(g)
+        before = self._cost
+        better = np.flatnonzero(value < value[at])
+        for to in better[np.argsort(value[better], kind="stable")[:_PUSHES]].tolist():
+            self._journal.clear()
+            self._put(g, at, -1)
+            if self._room(group, to) or self._make_room(g, to, 1, frozenset((int(group.family.pools[to]),))):
+                self._put(g, to, 1)
+                if self._cost < before * (1 - 1e-12):
+                    return True
+            for h, element, tasks in reversed(self._journal.copy()):
+                self._put(h, element, -tasks)
+        return False
+
+    def _put(self, g: int, at: int, tasks: int) -> None:
+        group, count = self._groups[g], self._counts[g]
+        pool = int(group.family.pools[at])
+        self._free[pool] -= group.family.milli[at] * tasks
+        self._memory[pool] -= group.family.memory[at] * tasks
+        count[at] = count.get(at, 0) + tasks
+        self._cost += float(group.family.cost[at]) * tasks
+        self._journal.append((g, at, tasks))
+        if count[at]:
+            self._tenants.setdefault(pool, set()).add((g, at))
+        else:
+            del count[at]
+            self._tenants[pool].discard((g, at))
+
+
+def _sorted(count: dict[int, int]) -> Places:
+    at = sorted(count)
+    return np.array(at, dtype=np.int64), np.array([count[i] for i in at], dtype=np.int64)
