@@ -6,6 +6,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -69,6 +70,7 @@ class LogHead:
     complete: bool
     attempt: int  # 0: never placed yet
     latest_attempt: int
+    size: int = 0  # bytes there are now; 0 from a hub that does not say
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> "LogHead":
@@ -79,7 +81,9 @@ class LogHead:
             raise errors.Unavailable(
                 "the answer is not a hub's log", hint="check the address: `yunhe config`"
             ) from error
-        return cls(numbers[0], headers.get("Yunhe-Complete") == "true", numbers[1], numbers[2])
+        size = headers.get("Yunhe-Size", "")
+        complete = headers.get("Yunhe-Complete") == "true"
+        return cls(numbers[0], complete, numbers[1], numbers[2], int(size) if size.isdecimal() else 0)
 
 
 class OrderCalls:
@@ -117,6 +121,15 @@ class OrderCalls:
         """Own orders, newest first, page by page; at most `limit`."""
         query = {} if state is None else {"state": str(state)}
         return self._transport.rows(OrderPage, lambda page: page.orders, "/v1/orders", query, limit)
+
+    def orders_page(
+        self, state: OrderState | str | None = None, text: str = "", *, limit: int = 50, cursor: str | None = None
+    ) -> OrderPage:
+        """One page of `orders`: those with `text` in their name, or at the begin of their id. `next_cursor` of the
+        answer is the `cursor` of the page after it."""
+        given = {"state": None if state is None else str(state), "text": text, "cursor": cursor}
+        query = {name: value for name, value in given.items() if value}
+        return self._transport.get(OrderPage, "/v1/orders", {**query, "limit": limit})
 
     def look(self, keys: Sequence[str], follow: Follow | None = None) -> tuple[LookView, ...]:
         """What became of own orders, by the Idempotency-Keys of their submits (at most 1,000); unknown ones are left
@@ -192,26 +205,35 @@ class OrderCalls:
         offset = 0
         hold = HOLD_S if follow else 0.0
         while True:
-            query: dict[str, str | int] = {"task": task, "offset": offset, "follow_ms": int(hold * 1000)}
-            if attempt:
-                query["attempt"] = attempt
             try:
-                response = self._transport.fetch(_path(order_id, "/logs"), query, hold=hold)
+                head, content = self.log_part(order_id, task=task, attempt=attempt, offset=offset, hold=hold)
             except errors.Unavailable as error:
                 if not follow:
                     raise
                 patience.outage(error)
                 continue
             patience.answered()
-            head = LogHead.of(response.headers)
-            if response.content:
-                yield response.content
+            if content:
+                yield content
             before, offset, attempt = offset, head.next_offset, head.attempt or attempt
             if head.complete and go_on and head.attempt < head.latest_attempt:
                 attempt, offset = head.attempt + 1, 0
             elif head.complete if follow else offset == before:
                 # A page may be cut by the hub's limit: what is there is read to its end even without following.
                 return
+
+    def log_part(
+        self, order_id: str, *, task: int = 0, attempt: int | None = None, offset: int = 0, hold: float = 0.0
+    ) -> tuple[LogHead, bytes]:
+        """The log of `attempt`, or of the latest, from `offset` on as far as one answer goes, and where to go on.
+
+        The hub waits up to `hold` seconds for a first byte.
+        """
+        query: dict[str, str | int] = {"task": task, "offset": offset, "follow_ms": int(hold * 1000)}
+        if attempt:
+            query["attempt"] = attempt
+        response = self._transport.fetch(_path(order_id, "/logs"), query, hold=hold)
+        return LogHead.of(response.headers), response.content
 
     def log_piece(self, order_id: str, *, task: int = 0, attempt: int, offset: int) -> bytes:
         """The next bytes of an attempt's log, as many as one answer holds; empty when there are no more yet."""
@@ -255,15 +277,9 @@ class OrderCalls:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             digest = hashlib.sha256()
-            query = {"lease_id": output.lease_id, "path": output.path}
-            with (
-                os.fdopen(descriptor, "wb") as file,
-                self._transport.stream(_path(order_id, "/outputs/content"), query) as chunks,
-            ):
+            with os.fdopen(descriptor, "wb") as file, self.output_stream(order_id, output) as chunks:
                 for chunk in chunks:
                     digest.update(chunk)
-                    if file.tell() + len(chunk) > output.size_bytes:
-                        break  # what is endless would fill the disk
                     file.write(chunk)
             if digest.hexdigest() != output.sha256:
                 raise errors.Unavailable(f"{output.path}: what came is not what the site stored", hint="try again")
@@ -271,6 +287,24 @@ class OrderCalls:
         except BaseException:
             os.unlink(temporary)
             raise
+
+    @contextmanager
+    def output_stream(self, order_id: str, output: OutputView) -> Iterator[Iterator[bytes]]:
+        """The bytes of `output` as they come, not checked against its SHA-256; what is longer than it was said to be is
+        cut. Raises NotFound, Unavailable."""
+        query = {"lease_id": output.lease_id, "path": output.path}
+        with self._transport.stream(_path(order_id, "/outputs/content"), query) as chunks:
+            yield _at_most(chunks, output.size_bytes)
+
+
+def _at_most(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """What is endless would fill a disk."""
+    left = size
+    for chunk in chunks:
+        yield chunk[:left]
+        left -= len(chunk)
+        if left < 0:
+            return
 
 
 def done(view: OrderView) -> bool:

@@ -142,8 +142,8 @@ def customer_router(platform: Platform, accounts: Accounts, blobs: Blobs) -> API
     ) -> Response:
         """Raw bytes from `offset` on, of the latest attempt or the one named.
 
-        `Yunhe-Complete: true` when nothing more will come of the attempt, `Yunhe-Attempt` its number, and
-        `Yunhe-Latest-Attempt` the number to go on with.
+        `Yunhe-Complete: true` when nothing more will come of the attempt, `Yunhe-Attempt` its number,
+        `Yunhe-Latest-Attempt` the number to go on with, and `Yunhe-Size` how many bytes there are now.
         """
         until = time.monotonic() + follow_ms / 1000
 
@@ -162,9 +162,11 @@ def customer_router(platform: Platform, accounts: Accounts, blobs: Blobs) -> API
                 chunk = await _in_thread(platform, partial(blobs.read_log, lease_id, epoch, offset))
                 end = offset + len(chunk)
                 if chunk or over or time.monotonic() >= until or platform.signals.closing:
+                    size = blobs.log_size(lease_id, epoch)
                     headers = {
                         "Yunhe-Next-Offset": str(end),
-                        "Yunhe-Complete": str(over and end >= blobs.log_size(lease_id, epoch)).lower(),
+                        "Yunhe-Size": str(size),
+                        "Yunhe-Complete": str(over and end >= size).lower(),
                         "Yunhe-Attempt": str(epoch),
                         "Yunhe-Latest-Attempt": str(latest),
                     }

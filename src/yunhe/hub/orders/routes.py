@@ -12,6 +12,7 @@ from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.orders import events, views
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.api import OrderDetail, OrderPage, OrderView
+from yunhe.wire.message import NO_NUL
 
 MAX_WAIT_MS = 60_000
 RECHECK_S = 5.0  # a hint may be lost
@@ -27,14 +28,16 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
         state: Annotated[list[str] | None, Query(max_length=10)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(max_length=80)] = None,
+        text: Annotated[str, Query(max_length=80, pattern=NO_NUL)] = "",
     ) -> OrderPage:
+        """Newest first. `text` is looked for in names, and at the begin of ids."""
         unknown = [s for s in state or () if s not in list(OrderState)]
         if unknown:
             raise InvalidInput(
                 f"there is no state {unknown[0]!r}", field="state", hint="one of " + ", ".join(OrderState)
             )
         org = None if who.sees_all else who.organisation
-        return await platform.read(lambda conn: views.page(conn, org, state or [], limit, cursor))
+        return await platform.read(lambda conn: views.page(conn, org, state or [], limit, cursor, text))
 
     @api.get("/v1/orders/{order_id}")
     async def show_order(order_id: str, who: Customer) -> OrderDetail:

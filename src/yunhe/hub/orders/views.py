@@ -88,14 +88,20 @@ def order_views(conn: sa.Connection, order_ids: Sequence[str]) -> list[OrderView
     return [_view(rows[i], counts[i], failed.get(i, 0)) for i in order_ids if i in rows]
 
 
-def page(conn: sa.Connection, org: str | None, states: Sequence[str], limit: int, cursor: str | None) -> OrderPage:
-    """Newest first; `org` None: of everybody. The cursor is the id of the last order of the page before."""
+def page(
+    conn: sa.Connection, org: str | None, states: Sequence[str], limit: int, cursor: str | None, text: str = ""
+) -> OrderPage:
+    """Newest first; `org` None: of everybody; `text`: in the name, or what the id begins with. The cursor is the id of
+    the last order of the page before."""
     order = store.order
     statement = sa.select(order.c.id, order.c.submitted_ms).order_by(order.c.submitted_ms.desc(), order.c.id.desc())
     if org is not None:
         statement = statement.where(order.c.org == org)
     if states:
         statement = statement.where(order.c.state.in_(states))
+    if text:
+        named = order.c.name.icontains(text, autoescape=True)
+        statement = statement.where(sa.or_(named, order.c.id.startswith(text, autoescape=True)))
     if cursor is not None:
         last = conn.execute(sa.select(order.c.submitted_ms, order.c.org).where(order.c.id == cursor)).first()
         if last is None or (org is not None and last.org != org):
