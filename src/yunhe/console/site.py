@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from yunhe.console.asking import Asking
 from yunhe.console.guard import Guard, session_of
+from yunhe.console.moments import ZONE_COOKIE, zone_of
 from yunhe.console.pages import PAGES
 from yunhe.console.sessions import Session, Sessions
 from yunhe.console.settings import ConsoleSettings
@@ -36,6 +37,7 @@ def make(settings: ConsoleSettings) -> FastAPI:
     library.on_shutdown(asking.close)
     library.add_static_files("/static", Path(__file__).parent / "static", max_cache_age=3600)
     ui.add_head_html('<link rel="stylesheet" href="/static/console.css">', shared=True)
+    ui.add_head_html('<script src="/static/console.js"></script>', shared=True)
     ui.run_with(
         web,
         title="Yunhe",
@@ -52,7 +54,8 @@ def make(settings: ConsoleSettings) -> FastAPI:
 
 def _page(path: str, page: Callable[[View], Awaitable[None]], asking: Asking) -> None:
     async def show(request: Request) -> None:
-        await page(View(session_of(request.scope), asking))
+        zone = zone_of(request.cookies.get(ZONE_COOKIE))
+        await page(View(session_of(request.scope), asking, request.path_params, dict(request.query_params), zone))
 
     ui.page(path)(show)
 

@@ -1,12 +1,13 @@
 """One open page: who looks, in which language, and parts that are loading, empty, failed or there."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from typing import Generic, TypeVar
 
 from nicegui import background_tasks, ui
 
-from yunhe.console import wording
+from yunhe.console import moments, wording
 from yunhe.console.asking import Asking
 from yunhe.console.sessions import Session
 from yunhe.core.errors import Forbidden, Unauthenticated, YunheError
@@ -18,11 +19,20 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class View:
+    """`path` and `query`: the parameters of the page's address; `zone`: of the viewer's clock."""
+
     session: Session
     asking: Asking
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    zone: tzinfo = UTC
 
     def say(self, key: str, **holes: object) -> str:
         return wording.say(self.session.language, key, **holes)
+
+    def moment(self, utc_ms: int | None) -> str:
+        """A time as the viewer's clock has it, to the second, with its distance from UTC."""
+        return moments.moment(utc_ms, self.zone)
 
     async def ask(self, call: Callable[[Client], Answer]) -> Answer:
         """The hub, with the signed-in user's rights. Raises errors of `core.errors`."""
@@ -63,7 +73,10 @@ class View:
 
 
 class Part(Generic[Value]):
-    """Drawn again by `refresh`. A refresh that fails says so instead of leaving what is old as if it were new."""
+    """Drawn again by `refresh` when something has changed: what did not change keeps the reader's place in it.
+
+    A refresh that fails says so instead of leaving what is old as if it were new.
+    """
 
     def __init__(
         self,
@@ -75,6 +88,7 @@ class Part(Generic[Value]):
         self._view, self._fetch, self._draw = view, fetch, draw
         self._box = ui.column().classes("full-width")
         self._busy = False
+        self._drawn: list[Value] = []  # what is shown; empty: something else is
         with self._box, ui.row().classes("items-center").props("role=status"):
             ui.spinner()
             ui.label(view.say("state.loading"))
@@ -92,10 +106,14 @@ class Part(Generic[Value]):
         try:
             value = await self._fetch()
         except YunheError as error:
+            self._drawn = []
             self._box.clear()
             with self._box:
                 self._view.show_error(error, self.refresh)
         else:
+            if self._drawn == [value]:
+                return
+            self._drawn = [value]
             self._box.clear()
             with self._box:
                 self._draw(value)
