@@ -11,6 +11,7 @@ parts=(
   "bubblewrap|command -v bwrap|bubblewrap|the process driver's sandbox tests (jobs run in plain process groups then)"
   "Slurm|command -v slurmctld && command -v slurmd && command -v sbatch && command -v munged|slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge|the Slurm driver's tests, the Slurm peer in the benchmarks"
   "Slurm accounting|command -v slurmdbd && command -v sacct && command -v mariadbd && command -v mariadb-install-db|slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core|the test of Slurm's real accounting"
+  "Chromium|command -v chromium|chromium fonts-noto-cjk|the tests of the console's pages and its pictures"
 )
 
 missing=()

@@ -21,6 +21,7 @@ from yunhe.apps import site as site_app
 from yunhe.apps.children import Child
 from yunhe.apps.hub import OPERATOR_KEY_FILE
 from yunhe.apps.site import JoinRequest
+from yunhe.console.settings import ConsoleSettings
 from yunhe.core.errors import Conflict, InvalidInput, Unavailable, YunheError
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.sdk.client import Client
@@ -31,6 +32,7 @@ from yunhe.wire.api import OrganisationRequest, SiteView
 Say = Callable[[str], None]
 
 DEFAULT_PORT = 8440
+CONSOLE_PORT = 8450
 START_S = 30.0
 CERTIFY_S = 120.0
 STOP_S = 10.0
@@ -76,8 +78,10 @@ class Network:
         say: Say,
         port: int | None = None,
         clusters: Mapping[str, EngineSite] | None = None,
+        *,
+        console: bool = False,
     ) -> None:
-        """`clusters`: sites that are none of processes, by their names in `SITES`."""
+        """`clusters`: sites that are none of processes, by their names in `SITES`; `console`: with a web page."""
         self._clusters = clusters or {}
         self.folder = folder
         self.data_dir = data_dir
@@ -85,8 +89,11 @@ class Network:
         self._port = port
         self._hub: Child | None = None
         self._sites: list[Child] = []
+        self._console: Child | None = None
+        self._with_console = console
         self._network_file: Path | None = None
         self.url = ""
+        self.console_url = ""
         self.operator_key = ""
         self.customer_key = ""
 
@@ -116,7 +123,7 @@ class Network:
 
     def check(self) -> None:
         """Raises Unavailable when a part has ended."""
-        for child in (self._hub, *self._sites):
+        for child in (self._hub, *self._sites, self._console):
             if child is not None:
                 child.check()
 
@@ -131,6 +138,8 @@ class Network:
             for share in SITES:
                 self._start_site(operator, share)
             self._wait_active(operator)
+        if self._with_console:
+            self._start_console()
         self._network_file = write_network_file(self.folder, self.url, self.customer_key)
 
     def _refuse_second(self) -> None:
@@ -214,6 +223,23 @@ class Network:
         arguments = ["--data-dir", str(home), "--hub-url", self.url, "--stop-jobs-on-exit"]
         self._sites.append(Child(f"site {share.name}", "yunhe.apps.site:main", arguments, home / "agent.log", {}))
 
+    def _start_console(self) -> None:
+        """The web page; it is asked for before anybody else is sent there."""
+        port = _free_port(CONSOLE_PORT)
+        self.console_url = f"http://127.0.0.1:{port}"
+        file = self.data_dir / "console.json"
+        file.write_text(ConsoleSettings(hub_url=self.url, port=port).model_dump_json())
+        console = self._console = Child(
+            "the console", "yunhe.apps.console:main", [str(file)], self.data_dir / "console.log", {}
+        )
+        until = time.monotonic() + START_S
+        while not _answers(self.console_url, "/healthz"):
+            console.check()
+            if time.monotonic() > until:
+                raise Unavailable(f"the console did not answer within {START_S:.0f} s", hint=console.tail())
+            time.sleep(_POLL_S)
+        self._say(f"console at {self.console_url}")
+
     def _wait_active(self, operator: Client) -> None:
         """Until each site has measured itself, one after the other, and is listed."""
         until = time.monotonic() + CERTIFY_S
@@ -235,13 +261,14 @@ class Network:
         if self._network_file is not None:
             self._network_file.unlink(missing_ok=True)
             self._network_file = None
-        for part in (self._sites, [self._hub] if self._hub else []):
+        rest = [child for child in (self._hub, self._console) if child is not None]
+        for part in (self._sites, rest):
             for child in part:
                 child.ask_to_stop()
             until = time.monotonic() + STOP_S
             for child in part:
                 child.wait(until)
-        self._sites, self._hub = [], None
+        self._sites, self._hub, self._console = [], None, None
 
 
 def up(folder: Path, say: Say, port: int | None = None) -> None:
@@ -251,7 +278,7 @@ def up(folder: Path, say: Say, port: int | None = None) -> None:
     """
     data_dir = folder / NETWORK_FOLDER / "network"
     try:
-        with Network(folder, data_dir, say, port) as network:
+        with Network(folder, data_dir, say, port, console=True) as network:
             say_next(say, network)
             stay(network)
     except KeyboardInterrupt:  # while it starts: what had started has been stopped
@@ -279,6 +306,8 @@ def say_next(say: Say, network: Network) -> None:
     say("  yunhe submit --cores 0.1 --latency 20ms:shanghai --budget 1CNY --follow -- python3 -c 'print(6 * 7)'")
     say("  yunhe pools          what there is, and how fast it was measured")
     say("  yunhe orders         what you ordered")
+    if network.console_url:
+        say(f"In a browser: {network.console_url}  (sign in with the key in {network.data_dir}/customer.key)")
     say(f"  YUNHE_API_KEY=$(cat {network.data_dir}/hub/operator.key) yunhe ledger trial-balance   as the operator")
     say("Ctrl-C stops it.")
 
@@ -305,9 +334,9 @@ def _site_line(view: SiteView) -> str:
     return f"site {view.id} in {view.region}: {'; '.join(parts)}; tier {view.tier} ({view.isolation})"
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, path: str = "/readyz") -> bool:
     try:
-        return httpx.get(f"{url}/readyz", timeout=2).is_success
+        return httpx.get(f"{url}{path}", timeout=2).is_success
     except httpx.HTTPError:
         return False
 

@@ -56,6 +56,11 @@ TREE: Tree = {
         },
         _RUN,
     ),
+    "console": Branch(
+        "Run the web page.",
+        {"serve": Leaf("yunhe.cli.console", "Serve the web page of this hub until Ctrl-C.")},
+        _RUN,
+    ),
     "site": Branch(
         "Run a site, or look after the sites of a network.",
         {
@@ -97,6 +102,9 @@ TREE: Tree = {
         {
             "run": Leaf("yunhe.cli.sim", "Run a scenario and write what came of it."),
             "compare": Leaf("yunhe.cli.sim", "Show two runs, or two folders of runs over seeds, side by side."),
+            "sweep": Leaf(
+                "yunhe.cli.sim", "Run a scenario over seeds, as it is and with each change by itself, and compare."
+            ),
             "replay": Leaf(
                 "yunhe.cli.sim",
                 "Decide recorded rounds of a hub again, and say whether each comes out the same to the last byte.",
