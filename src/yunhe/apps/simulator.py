@@ -21,7 +21,7 @@ from yunhe.simulator.what_if import Edit
 RESULT = "result.json"
 STATE = "state.bin"
 REPORT = "report.html"
-CHUNK = 5_000  # events between two looks at the clock and at Ctrl-C
+CHUNK = 1_000  # events between two looks at the clock and at Ctrl-C
 CHECKPOINT_S = 30.0
 
 Progress = Callable[[float, Run], None]  # share done, 0 to 1

@@ -1,5 +1,6 @@
 """Commands that simulate: run a scenario, compare runs, sweep over seeds and changes."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from yunhe.apps import simulator as application
+from yunhe.apps import sweep as sweeping
 from yunhe.apps.simulator import RESULT, Outcome
 from yunhe.cli.failure import FAILED, INTERRUPTED, OK, remark
 from yunhe.cli.options import AsJson, example
@@ -82,6 +84,41 @@ def compare(first: Runs, second: Runs, as_json: AsJson = False) -> None:
     """
     lines = compared(application.read_results(first), application.read_results(second))
     show_lines(lines, first.name, second.name, as_json)
+
+
+@app.command(
+    epilog=example("yunhe sim sweep examples/scenarios/small.yaml --seeds 1-5 --what-if cheaper.yaml --out s")
+)
+def sweep(
+    scenario: ScenarioFile,
+    out: Annotated[Path, typer.Option(help="Folder for all runs: OUT/VARIANT/seed-N.")],
+    seeds: Annotated[str, typer.Option(help="Such as 1-5 or 3,7,11.")] = "1-5",
+    what_if: WhatIf = None,
+    processes: Annotated[int | None, typer.Option(min=1, max=256, help="At once; the cores without.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster to run on, or `auto`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario over seeds, as it is and with each change by itself, and compare.
+
+    Runs that are there already are not run again.
+    """
+    chosen, numbers = sweeping.variants(what_if or []), sweeping.seeds_of(seeds)
+    at_once = processes or len(os.sched_getaffinity(0))
+
+    def tell(name: str, n: int, total: int) -> None:
+        remark(f"{n}/{total} {name}")
+
+    found = sweeping.sweep(scenario, chosen, numbers, out, processes=at_once, ray=ray, done=tell)
+    base = found[sweeping.BASE]
+    if as_json:
+        changes = {name: [_as_row(line) for line in compared(base, runs)] for name, runs in found.items()}
+        show_json({"seeds": list(numbers), "against": sweeping.BASE, "variants": changes})
+        return
+    if len(found) == 1:
+        show_lines(compared(base, base), sweeping.BASE, sweeping.BASE, as_json=False)
+    for variant in chosen[1:]:
+        print(f"{variant.name}: {variant.edits[0]}")
+        show_lines(compared(base, found[variant.name]), sweeping.BASE, variant.name, as_json=False)
 
 
 @app.command(epilog=example("yunhe sim replay rounds.jsonl"))

@@ -42,6 +42,7 @@ class Order:
         "terms",
         "ticket",
         "version",
+        "wall_ms",
     )
 
     def __init__(self, number: int, job: Incoming, hold_microcny: int, submitted_ms: int, settings: Terms) -> None:
@@ -60,5 +61,6 @@ class Order:
         self.milli = 0
         self.memory_bytes = 0
         self.started_ms = -1
+        self.wall_ms = 0  # that the attempt will take if nothing happens
         self.ticket = 0  # of the end that is scheduled; another one makes it void
         self.terms: LeaseTerms | None = None

@@ -5,6 +5,7 @@ matplotlib and pyarrow are the extra `simulate`; this module is imported when a 
 
 import html
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ Document = Mapping[str, Any]
 _HOUR_MS = 3_600_000
 _PARTIES = 15  # shown; the rest is one bar
 _RASTER_ABOVE = 500  # points of a map that would make the page large
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)  # names of vocabularies, of use to nobody here
 _BLUE, _RED, _GREEN, _GREY = "#1f5fa8", "#c0392b", "#2e8b57", "#888888"
 
 _STYLE = """
@@ -101,7 +103,7 @@ def _svg(plot: Callable[[Figure, Document], None], found: Document) -> str:
         sink = io.StringIO()
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
     text = sink.getvalue()
-    return text[text.index("<svg") :]
+    return _METADATA.sub("", text[text.index("<svg") :])
 
 
 def _hours(found: Document) -> list[float]:

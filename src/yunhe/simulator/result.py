@@ -48,6 +48,7 @@ def document(world: World) -> Document:
         "useful_card_hours": tally.useful_milli_ms / 1000 / MS_PER_HOUR,
         "lost_card_hours": tally.lost_milli_ms / 1000 / MS_PER_HOUR,
         "useful_flop": {name: str(flop) for name, flop in sorted(tally.flop.items())},
+        "under_way_flop": _under_way(world),
         "wait_ms": _waits(tally),
         "energy_kwh": sum(step.energy_mwh for step in tally.steps) / 1e6,
         "carbon_kg": sum(step.carbon_g for step in tally.steps) / 1000,
@@ -80,6 +81,18 @@ def _orders(world: World) -> Document:
     waiting = sum(state is TaskState.PENDING for state in states)
     counts = {name: world.tally.counts[name] for name in sorted(world.tally.counts)}
     return {**counts, "waiting_at_end": waiting, "placed_at_end": len(states) - waiting}
+
+
+def _under_way(world: World) -> Document:
+    """Of the work of orders that run at the end: the share of their time that has passed, by precision."""
+    found: dict[str, int] = {}
+    now_ms = world.timeline.now_ms
+    for order in world.orders.values():
+        if order.task.state is TaskState.RUNNING:
+            done = order.job.flop * min(now_ms - order.started_ms, order.wall_ms) // max(1, order.wall_ms)
+            precision = world.terms[order.job.workload].precision
+            found[precision] = found.get(precision, 0) + done
+    return {name: str(flop) for name, flop in sorted(found.items())}
 
 
 def _waits(tally: Tally) -> Document:

@@ -186,6 +186,7 @@ class World:
         if order.task.epoch == 1:
             self.tally.waits[class_of(order.job.cards)].add(now_ms - order.submitted_ms)
         run = self.sites.run(order.job, order.number, order.task.epoch, order.pool, order.milli, now_ms)
+        order.wall_ms = run.wall_ms
         order.ticket += 1
         event = Ended(order.task.epoch, run.reason, run.exit_code)
         self.timeline.at(now_ms + run.wall_ms, END, (order.number, order.ticket, event))
