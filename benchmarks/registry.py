@@ -7,6 +7,8 @@ from benchmarks import (
     fgd_decisions,
     hub_rate,
     hub_rss,
+    national_decide,
+    national_round,
     round_100,
     settled,
     slurm_agent,
@@ -47,4 +49,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "slurm_observe_10000": Benchmark(slurm_rate.observe, 240),
     "slurm_agent_rss": Benchmark(slurm_agent.measure, 240),
     "fgd_decisions": Benchmark(fgd_decisions.measure, 120),
+    "decide_7000_sites_p99": Benchmark(national_decide.decide_p99, 180),
+    "decide_throughput": Benchmark(national_decide.throughput, 240),
+    "round_nation": Benchmark(national_round.round_nation, 300),
+    "round_nation_gap": Benchmark(national_round.round_nation_gap, 600),
+    "round_growth": Benchmark(national_round.round_growth, 300),
 }
