@@ -195,13 +195,11 @@ def test_a_checkpoint_goes_with_the_account(site: Site) -> None:
     assert site.run(site.driver.read_output(plain.key, "kept/count", 0, 9)) == b"7\n"
 
 
-def test_the_site_measures_itself_as_a_tenant_of_its_own(site: Site) -> None:
-    """With the interpreter of the nodes: the agent's own is nothing that an account could read."""
-    reports = site.run(site.driver.certify())
-    assert {report.name for report in reports} >= {"cpu"}
-    assert json.loads((site.data_dir / "tenants.json").read_text()) == {"": ACCOUNTS[0]}
-    status, log = site.do("a", (site.driver.python, "-c", "print(6 * 7)"), tenant="x")  # type: ignore[attr-defined]
+def test_programs_of_the_site_run_with_the_interpreter_of_the_nodes(site: Site) -> None:
+    """Certification asks the driver for it: the agent's own is nothing that an account could read."""
+    status, log = site.do("a", (site.driver.python, "-c", "print(6 * 7)"))  # type: ignore[attr-defined]
     assert (status.exit_code, log) == (0, "42\n")
+    assert json.loads((site.data_dir / "tenants.json").read_text()) == {"": ACCOUNTS[0]}
 
 
 # --- attacks --------------------------------------------------------------------------------------------------------
@@ -295,19 +293,20 @@ def test_variables_of_a_job_do_nothing_to_the_agents_user(site: Site, slots: int
     assert not any(AGENT in text for text in ran), ran
 
 
-def test_what_does_not_want_to_end_is_ended_and_removed(site: Site) -> None:
+@pytest.mark.parametrize("slots", [1, 2])
+def test_what_does_not_want_to_end_is_ended_and_removed(site: Site, slots: int) -> None:
     """Processes that ignore signals and leave their session, and folders that were closed to everybody."""
     script = (
-        "trap '' TERM INT HUP; mkdir -p shut/in; echo x > shut/in/file; chmod 0 shut/in shut;"
+        "trap '' TERM INT HUP; d=shut$YUNHE_RANK; mkdir -p $d/in; echo x > $d/in/file; chmod 0 $d/in $d;"
         "setsid sh -c 'trap \"\" TERM; echo up; while :; do sleep 0.1; done'"
     )
-    key = site.submit("a", sh(script), tenant="x")
-    site.cluster.until(lambda: b"up" in site.log(key), "start")
+    key = site.submit("a", sh(script), tenant="x", slots=slots, slot_milli=500)
+    site.cluster.until(lambda: site.log(key).count(b"up") == slots, "start")
     uid = pwd.getpwnam(ACCOUNTS[0]).pw_uid
     assert processes(uid)
     site.run(site.driver.cancel(key, EndReason.CANCELLED))
-    assert site.ended(key).reason is EndReason.CANCELLED
-    assert not processes(uid)
+    assert site.ended(key, 60).reason is EndReason.CANCELLED
+    site.cluster.until(lambda: not processes(uid), "end all of them")
     folder = site.lease_dir(key)
     site.run(site.driver.forget(key))
     assert not folder.exists()

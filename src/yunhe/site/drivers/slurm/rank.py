@@ -32,6 +32,7 @@ class Rank:
         self.record = os.path.join(folder, f"{number}.json")
         self.stop_path = os.path.join(folder, "stop")
         self.stopped = False
+        self.word = ""  # the newest one from `stop`
         self.told = False  # by Slurm, to end: for a local user's job, or because another rank has failed
         self.memory_bytes = memory_bytes
         self.cpu_ms = 0
@@ -119,7 +120,8 @@ class Rank:
             self.sample()
             if monotonic_ms() >= next_look:
                 next_look = monotonic_ms() + STOP_LOOK_MS
-                if not self.stopped and (word := read_text(self.stop_path)):
+                if (word := read_text(self.stop_path)) and word != self.word:
+                    self.word = word
                     self.stop(int(word))
             if monotonic_ms() >= next_write:
                 next_write = monotonic_ms() + write_ms

@@ -19,7 +19,8 @@ from yunhe.site.supervisor.records import Spec, Totals, claim, monotonic_ms, rea
 from yunhe.site.supervisor.seat import Seat
 
 GRACE_MS = 2_000  # at most, after Slurm's own SIGTERM: its SIGKILL follows after KillWait, 30 s where nobody changed it
-GANG_KILL_MS = 10_000  # after SIGTERM, srun has its tasks killed; then it is killed itself
+# Each rank kills its own processes; after this, SIGTERM makes srun have the ranks killed; then it is killed itself.
+GANG_ASK_MS, GANG_KILL_MS = 3_000, 10_000
 GANG_END_MS = 1_000  # for the last records of the ranks
 SUSPENDED_MS = 2_000  # this process looks around at least every second: after a longer pause it was not running
 
@@ -48,6 +49,7 @@ class NodeJob(Job):
         self.ooms = oom_counter()
         self.ooms_before = (counter(*self.ooms) or 0) if self.ooms else 0
         self.kill_since = 0
+        self.asked = False
 
     def rank_records(self) -> list[dict[str, object]]:
         texts = (read_text(f"ranks/{rank}.json") for rank in range(self.ranks))
@@ -82,9 +84,12 @@ class NodeJob(Job):
         now = monotonic_ms()
         if not self.kill_since:
             self.kill_since = now
-            os.kill(self.pid, signal.SIGTERM)
+            self.warn(signal.SIGKILL)
         elif now - self.kill_since > GANG_KILL_MS:
             super().kill()
+        elif now - self.kill_since > GANG_ASK_MS and not self.asked:
+            self.asked = True
+            os.kill(self.pid, signal.SIGTERM)
 
     def told(self) -> bool:
         """Whether Slurm told ranks to end, and not because one of them failed. What they ended with is no success."""
