@@ -1,7 +1,7 @@
 """Table: packing parts of cards, whole cards and cores; FGD and the policies beside it (Weng et al., ATC'23)."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ NODES = "openb_node_list_gpu_node.csv.gz"
 TASKS = "openb_pod_list_{}.csv.gz"
 SUMMARY = "fgd_published_summary.csv"
 FIRST_SEED = 42  # as published
+PUBLISHED_SEEDS = 10
 GENERATED = range(1000, 1008)  # seeds that nobody had looked at before the policy was as it is
 TOLERANCE = {"allocated at 130 %": 0.3, "fragmented at 80 %": 1.0}
 # Our names of the published policies.
@@ -27,6 +28,7 @@ NAMES = {
     "05-BestFit": "BestFit",
     "06-FGD": "FGD",
 }
+Cell = tuple[str, str, str]  # list, policy, measure
 BESIDE_GENERATED = ("BestFit", "FGD", OURS, LEARNING)
 
 
@@ -54,13 +56,14 @@ def run(data: Path, seeds: int, progress: Progress) -> Table:
         "Seeds draw orders of their own (the published runs used another language's generator): means are compared.",
         "Ties go to the first node by name; as in the published runs, names are dealt to the nodes anew per seed.",
         f"{OURS} is told the list's shares of needs, as FGD is; {LEARNING}, is told nothing and learns from arrivals.",
-        "Its constants were set on 30 other generated lists, not on public ones, and not on the generated ones here.",
+        "The rule's form was tried on six of the public lists with seed 42; its constants were set on 30 other generated",
+        "lists, seeds 100 to 129, where FGD is above it in 3. The generated lists here were not looked at before.",
     ]
     return table
 
 
 def _case(
-    workload: Workload, policies: Iterable[str], table: Table, published: dict[tuple[str, str, str], float]
+    workload: Workload, policies: Iterable[str], table: Table, published: Mapping[Cell, tuple[float, float | None]]
 ) -> list[Row]:
     found = {name: [replayed(workload, name, seed) for seed in table.seeds] for name in policies}
     rows = []
@@ -68,6 +71,8 @@ def _case(
         for name, outcomes in found.items():
             values = _values(outcomes, measure)
             ours = name in (OURS, LEARNING)
+            mean, spread = published.get((workload.name, name, measure), (None, None))
+            note = _paired(values - _values(found["FGD"], measure)) if ours else _chance(values, spread)
             rows.append(
                 Row(
                     case=workload.name,
@@ -75,12 +80,12 @@ def _case(
                     measure=measure,
                     unit="%",
                     value=float(values.mean()),
-                    published=published.get((workload.name, name, measure)),
+                    published=mean,
                     tolerance=TOLERANCE[measure],
                     spread=float(values.std()),
                     ours=ours,
                     better=better,
-                    note=_paired(values - _values(found["FGD"], measure)) if ours else "",
+                    note=note,
                 )
             )
     return rows
@@ -96,6 +101,14 @@ def _paired(gain: np.ndarray) -> str:
     return f"to FGD, same seeds: {gain.mean():+.2f} +- {gain.std():.2f}, above in {above} of {len(gain)}"
 
 
+def _chance(values: np.ndarray, published_spread: float | None) -> str:
+    """By how much two such means differ by the luck of their seeds: one standard deviation."""
+    if published_spread is None:
+        return ""
+    luck = (values.var() / len(values) + published_spread**2 / PUBLISHED_SEEDS) ** 0.5
+    return f"by luck of the seeds +-{luck:.2f}"
+
+
 def _public(folder: Path, hashes: dict[str, str]) -> Iterable[Workload]:
     with opened(folder / NODES, hashes) as file:
         nodes = tuple(sorted(read_nodes(file, NODES), key=lambda node: node.name))
@@ -107,12 +120,13 @@ def _public(folder: Path, hashes: dict[str, str]) -> Iterable[Workload]:
         yield Workload(name.removeprefix("openb_pod_list_").removesuffix(".csv.gz"), nodes, tasks)
 
 
-def _published(path: Path, hashes: dict[str, str]) -> dict[tuple[str, str, str], float]:
-    """Means over ten seeds by list, policy and measure."""
-    found = {}
+def _published(path: Path, hashes: dict[str, str]) -> dict[Cell, tuple[float, float | None]]:
+    """Means over ten seeds, with their standard deviation where it was published."""
+    found: dict[Cell, tuple[float, float | None]] = {}
     with opened(path, hashes) as file:
         for line in csv.DictReader(file):
             case, name = line["workload"].removeprefix("openb_pod_list_"), NAMES[line["sc_policy"]]
-            found[case, name, "allocated at 130 %"] = float(line["alloc_pct_at_130_mean"])
-            found[case, name, "fragmented at 80 %"] = float(line["frag_ratio_pct_at_80"])
+            mean, spread = float(line["alloc_pct_at_130_mean"]), float(line["alloc_pct_at_130_std"])
+            found[case, name, "allocated at 130 %"] = mean, spread
+            found[case, name, "fragmented at 80 %"] = float(line["frag_ratio_pct_at_80"]), None
     return found
