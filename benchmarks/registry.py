@@ -11,6 +11,7 @@ from benchmarks import (
     national_round,
     round_100,
     settled,
+    sim_nation,
     slurm_agent,
     slurm_rate,
     start,
@@ -54,4 +55,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "round_nation": Benchmark(national_round.round_nation, 300),
     "round_nation_gap": Benchmark(national_round.round_nation_gap, 600),
     "round_growth": Benchmark(national_round.round_growth, 300),
+    "sim_nation_day": Benchmark(sim_nation.day, 1_000, sim_nation.beside_accasim),
+    "sim_nation_rss": Benchmark(sim_nation.rss, 1_000),
 }

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from yunhe.core.demand import Shape
+from yunhe.core.demand import Preference, Requirement, Shape
 from yunhe.core.placement.board import Board
-from yunhe.core.placement.dearest import Dearest
+from yunhe.core.placement.dearest import Dearest, is_timed, takes_any_length
 from yunhe.core.placement.online import Online
 from yunhe.core.placement.passing import passes
 from yunhe.core.policy import Policy
@@ -234,9 +234,12 @@ class AtOnce(Rounds):
     def __init__(self, part: Part, customers: Sequence[Customer], policy: Policy, seed: int, round_orders: int) -> None:
         super().__init__(part, customers, policy, seed, round_orders)
         self._engine: Online | None = None
+        self._any_length = takes_any_length(part.supply)
+        self._stand_ins: dict[int, tuple[Shape, Shape]] = {}
+        self._by_need: dict[tuple[Requirement, Preference], Shape] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_engine": None}
+        return {**super().__getstate__(), "_engine": None, "_stand_ins": {}, "_by_need": {}}
 
     def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
         # Orders wait in the order of their numbers, which is that of their arrival.
@@ -244,7 +247,9 @@ class AtOnce(Rounds):
         if passes(self._policy, oldest, now_ms):
             who = self._customers[order.customer]
             within = None if who.quota_milli is None else who.quota_milli - self._used.get(order.customer, 0)
-            for pool, _, milli, memory in self._online().decide(order.shape, now_ms, within_milli=within):
+            for pool, _, milli, memory in self._online().decide(
+                self._stand_in(order.shape), now_ms, within_milli=within
+            ):
                 self._take(pool, milli, memory, order.customer)
                 return (Placement(order.number, self._part.pools[pool], milli, memory),)
         return super().add(order, now_ms)
@@ -252,6 +257,20 @@ class AtOnce(Rounds):
     def change_sites(self, sites: Sequence[Site]) -> None:
         super().change_sites(sites)
         self._engine = None
+
+    def _stand_in(self, shape: Shape) -> Shape:
+        """One of the shapes that differ in their run limits alone, where that decides nothing: the engine keeps one
+        ranking of the network for all of them."""
+        if not self._any_length or is_timed(shape) or shape.terms.budget_microcny is not None:
+            return shape
+        known = self._stand_ins.get(id(shape))
+        if known is None:
+            if len(self._stand_ins) >= MAX_PRICES:
+                self._stand_ins.clear()
+                self._by_need.clear()
+            first = self._by_need.setdefault((shape.requirement, shape.terms.preference), shape)
+            known = self._stand_ins[id(shape)] = (shape, first)
+        return known[1]
 
     def _seen(self) -> Board:
         return self._online().board

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from yunhe.core.units import format_money
 from yunhe.simulator.compare import METRICS
+from yunhe.simulator.tally import CLASSES
 
 Document = Mapping[str, Any]
 
@@ -154,7 +155,7 @@ def _map(figure: Figure, found: Document) -> None:
 
 
 def _waits(figure: Figure, found: Document) -> None:
-    sizes = [name for name in found["wait_ms"] if name != "all"]
+    sizes = [name for _, name in CLASSES if name in found["wait_ms"]]
     axes = figure.subplots()
     width = 0.25
     for i, (quantile, colour) in enumerate((("p50", _GREEN), ("p90", _BLUE), ("p99", _RED))):

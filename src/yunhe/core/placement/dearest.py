@@ -10,6 +10,7 @@ from yunhe.core.demand import Requirement, Shape
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.cost import hold_of
 from yunhe.core.placement.feasible import feasible
+from yunhe.core.supply import Supply
 
 _MOST_KINDS = 20_000
 _CLOSE = 1e-3  # of the dearest hour
@@ -30,12 +31,12 @@ class Dearest:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._kinds: dict[Requirement, _Kind] = {}
-        self._any_length = all(pool.longest_ms is None for pool in board.supply.pools)
+        self._any_length = takes_any_length(board.supply)
 
     def hold(self, shape: Shape, now_ms: int) -> int | None:
         """Micro-CNY for all tasks at full load up to the run limit; None where no place takes it now or after
         waiting."""
-        if not self._lasts(shape):
+        if not self._any_length or is_timed(shape) or shape.terms.budget_microcny is not None:
             return dearest_hold(shape, self._board, now_ms)
         kind = self._kind(shape, now_ms)
         if not kind.pools:
@@ -45,12 +46,6 @@ class Dearest:
             return dearest_hold(shape, self._board, now_ms)
         return most
 
-    def _lasts(self, shape: Shape) -> bool:
-        """Whether neither time nor run limit decides where it fits or how large it is."""
-        need, terms = shape.requirement, shape.terms
-        untimed = need.work is None and terms.deadline_ms is None and terms.budget_microcny is None
-        return untimed and self._any_length and not need.data_bytes
-
     def _kind(self, shape: Shape, now_ms: int) -> _Kind:
         found = self._kinds.get(shape.requirement)
         if found is None:
@@ -58,6 +53,18 @@ class Dearest:
                 self._kinds.clear()
             found = self._kinds[shape.requirement] = _kind_of(shape, self._board, now_ms)
         return found
+
+
+def takes_any_length(supply: Supply) -> bool:
+    """Whether no pool refuses a task for its run limit."""
+    return all(pool.longest_ms is None for pool in supply.pools)
+
+
+def is_timed(shape: Shape) -> bool:
+    """Whether time has a part in where a task of `shape` fits or how large it is: by a deadline, an amount of work, or
+    data that have to come first."""
+    need = shape.requirement
+    return need.work is not None or shape.terms.deadline_ms is not None or need.data_bytes > 0
 
 
 def dearest_hold(shape: Shape, board: Board, now_ms: int) -> int | None:
