@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from yunhe.console.asking import Asking
 from yunhe.console.guard import Guard, session_of
+from yunhe.console.live import Live
 from yunhe.console.moments import ZONE_COOKIE, zone_of
 from yunhe.console.pages import PAGES
 from yunhe.console.sessions import Session, Sessions
@@ -30,10 +31,11 @@ def make(settings: ConsoleSettings) -> FastAPI:
     web = FastAPI(title="Yunhe console", docs_url=None, redoc_url=None, openapi_url=None)
     sessions = Sessions(settings.session_idle_s, settings.session_max_s, settings.max_sessions)
     asking = Asking(settings)
+    live = Live(asking)
     guard = Guard(web, sessions, secure=settings.secure)  # for its cookie; the one before the pages is added below
     _forms(web, sessions, asking, guard)
     for path, page in PAGES.items():
-        _page(path, page, asking)
+        _page(path, page, asking, live)
     library.on_shutdown(asking.close)
     library.add_static_files("/static", Path(__file__).parent / "static", max_cache_age=3600)
     ui.add_head_html('<link rel="stylesheet" href="/static/console.css">', shared=True)
@@ -52,10 +54,10 @@ def make(settings: ConsoleSettings) -> FastAPI:
     return web
 
 
-def _page(path: str, page: Callable[[View], Awaitable[None]], asking: Asking) -> None:
+def _page(path: str, page: Callable[[View], Awaitable[None]], asking: Asking, live: Live) -> None:
     async def show(request: Request) -> None:
         zone = zone_of(request.cookies.get(ZONE_COOKIE))
-        await page(View(session_of(request.scope), asking, request.path_params, dict(request.query_params), zone))
+        await page(View(session_of(request.scope), asking, live, request.path_params, dict(request.query_params), zone))
 
     ui.page(path)(show)
 

@@ -9,6 +9,7 @@ from nicegui import background_tasks, ui
 
 from yunhe.console import moments, wording
 from yunhe.console.asking import Asking
+from yunhe.console.live import Live
 from yunhe.console.sessions import Session
 from yunhe.core.errors import Forbidden, Unauthenticated, YunheError
 from yunhe.sdk.client import Client
@@ -23,6 +24,7 @@ class View:
 
     session: Session
     asking: Asking
+    live: Live
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     zone: tzinfo = UTC
