@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yunhe.core.demand import Precision
-from yunhe.core.placement.columns import ANY, Bools, Columns, Ints, columns
+from yunhe.core.placement.columns import ANY, Bools, Columns, Floats, Ints, columns
 from yunhe.core.placement.topology import NO_PATH, Topology, great_circles_us, topology_of
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Free, Pool, Supply
@@ -41,6 +41,7 @@ class Board:
         self._node = np.array([numbers.get(site.id, -1) for site in supply.sites], dtype=np.int64)
         self._one_way: dict[str, Ints] = {}
         self._path_bps: dict[str, Ints] = {}
+        self._prices: dict[bool, Floats] = {}
         self._rates: dict[Precision, Rates] = {}
         self._masks: dict[Hashable, Bools] = {}
 
@@ -94,6 +95,14 @@ class Board:
             widest = np.where(self._node >= 0, self.topology.widest_bps(place)[self._node], ANY)
             self._path_bps[place] = np.minimum(widest[self.columns.site_index], self.columns.bandwidth)
         return self._path_bps[place]
+
+    def prices(self, *, accelerator: bool) -> Floats:
+        """Of a unit at full load for an hour, energy included, at the pools of one kind; sorted. micro-CNY."""
+        if accelerator not in self._prices:
+            columns = self.columns
+            each = columns.price + columns.kw_per_unit * columns.power_price
+            self._prices[accelerator] = np.sort(each[columns.accelerator == accelerator])
+        return self._prices[accelerator]
 
     def rates(self, precision: Precision) -> Rates:
         if precision not in self._rates:

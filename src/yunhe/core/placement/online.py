@@ -23,9 +23,11 @@ from yunhe.core.placement.look import Look
 from yunhe.core.placement.sizing import HUGE
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Supply
+from yunhe.core.tariff import MILLI_MS_PER_UNIT_HOUR
 
 _LOG = 1 << 16  # changes that are remembered; a lane that slept longer looks at all its pools
 _FEW = 4  # changes that are cheaper one by one
+_ROUNDING = 1e4  # micro-CNY: more than rounding up the parts of a price adds, at any price of power below 1 CNY/mWh
 _MOST_SHAPES = 200_000
 _MOST_LANES = 5_000
 
@@ -165,10 +167,25 @@ class Online:
         counts, certified = lane.counts
         if asked.allowed is None:
             return counts, certified
-        over = BUDGET.fails(Look(self.board, shape, now_ms))
-        dear = 0 if over is None else int(np.count_nonzero(over))
+        dear = self._too_dear(shape, now_ms)
         open_and_cheap = int(np.count_nonzero(lane.open & asked.allowed[:-1]))
         return (*counts, Count(BUDGET.code, BUDGET.lasting, dear)) if dear else counts, open_and_cheap
+
+    def _too_dear(self, shape: Shape, now_ms: int) -> int:
+        """How many pools fail the budget. Where a task takes the same of all pools of a kind, they are sorted by price
+        once for all shapes; else, and where a float cannot tell, each is looked at."""
+        need, terms = shape.requirement, shape.terms
+        assert terms.budget_microcny is not None
+        milli = need.cores_milli if need.cards is None else need.cards * 1000
+        if milli and not need.data_bytes:
+            hours = min(need.slots * milli, HUGE) / MILLI_MS_PER_UNIT_HOUR * terms.run_limit_ms
+            each = terms.budget_microcny / terms.array
+            prices = self.board.prices(accelerator=need.cards is not None)
+            within = int(prices.searchsorted((each * (1 - 1e-8) - _ROUNDING) / hours, "right"))
+            if within == int(prices.searchsorted(each * (1 + 1e-8) / hours, "right")):
+                return len(prices) - within
+        over = BUDGET.fails(Look(self.board, shape, now_ms))
+        return 0 if over is None else int(np.count_nonzero(over))
 
     def _counted(self, shape: Shape, now_ms: int, busy: bool = False) -> tuple[tuple[Count, ...], int]:
         fit = feasible(shape, self.board, self.free, self.free_memory, now_ms)
@@ -234,8 +251,19 @@ class Online:
             if len(self._places) >= _MOST_LANES:
                 self._places.clear()
             places = self._places[number] = places_of(shape, self.board)
+        places = self._perhaps(shape, now_ms, places)
         free = self.free, self.free_memory
         return _Lane(row_among(shape, self.board, now_ms, places, self._seed, free), len(self.board))
+
+    def _perhaps(self, shape: Shape, now_ms: int, places: Ints) -> Ints:
+        """Those of `places` where the work may fit now, without its rounding and the transfer of its data: most of what
+        is looked at closer for nothing is left out by one division."""
+        work = shape.requirement.work
+        assert work is not None
+        rates = self.board.rates(work.precision)
+        window_ms = max(1, Look(self.board, shape, now_ms).remaining_ms)
+        least_milli = work.flop * (1e6 * (1 - 1e-9)) / window_ms / rates.flops[places]
+        return places[rates.known[places] & (least_milli <= self.free[places])]
 
     def _number(self, need: Requirement) -> int:
         """Hashing a requirement takes longer than a decision; orders of one form share the object."""
