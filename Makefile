@@ -16,7 +16,7 @@ ARGS ?=
 DB ?=
 ONLY ?=
 
-.PHONY: help demo test test-kubernetes check bench soak fmt clean
+.PHONY: help demo test test-kubernetes check bench pictures soak fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -36,6 +36,9 @@ check: $(TEST) ## style, types and the import law; seconds
 
 bench: $(TEST) ## measure against the budgets, with peers beside; ONLY=id,id
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+pictures: $(TEST) ## the console's pages as pictures, in docs/pictures
+	@YUNHE_PICTURES=docs/pictures $(BIN)/pytest -q tests/console/test_pictures.py
 
 soak: $(TEST) ## fault runs, one after the other, for 20 minutes; ARGS="--minutes 5 --seed 1"
 	@$(BIN)/python -m tests.faults.soak $(or $(ARGS),--minutes 20)
