@@ -13,7 +13,7 @@ class Book:
 
     def __init__(self) -> None:
         self._balances: defaultdict[str, int] = defaultdict(int)
-        self.sets: dict[str, int] = {kind.value: 0 for kind in PostingKind}  # that were booked
+        self.sets: dict[str, int] = dict.fromkeys(PostingKind, 0)  # that were booked
 
     def book(self, entry: PostingSet) -> None:
         """Raises InsufficientFunds, with nothing booked, where a hold is more than its customer has."""
@@ -25,7 +25,7 @@ class Book:
         for move in entry.postings:
             balances[move.source] -= move.amount
             balances[move.destination] += move.amount
-        self.sets[entry.kind.value] += 1
+        self.sets[entry.kind] += 1
 
     def balance(self, account: str) -> int:
         return self._balances.get(account, 0)

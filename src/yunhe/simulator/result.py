@@ -62,7 +62,7 @@ def document(world: World) -> Document:
             "spent_microcny": {
                 world.network.customers[i].id: amount for i, amount in sorted(tally.spent.items()) if amount
             },
-            "posting_sets": book.sets,
+            "posting_sets": {str(kind): number for kind, number in book.sets.items()},
         },
         "hours": _hours(world),
         "sites": _sites(world, span_ms),
@@ -79,8 +79,9 @@ def to_bytes(found: Mapping[str, Any]) -> bytes:
 def _orders(world: World) -> Document:
     states = [order.task.state for order in world.orders.values()]
     waiting = sum(state is TaskState.PENDING for state in states)
-    counts = {name: world.tally.counts[name] for name in sorted(world.tally.counts)}
-    return {**counts, "waiting_at_end": waiting, "placed_at_end": len(states) - waiting}
+    counts = {str(name): number for name, number in sorted(world.tally.counts.items())}
+    ends = {f"ended_{reason}": number for reason, number in sorted(world.tally.ends.items())}
+    return {**counts, **ends, "waiting_at_end": waiting, "placed_at_end": len(states) - waiting}
 
 
 def _under_way(world: World) -> Document:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yunhe.core.lifecycle import EndReason
 from yunhe.core.supply import Supply
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -78,6 +79,7 @@ class Tally:
     def __init__(self, supply: Supply, site_of: list[int], start_ms: int) -> None:
         pools = len(supply.pools)
         self.counts: defaultdict[str, int] = defaultdict(int)
+        self.ends: defaultdict[EndReason, int] = defaultdict(int)  # of attempts
         self.waits = [Histogram() for _ in CLASSES]
         self.flop: defaultdict[str, int] = defaultdict(int)  # useful work by precision
         self.useful_milli_ms = 0

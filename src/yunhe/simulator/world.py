@@ -229,7 +229,7 @@ class World:
         """Meter, rate and post one attempt; what was charged, micro-CNY. An attempt that never started has no use."""
         terms, reason, tally = order.terms, order.task.reason, self.tally
         assert terms is not None and reason is not None
-        tally.counts[f"ended_{reason.value}"] += 1
+        tally.ends[reason] += 1
         milli_ms = order.milli * wall_ms
         if reason in DISPUTED:
             tally.lost_milli_ms += milli_ms
@@ -255,8 +255,8 @@ class World:
     def _close(self, order: Order, now_ms: int) -> None:
         """The order has ended: what is left of its hold goes back."""
         del self.orders[order.number]
-        counts, state = self.tally.counts, order.task.state
-        counts[state.value] += 1
+        state = order.task.state
+        self.tally.counts[state] += 1
         rest = order.hold_microcny - order.paid_microcny
         who = self.network.customers[order.customer].id
         self.book.book(posting.release(f"release:{order.id}", now_ms, who, rest))
