@@ -11,6 +11,7 @@ from nicegui import app as library
 from nicegui import ui
 from starlette.middleware.gzip import GZipMiddleware
 
+from yunhe.console import downloads
 from yunhe.console.asking import Asking
 from yunhe.console.guard import Guard, session_of
 from yunhe.console.live import Live
@@ -34,6 +35,7 @@ def make(settings: ConsoleSettings) -> FastAPI:
     live = Live(asking)
     guard = Guard(web, sessions, secure=settings.secure)  # for its cookie; the one before the pages is added below
     _forms(web, sessions, asking, guard)
+    downloads.add_routes(web, asking)
     for path, page in PAGES.items():
         _page(path, page, asking, live)
     library.on_shutdown(asking.close)
