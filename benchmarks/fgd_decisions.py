@@ -64,7 +64,7 @@ def _workload() -> Workload:
             nodes: tuple[Node, ...] = tuple(sorted(read_nodes(file, NODES), key=lambda node: node.name))
         name = TASKS.format("default")
         with opened(folder / name, {}) as file:
-            tasks = tuple(task.need for task in read_tasks(file, name))
+            tasks = tuple(task.need for task in sorted(read_tasks(file, name), key=lambda task: task.name))
     except FileNotFoundError as error:
         raise NotMeasurable(f"{error.filename} is missing: set ${DATA} to the folder of the public traces") from error
     return Workload("default", nodes, tasks)

@@ -123,8 +123,17 @@ class Fgd:
 
     def costs(self, fleet: Fleet, need: Need, at: At) -> Floats:
         before, after = self._table.around(fleet, need, at, cores_around(fleet, need, at))
-        less = (need.total_milli - before + after) / WHOLE  # by how many cards fragments become less
-        return -np.floor(100 / (1 + np.exp(-less)) + 1e-9)
+        return -_score(need, after - before)
 
     def card(self, fleet: Fleet, need: Need, at: int) -> int:
-        return self._table.card(fleet, need, at)
+        """The first card of the highest score, which is a whole number too."""
+        one = np.array([at])
+        cpu = cores_around(fleet, need, one)
+        # What the cores alone change, without any card.
+        cores = self._table.around(fleet, Need(need.cpu_milli), one, cpu)
+        return int(_score(need, cores[1, 0] - cores[0, 0] + self._table.by_card(fleet, need, at)).argmax())
+
+
+def _score(need: Need, more: Floats) -> Floats:
+    """0 to 100 by how many cards fragments become less; `more` is what becomes usable, in milli."""
+    return np.floor(100 / (1 + np.exp(-(need.total_milli + more) / WHOLE)) + 1e-9)

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.placement import packers
 from benchmarks.placement.generated import generated
+from benchmarks.placement.go_random import GoRandom
 from benchmarks.placement.replay import LEARNING, LOAD, OURS, PUBLISHED, Workload, drawn, policy, replayed
 from yunhe.core.errors import InvalidInput
 from yunhe.core.placement.packing.fleet import Fleet
@@ -28,6 +29,13 @@ def test_arrivals_ask_for_130_percent_whether_the_list_is_short_or_long(times: i
     assert sorted(nodes, key=lambda node: node.name) == list(NODES)
     assert drawn(given, 7) == (nodes, tasks)
     assert drawn(given, 8)[1] != tasks
+
+
+def test_draws_are_those_of_go() -> None:
+    # What the first program of every Go tutorial prints with rand.Intn(100) and no seed, which is seed 1.
+    draw = GoRandom(1)
+    assert [draw.below(100) for _ in range(5)] == [81, 87, 47, 59, 81]
+    assert sorted(draw.permutation(50)) == list(range(50))
 
 
 def test_a_list_without_cards_is_refused() -> None:

@@ -63,13 +63,17 @@ class WorthTable:
             worth = self._flat.take(entries).sum(axis=1)
         return worth
 
-    def card(self, fleet: Fleet, need: Need, at: int) -> int:
-        """The card of node `at` where a share does least harm; of equal ones the first."""
+    def by_card(self, fleet: Fleet, need: Need, at: int) -> Floats:
+        """By how much node `at` is worth more with the part of each card taken; -inf where it does not fit."""
         level = int(self.thresholds.searchsorted(fleet.cpu[at] - need.cpu_milli, side="right"))
         first = (int(fleet.model[at]) * self.part.shape[1] + level) * self._width
-        entries = fleet.entries[:, at] + first
-        best = int(self._changes(need.card_milli).take(entries).argmax())
-        return best if best < len(fleet.cards) else fleet.first_whole(at, 1)[0]
+        changes = self._changes(need.card_milli).take(fleet.entries[:, at] + first)
+        more: Floats = np.where(fleet.cards[:, at] == WHOLE, changes[-1], changes[:-1])
+        return more
+
+    def card(self, fleet: Fleet, need: Need, at: int) -> int:
+        """The card of node `at` where a share does least harm; of equal ones the first."""
+        return int(self.by_card(fleet, need, at).argmax())
 
     def _first(self, fleet: Fleet, at: Positions, cpu_milli: Ints) -> Ints:
         """Where in the flat table the row of each node begins, with that many cores free."""
