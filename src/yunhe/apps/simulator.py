@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -92,7 +93,7 @@ def simulate(
     found = run.result()
     write_whole(out / RESULT, to_bytes(found))
     (out / STATE).unlink(missing_ok=True)
-    if report:
+    if report and can_report():
         write_report(found, out)
     return Outcome(out, found, time.process_time() - began_s)
 
@@ -118,6 +119,11 @@ def read_results(path: Path) -> list[Document]:
         if folders:
             return [read_result(folder) for folder in folders]
     return [read_result(path)]
+
+
+def can_report() -> bool:
+    """Whether the extra `simulate` is installed."""
+    return all(find_spec(name) is not None for name in ("matplotlib", "pyarrow"))
 
 
 def write_report(found: Document, out: Path) -> None:

@@ -86,9 +86,7 @@ def compare(first: Runs, second: Runs, as_json: AsJson = False) -> None:
     show_lines(lines, first.name, second.name, as_json)
 
 
-@app.command(
-    epilog=example("yunhe sim sweep examples/scenarios/small.yaml --seeds 1-5 --what-if cheaper.yaml --out s")
-)
+@app.command(epilog=example("yunhe sim sweep examples/scenarios/small.yaml --seeds 1-5 --what-if cheaper.yaml --out s"))
 def sweep(
     scenario: ScenarioFile,
     out: Annotated[Path, typer.Option(help="Folder for all runs: OUT/VARIANT/seed-N.")],
@@ -196,4 +194,7 @@ def _tell(outcome: Outcome, found: Document, report: bool) -> None:
         if name != "all"
     ]
     show_table(("wait by size", ">jobs", ">mean min", ">p50", ">p90", ">p99", ">most"), sizes)
+    if report and not application.can_report():
+        remark("no report: it needs the extra `simulate` (pip install 'yunhe[simulate]')")
+        report = False
     remark(f"in {outcome.folder}: {RESULT}" + (f", {application.REPORT}" if report else ""))
