@@ -56,6 +56,7 @@ class Relaxed:
     memory_price: Floats
     optimum: float  # of the program over the pools that were looked at
     bound: float  # no choice of pools costs less
+    program: "Program"
 
 
 def relax(families: list[Family], free: Ints, free_memory: Ints) -> Relaxed:
@@ -81,7 +82,7 @@ def relax(families: list[Family], free: Ints, free_memory: Ints) -> Relaxed:
         bound = max(bound, total)
         if solved.optimum - bound <= _ENOUGH * abs(solved.optimum) or turn == _ROUNDS - 1 or not program.add(more):
             break
-    return Relaxed(program.flow(), solved.price, solved.memory_price, solved.optimum, bound)
+    return Relaxed(program.flow(), solved.price, solved.memory_price, solved.optimum, bound, program)
 
 
 def _first(family: Family) -> Ints:
@@ -198,6 +199,23 @@ class Program:
         memory_price[tight] = np.maximum(-duals[self._memory_row[tight]], 0) * _GIB
         optimum = float(self._solver.getInfo().objective_function_value) / _CNY
         return Solved(worth, price, memory_price, bool(memory_price.any()), optimum)
+
+    def settle(self, families: list[int], free: Ints, free_memory: Ints) -> bool:
+        """Take `families`, which have their places, out, and go on with what is left free; False, and the flow stays
+        what it was, where the columns that are in do not hold the others."""
+        gone = np.zeros(len(self._families), dtype=bool)
+        gone[families] = True
+        columns = np.flatnonzero(gone[np.concatenate(self._of)]).astype(np.int32)
+        none = np.zeros(len(columns))
+        self._solver.changeColsBounds(len(columns), columns, none, none)
+        rows = np.flatnonzero(np.repeat(gone, np.diff(self._start))).astype(np.int32)
+        self._solver.changeRowsBounds(len(rows), rows, np.full(len(rows), -np.inf), np.full(len(rows), np.inf))
+        for of, left, unit in ((self._row, free, _MILLI), (self._memory_row, free_memory, _GIB)):
+            pools = np.flatnonzero(of >= 0)
+            room = np.maximum(left[pools], 0) * unit
+            self._solver.changeRowsBounds(len(pools), of[pools], np.full(len(pools), -np.inf), room)
+        self._solver.run()
+        return bool(self._solver.getModelStatus() == self._highspy.HighsModelStatus.kOptimal)
 
     def flow(self) -> tuple[tuple[Ints, Floats], ...]:
         """Of each family: elements, and tasks there."""

@@ -1,5 +1,6 @@
 """From fractions to whole tasks."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,7 @@ import numpy as np
 from yunhe.core.placement.columns import Floats, Ints
 from yunhe.core.placement.relax import Family, Relaxed
 
-_TRADES = 0  # tasks that try to push in, and pools that each tries
-_PUSHES = 6
-_CHOICE = 50  # pools that leave a task a choice: those with fewer go first
+_SIZES_MILLI = (1_024_000, 256_000, 64_000)  # after tasks of such sizes the program is solved again
 _TOLERANCE = 1e-6
 _DEPTH = 2  # a task that fits nowhere asks others to make room, and those ask others
 _TRIED = (0, 8, 64)  # pools that are asked, by depth
@@ -31,8 +30,9 @@ class Group:
 
 
 class Rounding:
-    """1. Whole tasks of the relaxation stay. 2. Each one left over takes the best pool, by cost and price, that still
-    holds it, the largest first; where none does, smaller ones make room. 3. What can move to a cheaper pool moves.
+    """Kind by kind, the largest tasks first, for which it matters most: whole tasks of the relaxation stay where they
+    are, fractions become tasks where there is room, and what is left over takes the best pool by cost and price that
+    still holds it; where none does, smaller ones make room.  Then what can move to a cheaper pool moves.
     """
 
     def __init__(
@@ -42,49 +42,74 @@ class Rounding:
         self._families = families
         self._groups = groups
         self._relaxed = relaxed
+        self._flow = relaxed.flow
+        numbers = [group.number for group in groups]
+        self._ends: list[int] = np.searchsorted(numbers, np.arange(len(families) + 1)).tolist()
         self._free = free
         self._memory = free_memory
         self._counts: list[dict[int, int]] = [{} for _ in groups]
-        self._cost = 0.0
         self._journal: list[tuple[int, int, int]] = []  # (group, element, tasks) of every change, to take it back
         self._tenants: dict[int, set[tuple[int, int]]] = {}  # (group, element) by pool
 
     def run(self) -> list[Places] | None:
         """Of each group; None where a task finds no place."""
-        self._keep_whole()
-        for g in sorted((g for g in range(len(self._groups)) if self._left(g)), key=self._hardest_first):
-            missing = self._place(g, self._left(g), self._reduced(g))
-            while missing > 0:
-                self._journal.clear()
-                if not self._squeeze_in(g, _DEPTH, frozenset()):
-                    return None
-                missing -= 1
+        by_size = sorted(range(len(self._families)), key=lambda f: (-int(self._families[f].milli[0]), f))
+        stops = self._stops(by_size)
+        for start, number in enumerate(by_size):
+            if not self._round(number):
+                return None
+            # What the large ones take as a whole is not what they took in fractions.
+            if start + 1 in stops and self._relaxed.program.settle(by_size[: start + 1], self._free, self._memory):
+                self._flow = self._relaxed.program.flow()
         for _ in range(_SWEEPS):
             for g in range(len(self._groups)):
                 self._move(g)
-            self._trade()
         return [_sorted(count) for count in self._counts]
 
-    def _keep_whole(self) -> None:
-        """Whole tasks of a family at a pool go to its groups: who has the smallest budget chooses first."""
-        ends = np.searchsorted([group.number for group in self._groups], np.arange(len(self._families) + 1)).tolist()
-        for number, (at, flow) in enumerate(self._relaxed.flow):
-            whole = np.floor(flow + _TOLERANCE).astype(np.int64)
-            slots = {i: n for i, n in zip(at.tolist(), whole.tolist(), strict=True) if n}
-            for g in range(ends[number], ends[number + 1]):
-                group = self._groups[g]
-                for element in [i for i in slots if group.family.level[i] <= group.budget]:
-                    # Within the solver's tolerance the sum of what is all but whole may not fit.
-                    tasks = min(slots[element], self._left(g), self._room(group, element))
-                    if tasks:
-                        self._put(g, element, tasks)
-                        slots[element] -= tasks
-                        if not slots[element]:
-                            del slots[element]
+    def _stops(self, by_size: list[int]) -> set[int]:
+        """After how many families the program is solved again: where tasks become smaller than each of some sizes."""
+        sizes = [-int(self._families[f].milli[0]) for f in by_size]
+        return {bisect_left(sizes, -size + 1) for size in _SIZES_MILLI} - {len(by_size)}
 
-    def _hardest_first(self, g: int) -> tuple[bool, int, int]:
-        family = self._groups[g].family
-        return len(family.pools) > _CHOICE, -int(family.milli[0]), g
+    def _round(self, number: int) -> bool:
+        """Whole tasks of a family at a pool go to its groups, who has the smallest budget first; then the fractions,
+        largest first; then whoever is left takes what is best. False where a task finds no place."""
+        at, flow = self._flow[number]
+        whole = np.floor(flow + _TOLERANCE).astype(np.int64)
+        slots = {i: n for i, n in zip(at.tolist(), whole.tolist(), strict=True) if n}
+        part = flow - whole
+        parts = at[np.argsort(-part, kind="stable")][: int(np.count_nonzero(part > _TOLERANCE))].tolist()
+        members = range(self._ends[number], self._ends[number + 1])
+        for g in members:
+            self._take_slots(g, slots)
+        for g in members:
+            for element in parts.copy():
+                if self._left(g) and self._may(g, element) and self._room(self._groups[g], element):
+                    self._put(g, element, 1)
+                    parts.remove(element)
+        for g in members:
+            missing = self._place(g, self._left(g), self._reduced(g)) if self._left(g) else 0
+            while missing > 0:
+                self._journal.clear()
+                if not self._squeeze_in(g, _DEPTH, frozenset()):
+                    return False
+                missing -= 1
+        return True
+
+    def _take_slots(self, g: int, slots: dict[int, int]) -> None:
+        for element in [i for i in slots if self._may(g, i)]:
+            # Larger tasks may have taken the room, and within the solver's tolerance it may not be there.
+            tasks = min(slots[element], self._left(g), self._room(self._groups[g], element))
+            if tasks:
+                self._put(g, element, tasks)
+                slots[element] -= tasks
+                if not slots[element]:
+                    del slots[element]
+
+    def _may(self, g: int, element: int) -> bool:
+        """Whether it is within the budget."""
+        group = self._groups[g]
+        return bool(group.family.level[element] <= group.budget)
 
     def _left(self, g: int) -> int:
         return self._groups[g].tasks - sum(self._counts[g].values())
@@ -165,41 +190,12 @@ class Rounding:
                 self._put(g, at, -tasks)
                 self._place(g, tasks, group.family.cost)
 
-    def _trade(self) -> None:
-        """The tasks that are farthest from what the prices say they should cost try to push in at a better pool; it
-        stands if all together cost less by it."""
-        excess = []
-        for g, count in enumerate(self._counts):
-            value = self._reduced(g)
-            least = float(value.min())
-            excess += [(float(value[at]) - least, g, at) for at in count if value[at] > least]
-        for _, g, at in sorted(excess, key=lambda e: (-e[0], e[1:]))[:_TRADES]:
-            while self._counts[g].get(at) and self._push_in(g, at):
-                pass
-
-    def _push_in(self, g: int, at: int) -> bool:
-        """One task from element `at` to a better one, if that saves anything."""
-        group, value = self._groups[g], self._reduced(g)
-        before = self._cost
-        better = np.flatnonzero(value < value[at])
-        for to in better[np.argsort(value[better], kind="stable")[:_PUSHES]].tolist():
-            self._journal.clear()
-            self._put(g, at, -1)
-            if self._room(group, to) or self._make_room(g, to, 1, frozenset((int(group.family.pools[to]),))):
-                self._put(g, to, 1)
-                if self._cost < before * (1 - 1e-12):
-                    return True
-            for h, element, tasks in reversed(self._journal.copy()):
-                self._put(h, element, -tasks)
-        return False
-
     def _put(self, g: int, at: int, tasks: int) -> None:
         group, count = self._groups[g], self._counts[g]
         pool = int(group.family.pools[at])
         self._free[pool] -= group.family.milli[at] * tasks
         self._memory[pool] -= group.family.memory[at] * tasks
         count[at] = count.get(at, 0) + tasks
-        self._cost += float(group.family.cost[at]) * tasks
         self._journal.append((g, at, tasks))
         if count[at]:
             self._tenants.setdefault(pool, set()).add((g, at))
