@@ -40,6 +40,7 @@ from yunhe.hub.intake.pricing import Pricer
 from yunhe.hub.intake.submitting import Submitting
 from yunhe.hub.intake.submitting import express as submitting_express
 from yunhe.hub.ledger import routes as ledger_routes
+from yunhe.hub.matching import routes as matching_routes
 from yunhe.hub.matching.service import Matching
 from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import routes as orders_routes
@@ -57,7 +58,7 @@ from yunhe.hub.platform.listener import listen
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.hub.platform.work import WorkLoop
 from yunhe.hub.platform.writer import Tx
-from yunhe.hub.settlement import looking
+from yunhe.hub.settlement import earning, looking
 from yunhe.hub.settlement import routes as settlement_routes
 from yunhe.hub.settlement import service as settlement
 from yunhe.site.supervisor.kernel import keep_memory_private
@@ -138,6 +139,8 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(dispatch_routes.customer_router(platform, who, blobs))
     app.include_router(settlement_routes.router(platform, who, hub.leader))
     app.include_router(looking.router(platform, who))
+    app.include_router(earning.router(platform, who))
+    app.include_router(matching_routes.router(platform, who, hub.leader, hub.matching))
     app.include_router(evidence.router(platform, who))
     app.include_router(ledger_routes.router(platform, who))
     app.include_router(catalogue_routes.router(platform, who))

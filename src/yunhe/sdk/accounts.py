@@ -46,6 +46,12 @@ class AccountCalls:
         query = {} if account is None else {"account": account}
         return self._transport.rows(PostingPage, lambda page: page.postings, "/v1/postings", query, limit)
 
+    def postings_page(self, account: str | None = None, *, limit: int = 100, cursor: str | None = None) -> PostingPage:
+        """One page of them, and where the next one begins."""
+        given = {"account": account, "cursor": cursor}
+        query = {name: value for name, value in given.items() if value is not None}
+        return self._transport.get(PostingPage, "/v1/postings", {**query, "limit": limit})
+
     def deposit(self, organisation: str, amount: str, reference: str) -> BalanceView:
         """Book money that came in, "100CNY"; the same `reference` is booked once. For operators."""
         values = {"organisation": organisation, "amount": amount, "reference": reference}

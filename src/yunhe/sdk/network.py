@@ -6,13 +6,17 @@ from yunhe.wire.api import (
     EnrolmentToken,
     EnrolmentTokenRequest,
     FactTable,
+    HubReady,
     HubStats,
     HubView,
     NetworkHistory,
     NetworkView,
     PoolList,
     PoolView,
+    RoundView,
+    SiteChargePage,
     SiteList,
+    SiteRevenue,
     SiteTerms,
     SiteView,
 )
@@ -21,8 +25,31 @@ from yunhe.wire.api import (
 class NetworkCalls:
     _transport: Transport
 
-    def sites(self) -> tuple[SiteView, ...]:
-        return self._transport.get(SiteList, "/v1/sites").sites
+    def sites(self, provider: str | None = None) -> tuple[SiteView, ...]:
+        """All that one may know of, or those of one provider (an organisation id)."""
+        query = {} if provider is None else {"provider": provider}
+        return tuple(self._transport.rows(SiteList, lambda page: page.sites, "/v1/sites", query, None))
+
+    def sites_page(
+        self, provider: str | None = None, state: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> SiteList:
+        """One page of them by id, and where the next one begins."""
+        given = {"provider": provider, "state": state, "cursor": cursor}
+        query = {name: value for name, value in given.items() if value is not None}
+        return self._transport.get(SiteList, "/v1/sites", {**query, "limit": limit})
+
+    def charges(
+        self, site_id: str, *, disputed: bool = False, limit: int = 100, cursor: str | None = None
+    ) -> SiteChargePage:
+        """What ran at a site and what it earned, newest first: one page. For its provider."""
+        query: dict[str, str | int] = {"limit": limit, "disputed": str(disputed).lower()}
+        if cursor is not None:
+            query["cursor"] = cursor
+        return self._transport.get(SiteChargePage, _path(site_id, "/charges"), query)
+
+    def revenue(self, site_id: str, month: str) -> SiteRevenue:
+        """Of one month, written as "2026-11" (UTC), day by day. For the site's provider."""
+        return self._transport.get(SiteRevenue, _path(site_id, f"/revenue/{escaped(month)}"))
 
     def site(self, site_id: str) -> SiteView:
         return self._transport.get(SiteView, _path(site_id))
@@ -84,8 +111,16 @@ class NetworkCalls:
         """Which hub this is."""
         return self._transport.get(HubView, "/v1/hub")
 
+    def ready(self) -> HubReady:
+        """That the hub's database answers; without a key. Raises Unavailable when it does not."""
+        return self._transport.get(HubReady, "/readyz")
+
     def stats(self) -> HubStats:
         return self._transport.get(HubStats, "/v1/stats")
+
+    def round(self) -> RoundView:
+        """What rounds go by, and how the latest went. For operators and auditors."""
+        return self._transport.get(RoundView, "/v1/round")
 
 
 def _path(site_id: str, rest: str = "") -> str:

@@ -76,6 +76,7 @@ def organisation_view(item: Organisation) -> OrganisationView:
         credit_limit_microcny=item.credit_limit_microcny,
         quota_milli=item.quota_milli,
         weight=item.weight,
+        used_milli=item.used_milli,
     )
 
 

@@ -70,6 +70,7 @@ class Organisation:
     credit_limit_microcny: int = 0
     quota_milli: int | None = None
     weight: int = 1
+    used_milli: int = 0  # of the quota, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,9 @@ def create_organisations(tx: Tx, wanted: Sequence[Organisation]) -> list[Organis
 
 def organisations(conn: Connection, only: str | None = None) -> tuple[Organisation, ...]:
     rows = store.list_organisations(conn, only)
-    return tuple(Organisation(r.id, r.name, r.credit_limit_microcny, r.quota_milli, r.weight) for r in rows)
+    return tuple(
+        Organisation(r.id, r.name, r.credit_limit_microcny, r.quota_milli, r.weight, r.used_milli) for r in rows
+    )
 
 
 def check_exists(conn: Connection, organisation_id: str, field: str = "organisation") -> None:

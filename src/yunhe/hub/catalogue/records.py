@@ -46,6 +46,17 @@ class SiteRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteFilter:
+    """Which sites a page of the list shows. `seen_by`: the organisation that looks; None: who sees all."""
+
+    provider: str | None = None
+    state: SiteState | None = None
+    seen_by: str | None = None
+    after: str = ""  # id
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PoolRecord:
     """Equal units at one site: what is certified, and what of it is in use (units in 1/1000, memory in bytes)."""
 

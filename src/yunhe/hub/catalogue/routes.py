@@ -3,23 +3,26 @@
 from collections import defaultdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, status
+from fastapi import APIRouter, Depends, Query, Request, status
 from sqlalchemy import Connection
 
 from yunhe.core.errors import NotFound, RateLimited
+from yunhe.core.supply import SiteState
 from yunhe.facts import load
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.catalogue import enrolment, service, views
-from yunhe.hub.catalogue.records import LISTED, PoolRecord, SiteRecord
+from yunhe.hub.catalogue.records import LISTED, PoolRecord, SiteFilter, SiteRecord
 from yunhe.hub.catalogue.service import SiteChange
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.api import EnrolmentToken, EnrolmentTokenRequest, FactTable, PoolList, SiteList, SiteTerms, SiteView
 from yunhe.wire.link import Enrol, Enrolled
+from yunhe.wire.message import NO_NUL
 
 # Enrolling is open to callers without a key, so guesses at tokens are slowed down. A token has 256 random bits.
 ENROL_CALLS = 30
 ENROL_WINDOW_MS = 60_000
 ENROL_ADDRESSES = 10_000
+MAX_SITES = 1_000  # of one page
 
 
 def router(platform: Platform, accounts: Accounts) -> APIRouter:
@@ -40,13 +43,23 @@ def _sites(platform: Platform, accounts: Accounts) -> APIRouter:
     Anyone = Annotated[Principal, Depends(accounts.require("customer", "provider"))]
 
     @routes.get("/sites")
-    async def list_sites(principal: Anyone) -> SiteList:
-        sites, pools = await platform.read(_everything)
+    async def list_sites(
+        principal: Anyone,
+        provider: Annotated[str | None, Query(max_length=80, pattern=NO_NUL)] = None,
+        state: SiteState | None = None,
+        cursor: Annotated[str, Query(max_length=80, pattern=NO_NUL)] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_SITES)] = MAX_SITES,
+    ) -> SiteList:
+        """By id: all that one may know of, or those of one provider or in one state."""
+        seen_by = None if principal.sees_all else principal.organisation
+        wanted = SiteFilter(provider, state, seen_by, cursor, limit + 1)
+        found, pools = await platform.read(lambda conn: service.find_sites(conn, wanted))
+        shown = found[:limit]
         by_site = defaultdict(list)
         for pool in pools:
             by_site[pool.site_id].append(pool)
-        shown = [site for site in sites if visible(site, principal)]
-        return SiteList(sites=tuple(_view(platform, site, by_site[site.id]) for site in shown))
+        following = shown[-1].id if len(found) > limit else None
+        return SiteList(sites=tuple(_view(platform, site, by_site[site.id]) for site in shown), next_cursor=following)
 
     @routes.get("/sites/{site_id}")
     async def show_site(site_id: str, principal: Anyone) -> SiteView:

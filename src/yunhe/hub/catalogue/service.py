@@ -18,7 +18,7 @@ from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.catalogue import store, texts
 from yunhe.hub.catalogue.enrolment import create_token, enrol, terms_changes
-from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.catalogue.records import PoolRecord, SiteFilter, SiteRecord
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import SiteTerms
 from yunhe.wire.link import Certificate, PoolDigest, PoolReport
@@ -32,6 +32,7 @@ __all__ = [
     "certify",
     "create_token",
     "enrol",
+    "find_sites",
     "leave",
     "list_pools",
     "list_sites",
@@ -79,12 +80,18 @@ def states(conn: Connection, site_ids: Sequence[str]) -> dict[str, SiteState]:
 
 def list_sites(conn: Connection) -> list[SiteRecord]:
     """Every site, whatever its state, sorted by id."""
-    return store.list_sites(conn)
+    return store.list_sites(conn, SiteFilter())
+
+
+def find_sites(conn: Connection, wanted: SiteFilter) -> tuple[list[SiteRecord], list[PoolRecord]]:
+    """One page of sites, sorted by id, with their certified pools."""
+    found = store.list_sites(conn, wanted)
+    return found, store.list_pools(conn, [at.id for at in found])
 
 
 def list_pools(conn: Connection, site_id: str | None = None) -> list[PoolRecord]:
     """Certified pools, sorted by id."""
-    return store.list_pools(conn, site_id)
+    return store.list_pools(conn, None if site_id is None else [site_id])
 
 
 def pools_by_id(conn: Connection, pool_ids: Sequence[str]) -> dict[str, PoolRecord]:

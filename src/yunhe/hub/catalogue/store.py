@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from yunhe.core.supply import Pool, PoolKind, Site, SiteState
-from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.catalogue.records import LISTED, PoolRecord, SiteFilter, SiteRecord
 from yunhe.hub.catalogue.texts import names, names_text, parse_rates, results, results_text, stack_check, stack_text
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.db import insert_ignore, metadata
@@ -162,11 +162,16 @@ def find_site_by_key(conn: Connection, public_key: str) -> SiteRecord | None:
     return None if row is None else _site(row)
 
 
-def list_sites(conn: Connection, states: Sequence[SiteState] | None = None) -> list[SiteRecord]:
-    """Sorted by id. None: whatever their state."""
-    query = select(site).order_by(site.c.id)
-    if states is not None:
-        query = query.where(site.c.state.in_([state.value for state in states]))
+def list_sites(conn: Connection, wanted: SiteFilter) -> list[SiteRecord]:
+    """Sorted by id."""
+    query = select(site).where(site.c.id > wanted.after).order_by(site.c.id).limit(wanted.limit)
+    if wanted.provider is not None:
+        query = query.where(site.c.provider == wanted.provider)
+    if wanted.state is not None:
+        query = query.where(site.c.state == wanted.state.value)
+    if wanted.seen_by is not None:
+        listed = site.c.state.in_([state.value for state in LISTED])
+        query = query.where(or_(listed, site.c.provider == wanted.seen_by))
     return [_site(row) for row in conn.execute(query)]
 
 
@@ -247,11 +252,11 @@ def retire_pools(conn: Connection, site_id: str, kept: Sequence[str]) -> None:
     )
 
 
-def list_pools(conn: Connection, site_id: str | None = None, *, retired: bool = False) -> list[PoolRecord]:
-    """Sorted by id."""
+def list_pools(conn: Connection, sites: Sequence[str] | None = None, *, retired: bool = False) -> list[PoolRecord]:
+    """Sorted by id. None: of all sites."""
     query = select(pool).order_by(pool.c.id)
-    if site_id is not None:
-        query = query.where(pool.c.site_id == site_id)
+    if sites is not None:
+        query = query.where(pool.c.site_id.in_(sites))
     if not retired:
         query = query.where(pool.c.retired.is_(false()))
     return [_pool(row) for row in conn.execute(query)]

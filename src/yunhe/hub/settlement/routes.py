@@ -44,7 +44,7 @@ def router(platform: Platform, accounts: Accounts, lead: Leader) -> APIRouter:
         organisation: Annotated[str | None, Query(max_length=80)] = None,
     ) -> InvoiceView:
         """What was charged in a month (UTC, "2026-11"). Usage that arrives late is billed in the month it is booked."""
-        from_ms, to_ms = _month(month)
+        from_ms, to_ms = month_bounds(month)
         org = organisation or who.organisation
         if not who.sees(org):
             raise Forbidden("this is another organisation's invoice")
@@ -59,7 +59,7 @@ def router(platform: Platform, accounts: Accounts, lead: Leader) -> APIRouter:
                     lease_id=row.lease_id,
                     epoch=row.epoch,
                     site_id=row.site_id,
-                    price=_price(row),
+                    price=price_of(row),
                 )
                 for row in rows
             )
@@ -90,8 +90,8 @@ def router(platform: Platform, accounts: Accounts, lead: Leader) -> APIRouter:
     return api
 
 
-def _month(month: str) -> tuple[int, int]:
-    """[from, to) of a month in UTC ms."""
+def month_bounds(month: str) -> tuple[int, int]:
+    """[from, to) of a month in UTC ms. Raises InvalidInput for what is none."""
     match = re.fullmatch(r"(2\d{3})-(0[1-9]|1[0-2])", month)
     if match is None:
         raise InvalidInput(f"{month!r} is not a month", field="month", hint="for example 2026-11")
@@ -101,7 +101,7 @@ def _month(month: str) -> tuple[int, int]:
     return int(start.timestamp() * 1000), int(end.timestamp() * 1000)
 
 
-def _price(row: sa.Row[Any]) -> PriceView:
+def price_of(row: sa.Row[Any]) -> PriceView:
     parts = (row.compute_microcny, row.energy_microcny, row.transfer_microcny, row.line_microcny)
     return PriceView(
         compute_microcny=parts[0],
@@ -122,7 +122,7 @@ def _charge_view(row: sa.Row[Any]) -> ChargeView:
         lease_id=row.lease_id,
         epoch=row.epoch,
         site_id=row.site_id,
-        price=_price(row),
+        price=price_of(row),
         operator_fee_microcny=row.fee_microcny,
         disputed=row.disputed,
         energy_mwh=row.energy_mwh,

@@ -77,7 +77,7 @@ def consume(tx: Tx, keys: Sequence[str]) -> None:
     bulk.write(
         tx.conn,
         bulk.Insert(store.charge, [_row(tx, item) for item in rated], ignore=True),
-        settled.recording(tx, orders, charged, over),
+        *settled.recording(tx, orders, charged, over),
     )
 
 

@@ -23,4 +23,5 @@ charge = sa.Table(
     sa.Column("disputed", sa.Boolean, nullable=False),
     sa.Column("inputs", sa.Text, nullable=False),  # JSON: core.tariff.RatingInputs, measured rates, evidence
     sa.Index("ix_charge_org_at", "org", "at_ms"),
+    sa.Index("ix_charge_site_at", "site_id", "at_ms"),
 )

@@ -21,8 +21,9 @@ class OrganisationView(Answer):
     id: str
     name: str
     credit_limit_microcny: int
-    quota_milli: int | None
+    quota_milli: int | None  # 1/1000 units leased at the same time; None: no limit
     weight: int
+    used_milli: int = 0  # of it, now
 
 
 class OrganisationList(Answer):

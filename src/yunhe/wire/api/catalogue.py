@@ -94,6 +94,7 @@ class SiteView(Answer):
 
 class SiteList(Answer):
     sites: tuple[SiteView, ...]
+    next_cursor: str | None = None  # where a limit was asked for, and more follow
 
 
 class SiteTerms(Message):

@@ -13,6 +13,20 @@ class HubStats(Answer):
     leader: bool
 
 
+class HubReady(Answer):
+    status: str  # "ready": the database answers
+
+
+class RoundView(Answer):
+    """What rounds go by (the fields of `core.policy.Policy`), and how this replica's own ones went."""
+
+    policy: dict[str, int | bool]
+    seed: int
+    leading: bool  # whether this replica is the one that runs rounds
+    rounds: int  # that it ran since it started
+    last_round_ms: float  # how long its latest one took
+
+
 class HubView(Answer):
     """Which hub this is. Open to all: a site, or a hub that would join, has no key here yet."""
 

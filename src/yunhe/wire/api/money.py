@@ -63,6 +63,47 @@ class UsageList(Answer):
     charges: tuple[ChargeView, ...]
 
 
+class SiteChargeView(Answer):
+    """One charge as the site's provider sees it: what ran, what it earned. No customer is named."""
+
+    at_utc_ms: int  # when it was booked
+    lease_id: str
+    epoch: int
+    site_id: str
+    units_milli: int  # leased: 1/1000 core or card
+    wall_ms: int
+    price: PriceView  # what the customer paid
+    operator_fee_microcny: int
+    earned_microcny: int  # price less fee
+    energy_mwh: int  # milliwatt-hours, at the meter (IT x PUE)
+    disputed: bool  # ended by the site's doing, or more was reported than can be
+
+
+class SiteChargePage(Answer):
+    charges: tuple[SiteChargeView, ...]  # newest first
+    next_cursor: str | None = None
+
+
+class RevenueView(Answer):
+    """Sums of a site's charges of one day (UTC)."""
+
+    day: str  # "2026-11-22"
+    charges: int
+    disputed: int
+    charged_microcny: int
+    operator_fee_microcny: int
+    earned_microcny: int
+    energy_mwh: int
+
+
+class SiteRevenue(Answer):
+    """Of one month; days without a charge are left out."""
+
+    site_id: str
+    month: str  # "2026-11", UTC
+    days: tuple[RevenueView, ...]
+
+
 class BalanceView(Answer):
     account: str
     available_microcny: int

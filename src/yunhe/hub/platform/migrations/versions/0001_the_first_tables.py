@@ -107,6 +107,7 @@ def upgrade() -> None:
     with op.batch_alter_table("charge", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_charge_order_id"), ["order_id"], unique=False)
         batch_op.create_index("ix_charge_org_at", ["org", "at_ms"], unique=False)
+        batch_op.create_index("ix_charge_site_at", ["site_id", "at_ms"], unique=False)
 
     op.create_table(
         "commit_marker",
