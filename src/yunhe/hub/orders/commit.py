@@ -94,6 +94,7 @@ class Committer:
     def _write(self, tx: Tx, placements: list[_Placement], pools: dict[str, Pool], sites: dict[str, Site]) -> None:
         changed: list[tuple[Task, dict[str, object]]] = []
         leases: list[dict[str, object]] = []
+        facts: list[dict[str, object]] = []
         starts: dict[str, list[StartLease]] = defaultdict(list)
         for p in placements:
             pool = pools[p.assignment.pool_id]
@@ -101,14 +102,18 @@ class Committer:
             step = lifecycle.step(tasks.to_task(p.row), Placed(site.id, pool.id), tx.now_ms)
             changed.append((step.task, self._columns(tx, p)))
             leases.append(self._lease_row(tx, p, step.task, pool, site))
+            facts += tasks.fact_rows(p.order.id, step, tx.now_ms)
             starts[site.id].append(self._start(p, step.task, pool))
         bulk.write(
             tx.conn,
             tasks.changing(changed),
             bulk.Insert(store.lease, leases),
+            bulk.Insert(store.fact, facts),
             bulk.Update(store.order, ("id",), _order_rows(tx, placements)),  # they are locked
             outbox.adding(tx, starts),
         )
+        if facts:
+            tx.notify(tasks.FACTS)
 
     def _columns(self, tx: Tx, p: _Placement) -> dict[str, object]:
         return {

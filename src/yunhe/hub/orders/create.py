@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from yunhe.core.errors import IdempotencyConflict
 from yunhe.core.lifecycle import OrderState, TaskState
-from yunhe.hub.orders import store
+from yunhe.hub.orders import store, tasks
 from yunhe.hub.orders.model import NewOrder
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.writer import Tx
@@ -64,8 +64,10 @@ def insert(tx: Tx, orders: Sequence[NewOrder]) -> None:
         bulk.Insert(store.order, [_order_row(order) for order in orders]),
         bulk.Insert(store.secret, [{"order_id": o.id, "sealed": o.sealed} for o in orders if o.sealed is not None]),
         bulk.Insert(store.task, [row for order in orders for row in _task_rows(order)]),
+        bulk.Insert(store.fact, [tasks.order_fact(order.id, "submitted", "", order.submitted_ms) for order in orders]),
     )
     tx.notify(ROUND)
+    tx.notify(tasks.FACTS)
 
 
 def _order_row(order: NewOrder) -> dict[str, object]:

@@ -175,6 +175,8 @@ def _write(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str
     secrets.forget(tx, (order_id for order_id in ended_ids if orders[order_id].secrets))
     if changes.pools:
         tx.notify(ROUND)
+    if changes.facts:
+        tx.notify(tasks.FACTS)
 
 
 def _order_rows(

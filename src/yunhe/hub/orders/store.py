@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from yunhe.hub.platform.db import metadata
+from yunhe.hub.platform.db import OwnTransaction, metadata
 
 # What was ordered, by content: orders of one shape share a row.
 spec = sa.Table(
@@ -117,12 +117,16 @@ fact = sa.Table(
     "fact",
     metadata,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("order_id", sa.Text, nullable=False, index=True),
+    # The number of the transaction that wrote it, by which `feed` knows what may still come before it (see there).
+    sa.Column("xact", sa.BigInteger, nullable=False, server_default=OwnTransaction()),
+    sa.Column("order_id", sa.Text, nullable=False),
     sa.Column("lease_id", sa.Text),
     sa.Column("epoch", sa.Integer),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False, server_default=""),
+    sa.Index("ix_fact_xact", "xact", "id"),
+    sa.Index("ix_fact_order", "order_id", "xact", "id"),
 )
 
 # Of orders that have not ended: their secrets under the hub's key (see `vault`), in base64.

@@ -10,6 +10,7 @@ from yunhe.hub.orders import store
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.writer import Tx
 
+FACTS = "facts"  # topic: something was added to the log of facts
 CHUNK = 500  # ids per statement: far below SQLite's bound on variables
 
 
@@ -106,3 +107,8 @@ def fact_rows(order_id: str, step: Step, now_ms: int) -> list[dict[str, object]]
         }
         for kind, detail in step.facts
     ]
+
+
+def order_fact(order_id: str, kind: str, detail: str, at_ms: int) -> dict[str, object]:
+    """About an order as a whole."""
+    return {"order_id": order_id, "lease_id": None, "epoch": None, "at_ms": at_ms, "kind": kind, "detail": detail}

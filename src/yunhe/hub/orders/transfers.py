@@ -55,6 +55,8 @@ def note(tx: Tx, reports: Sequence[LeaseStaging | LeaseMoved], touched: Iterable
             _update(tx, report, delivery=state)
         tx.notify(f"order:{row.order_id}")
     bulk.write(tx.conn, bulk.Insert(store.fact, facts))
+    if facts:
+        tx.notify(tasks.FACTS)
 
 
 def _update(tx: Tx, report: LeaseStaging | LeaseMoved, **values: object) -> None:

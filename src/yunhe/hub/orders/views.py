@@ -129,7 +129,7 @@ def detail(conn: sa.Connection, order_id: str) -> OrderDetail:
         **view.model_dump(),
         spec=_spec(conn, row.spec_hash).model_copy(update={"origin": origin_of(row)}),
         task_list=tuple(_task_view(task) for task in task_rows),
-        facts=_facts(conn, row),
+        facts=_facts(conn, order_id),
     )
 
 
@@ -234,19 +234,18 @@ def run_of(conn: sa.Connection, order_id: str) -> RunSpec:
     return _spec(conn, str(conn.scalar(sa.select(store.order.c.spec_hash).where(store.order.c.id == order_id)))).run
 
 
-def _facts(conn: sa.Connection, order: sa.Row[Any]) -> tuple[FactView, ...]:
-    """The order's way: its submission (the order's own row), its leases and its facts, by time."""
-    views = [FactView(utc_ms=order.submitted_ms, lease_id=None, epoch=None, kind="submitted", detail="")]
-    leases = conn.execute(sa.select(store.lease).where(store.lease.c.order_id == order.id).limit(MAX_FACTS_SHOWN))
-    views += [
-        FactView(utc_ms=r.placed_ms, lease_id=r.lease_id, epoch=r.epoch, kind="leased", detail=r.pool_id)
-        for r in leases
-    ]
-    facts = conn.execute(
-        sa.select(store.fact).where(store.fact.c.order_id == order.id).order_by(store.fact.c.id).limit(MAX_FACTS_SHOWN)
+def _facts(conn: sa.Connection, order_id: str) -> tuple[FactView, ...]:
+    """The order's way, from its submission on, in the order in which it happened."""
+    fact = store.fact.c
+    rows = conn.execute(
+        sa.select(fact.at_ms, fact.lease_id, fact.epoch, fact.kind, fact.detail)
+        .where(fact.order_id == order_id)
+        .order_by(fact.xact, fact.id)
+        .limit(MAX_FACTS_SHOWN)
     )
-    views += [FactView(utc_ms=r.at_ms, lease_id=r.lease_id, epoch=r.epoch, kind=r.kind, detail=r.detail) for r in facts]
-    return tuple(sorted(views, key=lambda view: view.utc_ms))
+    return tuple(
+        FactView(utc_ms=r.at_ms, lease_id=r.lease_id, epoch=r.epoch, kind=r.kind, detail=r.detail) for r in rows
+    )
 
 
 def leases(conn: sa.Connection, pairs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Lease]:

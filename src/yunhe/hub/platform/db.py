@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
 
 from yunhe.core.errors import StorageFull, Unavailable, YunheError
 
@@ -69,6 +70,26 @@ class Database:
     def close(self) -> None:
         self.write_engine.dispose()
         self.read_engine.dispose()
+
+
+class OwnTransaction(sa.sql.functions.FunctionElement[int]):
+    """A column's server default: the number of the transaction that writes the row; 0 on SQLite, which has one writer.
+
+    On PostgreSQL numbers are taken in the order in which transactions begin to write, not in which they commit.
+    """
+
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
+@compiles(OwnTransaction, "postgresql")
+def _own_transaction_postgresql(_element: OwnTransaction, _compiler: Any, **_options: Any) -> str:
+    return "CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)"
+
+
+@compiles(OwnTransaction, "sqlite")
+def _own_transaction_sqlite(_element: OwnTransaction, _compiler: Any, **_options: Any) -> str:
+    return "0"
 
 
 def _with_driver(url: str) -> str:

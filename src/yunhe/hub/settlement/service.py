@@ -40,9 +40,7 @@ _CHARGED = sa.select(_charge.lease_id, _charge.epoch).where(bulk.any_of(_charge.
 _PAID = (
     sa.select(
         _charge.lease_id,
-        sa.func.sum(
-            _charge.compute_microcny + _charge.energy_microcny + _charge.transfer_microcny + _charge.line_microcny
-        ),
+        sa.func.sum(store.TOTAL),
     )
     .where(bulk.any_of(_charge.lease_id))
     .group_by(_charge.lease_id)
@@ -191,11 +189,37 @@ def charges_of_order(conn: sa.Connection, order_id: str) -> list[sa.Row[Any]]:
     return list(conn.execute(statement.order_by(store.charge.c.lease_id, store.charge.c.epoch)))
 
 
-def charges_of_org(conn: sa.Connection, org: str, from_ms: int, to_ms: int, limit: int) -> list[sa.Row[Any]]:
-    """Charges booked in [from_ms, to_ms), in order."""
-    charge = store.charge
-    statement = sa.select(charge).where(charge.c.org == org, charge.c.at_ms >= from_ms, charge.c.at_ms < to_ms)
-    return list(conn.execute(statement.order_by(charge.c.at_ms, charge.c.lease_id, charge.c.epoch).limit(limit)))
+def charges_of_org(
+    conn: sa.Connection, org: str, span_ms: tuple[int, int], cursor: str | None, limit: int
+) -> tuple[str | None, list[sa.Row[Any]]]:
+    """Charges booked in [from, to), in order: the cursor of the next page, and this one."""
+    from_ms, to_ms = span_ms
+    query = sa.select(store.charge).where(_charge.org == org, _charge.at_ms >= from_ms, _charge.at_ms < to_ms)
+    if cursor is not None:
+        query = query.where(store.KEY > store.read_cursor(cursor))
+    rows = list(conn.execute(query.order_by(_charge.at_ms, _charge.lease_id, _charge.epoch).limit(limit + 1)))
+    return store.cursor_of(rows, limit), rows[:limit]
+
+
+def charges_of_site(
+    conn: sa.Connection, site_id: str, disputed: bool, cursor: str | None, limit: int
+) -> tuple[str | None, list[sa.Row[Any]]]:
+    """Charges of a site, newest first: the cursor of the next page, and this one. `disputed`: only those."""
+    query = sa.select(store.charge).where(_charge.site_id == site_id)
+    if disputed:
+        query = query.where(_charge.disputed.is_(True))
+    if cursor is not None:
+        query = query.where(store.KEY < store.read_cursor(cursor))
+    newest = (_charge.at_ms.desc(), _charge.lease_id.desc(), _charge.epoch.desc())
+    rows = list(conn.execute(query.order_by(*newest).limit(limit + 1)))
+    return store.cursor_of(rows, limit), rows[:limit]
+
+
+def sum_of_org(conn: sa.Connection, org: str, from_ms: int, to_ms: int) -> tuple[int, int]:
+    """How many charges were booked in [from_ms, to_ms), and their sum, micro-CNY."""
+    query = sa.select(sa.func.count(), sa.func.sum(store.TOTAL))
+    found = conn.execute(query.where(_charge.org == org, _charge.at_ms >= from_ms, _charge.at_ms < to_ms)).one()
+    return int(found[0]), int(found[1] or 0)
 
 
 def disputed_count(conn: sa.Connection) -> int:

@@ -8,6 +8,8 @@ import secrets
 import sqlalchemy as sa
 from alembic import op
 
+from yunhe.hub.platform.db import OwnTransaction
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -153,6 +155,7 @@ def upgrade() -> None:
     op.create_table(
         "fact",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("xact", sa.BigInteger(), server_default=OwnTransaction(), nullable=False),
         sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("lease_id", sa.Text(), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=True),
@@ -162,7 +165,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_fact")),
     )
     with op.batch_alter_table("fact", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_fact_order_id"), ["order_id"], unique=False)
+        batch_op.create_index("ix_fact_order", ["order_id", "xact", "id"], unique=False)
+        batch_op.create_index("ix_fact_xact", ["xact", "id"], unique=False)
 
     op.create_table(
         "follower",
@@ -577,7 +581,8 @@ def downgrade() -> None:
     op.drop_table("hold")
     op.drop_table("follower")
     with op.batch_alter_table("fact", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_fact_order_id"))
+        batch_op.drop_index("ix_fact_xact")
+        batch_op.drop_index("ix_fact_order")
 
     op.drop_table("fact")
     with op.batch_alter_table("evidence", schema=None) as batch_op:
