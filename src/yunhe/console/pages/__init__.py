@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from yunhe.console.pages import network, order, orders, sign_in
+from yunhe.console.pages import network, new_order, order, orders, sign_in
 from yunhe.console.view import View
 
 PAGES: Mapping[str, Callable[[View], Awaitable[None]]] = {
     "/": network.page,
+    "/new": new_order.page,
     "/orders": orders.page,
     "/orders/{order_id}": order.page,
     "/sign-in": sign_in.page,
