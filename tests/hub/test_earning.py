@@ -56,6 +56,21 @@ def test_a_provider_sees_what_ran_and_what_it_earned(shared_hub: RunningHub) -> 
         assert provider.revenue(site.site_id, "2020-01").days == ()
 
 
+def test_an_invoice_page_by_page(shared_hub: RunningHub) -> None:
+    site = shared_hub.site("invoiced-site", "invoiced-co")
+    paid = run_orders(shared_hub.customer("invoiced-lab"), site, 3)
+    with client_of(shared_hub, "invoiced-lab", "customer") as customer:
+        whole = customer.invoice(MONTH)
+        assert (whole.line_count, whole.total_microcny, whole.next_cursor) == (3, paid, None)
+        first = customer.invoice_page(MONTH, limit=2)
+        assert (first.line_count, first.total_microcny) == (3, paid)
+        rest = customer.invoice_page(MONTH, limit=2, cursor=first.next_cursor)
+        assert first.lines + rest.lines == whole.lines
+        assert rest.next_cursor is None
+        with pytest.raises(InvalidInput, match="cursor"):
+            customer.invoice_page(MONTH, cursor="9")
+
+
 def test_earnings_are_the_providers_alone(shared_hub: RunningHub) -> None:
     site = shared_hub.site("earning-south", "earning-south-co")
     shared_hub.operator.post("/v1/organisations", json={"id": "earning-other", "name": "other"})

@@ -37,6 +37,13 @@ class AccountCalls:
         """The invoice of one month, written as "2026-11" (UTC); operators and auditors may name an organisation."""
         return self._transport.get(InvoiceView, f"/v1/invoices/{escaped(month)}", _of(organisation))
 
+    def invoice_page(
+        self, month: str, organisation: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> InvoiceView:
+        """Its sum, and one page of its lines."""
+        query = {**_of(organisation), "limit": limit, **({} if cursor is None else {"cursor": cursor})}
+        return self._transport.get(InvoiceView, f"/v1/invoices/{escaped(month)}", query)
+
     def trial_balance(self) -> TrialBalance:
         """Every ledger account and the sum per unit, which is zero. For operators and auditors."""
         return self._transport.get(TrialBalance, "/v1/trial-balance")

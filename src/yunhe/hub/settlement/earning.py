@@ -1,25 +1,21 @@
 """GET what ran at a site and what it earned: for the site's provider. No customer is named."""
 
 import json
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Path, Query
 
-from yunhe.core.errors import InvalidInput
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.platform.context import Platform
-from yunhe.hub.settlement import store
+from yunhe.hub.settlement import service, store
 from yunhe.hub.settlement.routes import month_bounds, price_of
 from yunhe.wire.api import RevenueView, SiteChargePage, SiteChargeView, SiteRevenue
 
 DAY_MS = 86_400_000
-_CURSOR = re.compile(r"(\d{1,15})\.(\d{1,9})\.(ord_[0-9a-f]{1,40}\.\d{1,9})", re.ASCII)
 _charge = store.charge.c
-_TOTAL = _charge.compute_microcny + _charge.energy_microcny + _charge.transfer_microcny + _charge.line_microcny
 
 
 def router(platform: Platform, accounts: Accounts) -> APIRouter:
@@ -38,10 +34,8 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
 
         def read(conn: sa.Connection) -> SiteChargePage:
             _check(conn, who, site_id)
-            rows = _rows(conn, site_id, disputed, cursor, limit + 1)
-            last = rows[limit - 1] if len(rows) > limit else None
-            following = f"{last.at_ms}.{last.epoch}.{last.lease_id}" if last else None
-            return SiteChargePage(charges=tuple(_view(row) for row in rows[:limit]), next_cursor=following)
+            following, rows = service.charges_of_site(conn, site_id, disputed, cursor, limit)
+            return SiteChargePage(charges=tuple(_view(row) for row in rows), next_cursor=following)
 
         return await platform.read(read)
 
@@ -62,21 +56,6 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
 def _check(conn: sa.Connection, who: Principal, site_id: str) -> None:
     """Raises NotFound for a site that is not there or another provider's."""
     who.check_sees(catalogue.site(conn, site_id).provider, f"site {site_id}")
-
-
-def _rows(conn: sa.Connection, site_id: str, disputed: bool, cursor: str | None, limit: int) -> list[sa.Row[Any]]:
-    query = sa.select(store.charge).where(_charge.site_id == site_id)
-    if disputed:
-        query = query.where(_charge.disputed.is_(True))
-    if cursor is not None:
-        found = _CURSOR.fullmatch(cursor)
-        if found is None:
-            raise InvalidInput("is no cursor of this list", field="cursor", hint="leave it out to begin again")
-        at_ms, epoch, lease_id = found.groups()
-        here = sa.tuple_(_charge.at_ms, _charge.lease_id, _charge.epoch)
-        query = query.where(here < sa.tuple_(sa.literal(int(at_ms)), sa.literal(lease_id), sa.literal(int(epoch))))
-    newest = (_charge.at_ms.desc(), _charge.lease_id.desc(), _charge.epoch.desc())
-    return list(conn.execute(query.order_by(*newest).limit(limit)))
 
 
 def _view(row: sa.Row[Any]) -> SiteChargeView:
@@ -103,7 +82,7 @@ def _days(conn: sa.Connection, site_id: str, from_ms: int, to_ms: int) -> tuple[
             day,
             sa.func.count().label("charges"),
             sa.func.sum(sa.case((_charge.disputed, 1), else_=0)).label("disputed"),
-            sa.func.sum(_TOTAL).label("total"),
+            sa.func.sum(store.TOTAL).label("total"),
             sa.func.sum(_charge.fee_microcny).label("fee"),
             sa.func.sum(_charge.energy_mwh).label("energy"),
         )

@@ -42,6 +42,8 @@ def router(platform: Platform, accounts: Accounts, lead: Leader) -> APIRouter:
         month: Annotated[str, Path(max_length=7)],
         who: Customer,
         organisation: Annotated[str | None, Query(max_length=80)] = None,
+        cursor: Annotated[str | None, Query(max_length=80)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_INVOICE_LINES)] = MAX_INVOICE_LINES,
     ) -> InvoiceView:
         """What was charged in a month (UTC, "2026-11"). Usage that arrives late is billed in the month it is booked."""
         from_ms, to_ms = month_bounds(month)
@@ -50,7 +52,8 @@ def router(platform: Platform, accounts: Accounts, lead: Leader) -> APIRouter:
             raise Forbidden("this is another organisation's invoice")
 
         def read(conn: sa.Connection) -> InvoiceView:
-            rows = service.charges_of_org(conn, org, from_ms, to_ms, MAX_INVOICE_LINES)
+            following, rows = service.charges_of_org(conn, org, (from_ms, to_ms), cursor, limit)
+            count, total = service.sum_of_org(conn, org, from_ms, to_ms)
             names = {view.id: view.name for view in views.order_views(conn, sorted({r.order_id for r in rows}))}
             lines = tuple(
                 InvoiceLine(
@@ -64,7 +67,7 @@ def router(platform: Platform, accounts: Accounts, lead: Leader) -> APIRouter:
                 for row in rows
             )
             return InvoiceView(
-                account=org, month=month, lines=lines, total_microcny=sum(line.price.total_microcny for line in lines)
+                account=org, month=month, lines=lines, total_microcny=total, line_count=count, next_cursor=following
             )
 
         return await platform.read(read)

@@ -125,7 +125,9 @@ class InvoiceView(Answer):
     account: str
     month: str  # "2026-11", UTC
     lines: tuple[InvoiceLine, ...]
-    total_microcny: int
+    total_microcny: int  # of the whole month
+    line_count: int = 0  # of the whole month
+    next_cursor: str | None = None  # where the lines of the next page begin
 
 
 class PostingView(Answer):
