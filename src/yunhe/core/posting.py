@@ -75,7 +75,7 @@ class PostingSet:
 
 def _set(ref: str, at_ms: int, kind: PostingKind, moves: tuple[tuple[str, str, int], ...]) -> PostingSet:
     """Drop moves of zero; a negative one is refused by Posting."""
-    return PostingSet(ref, at_ms, kind, tuple(Posting(a, b, amount) for a, b, amount in moves if amount))
+    return PostingSet(ref, at_ms, kind, tuple([Posting(a, b, amount) for a, b, amount in moves if amount]))
 
 
 def deposit(ref: str, at_ms: int, org: str, amount_microcny: int) -> PostingSet:

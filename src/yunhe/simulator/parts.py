@@ -137,6 +137,9 @@ class FittedSource(Part):
 
     like: Literal["venus", "philly", "pai2020"]
     jobs_per_day: Annotated[int, Field(ge=1, le=100_000_000)]
+    # Jobs that came so long before the start and would still run then are there at the start, with what is left of
+    # them: a network does not begin empty.
+    before: q.DelayMs = 0
 
 
 class Near(Part):

@@ -116,7 +116,8 @@ class Rounds:
         self._limit = round_orders
         self._pool_at = {pool.id: i for i, pool in enumerate(supply.pools)}
         self._local = {number: i for i, number in enumerate(part.pools)}
-        self._free = list(supply.free)
+        self._milli = [free.milli for free in supply.free]  # free of each pool
+        self._memory = [free.memory_bytes for free in supply.free]
         self._used: dict[int, int] = {}  # milli by customer
         self._waiting: dict[int, Waiting] = {}
         self._prices: dict[int, tuple[Shape, int | None]] = {}
@@ -181,8 +182,8 @@ class Rounds:
         return Placement(order.number, self._part.pools[pool], milli, memory)
 
     def _take(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
-        free = self._free[pool]
-        self._free[pool] = Free(free.milli - milli, free.memory_bytes - memory_bytes)
+        self._milli[pool] -= milli
+        self._memory[pool] -= memory_bytes
         self._used[customer] = self._used.get(customer, 0) + milli
 
     def _snapshot(self) -> tuple[Snapshot, dict[str, int]]:
@@ -213,9 +214,12 @@ class Rounds:
             tasks=np.ones(len(orders), dtype=np.int32),
             version=np.array([order.version for order in orders], dtype=np.int64),
         )
-        supply = replace(self._supply, free=tuple(self._free))
+        supply = replace(self._supply, free=self._free())
         found = Snapshot(supply, tuple(shapes), tuple(shares), queue)
         return found, {order.id: order.number for order in orders}
+
+    def _free(self) -> tuple[Free, ...]:
+        return tuple(map(Free, self._milli, self._memory))
 
     def _in_turn(self, orders: list[Waiting]) -> list[Waiting]:
         turns: dict[int, int] = {}
@@ -277,7 +281,7 @@ class AtOnce(Rounds):
 
     def _online(self) -> Online:
         if self._engine is None:
-            self._engine = Online(replace(self._supply, free=tuple(self._free)), self._policy, self._seed)
+            self._engine = Online(replace(self._supply, free=self._free()), self._policy, self._seed)
         return self._engine
 
     def _take(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:

@@ -23,7 +23,7 @@ def document(world: World) -> Document:
     """Units are in the names; times are ms, money micro-CNY."""
     scenario, tally, book = world.scenario, world.tally, world.book
     now_ms = world.timeline.now_ms
-    span_ms = max(1, min(now_ms, scenario.start + scenario.length) - scenario.start)
+    span_ms = max(1, min(now_ms, scenario.start + scenario.length) - tally.start_ms)
     cards = _card_milli(world.supply)
     busy = sum(float(step.busy_milli_ms.sum()) for step in tally.steps)
     found: Document = {
@@ -35,6 +35,7 @@ def document(world: World) -> Document:
         "engine": scenario.engine,
         "start_ms": scenario.start,
         "length_ms": scenario.length,
+        "measured_from_ms": tally.start_ms,
         "end_ms": now_ms,
         "centres": len(world.supply.sites),
         "pools": len(world.supply.pools),
@@ -85,15 +86,9 @@ def _orders(world: World) -> Document:
 
 
 def _under_way(world: World) -> Document:
-    """Of the work of orders that run at the end: the share of their time that has passed, by precision."""
-    found: dict[str, int] = {}
-    now_ms = world.timeline.now_ms
-    for order in world.orders.values():
-        if order.task.state is TaskState.RUNNING:
-            done = order.job.flop * min(now_ms - order.started_ms, order.wall_ms) // max(1, order.wall_ms)
-            precision = world.terms[order.job.workload].precision
-            found[precision] = found.get(precision, 0) + done
-    return {name: str(flop) for name, flop in sorted(found.items())}
+    """Done of the work of orders that run at the end, less what was done of those that ran when measuring began."""
+    found, before = world.under_way_flop(world.timeline.now_ms), world.tally.under_way_flop
+    return {name: str(found.get(name, 0) - before.get(name, 0)) for name in sorted(found.keys() | before.keys())}
 
 
 def _waits(tally: Tally) -> Document:
@@ -113,7 +108,7 @@ def _hours(world: World) -> Document:
     """One figure per step of time."""
     steps, cards = world.tally.steps, _card_milli(world.supply)
     ends = [step.at_ms for step in steps]
-    spans = np.diff([world.scenario.start, *ends]).tolist()
+    spans = np.diff([world.tally.start_ms, *ends]).tolist()
     return {
         "end_ms": ends,
         "utilisation": [

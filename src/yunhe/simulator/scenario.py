@@ -41,6 +41,7 @@ class Scenario(Part):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     start: q.Moment = 1_767_542_400_000  # 2026-01-05T00:00+08:00, a Monday
     length: q.DurationMs
+    warm_up: q.DelayMs = 0  # of the length; figures begin after it, at a full hour
     network: Literal["on", "off"] = "on"  # off: every customer only at its own home
     engine: Literal["rounds", "online"] = "rounds"
     round_every: q.DurationMs = 1_000  # at most one round in this time
@@ -110,7 +111,9 @@ def _checked(kind: type[Checked], value: dict[str, Any]) -> Checked:
 
 
 def _check_names(scenario: Scenario) -> None:
-    """Every name is somebody's, and only one's."""
+    """Every name is somebody's, and only one's; and something is left to be measured."""
+    if scenario.warm_up >= scenario.length:
+        raise InvalidInput("leaves nothing of the length to be measured", field="warm_up")
     for field, parts in (
         ("centres", scenario.centres),
         ("customers", scenario.customers),

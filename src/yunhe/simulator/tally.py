@@ -78,6 +78,8 @@ class Tally:
 
     def __init__(self, supply: Supply, site_of: list[int], start_ms: int) -> None:
         pools = len(supply.pools)
+        self.start_ms = start_ms
+        self.under_way_flop: dict[str, int] = {}  # done by then of what was running
         self.counts: defaultdict[str, int] = defaultdict(int)
         self.ends: defaultdict[EndReason, int] = defaultdict(int)  # of attempts
         self.waits = [Histogram() for _ in CLASSES]
@@ -107,6 +109,13 @@ class Tally:
         self._came_to[pool] += level * (now_ms - self._since[pool])
         self._since[pool] = now_ms
         self._level[pool] = level + milli
+
+    def afresh(self, supply: Supply, now_ms: int, under_way_flop: dict[str, int]) -> "Tally":
+        """Counts from now on, of the same network as busy as it is."""
+        found = Tally(supply, self._site_of.tolist(), now_ms)
+        found._level = list(self._level)
+        found.under_way_flop = under_way_flop
+        return found
 
     def charged(self, customer: int, microcny: int, milli_ms: int) -> None:
         self.charged_microcny += microcny

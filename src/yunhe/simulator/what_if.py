@@ -56,6 +56,7 @@ class SetEdit(Part):
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     length: q.DurationMs | None = None
+    warm_up: q.DelayMs | None = None
     network: Literal["on", "off"] | None = None
     engine: Literal["rounds", "online"] | None = None
     round_every: q.DurationMs | None = None

@@ -107,7 +107,8 @@ class Stream:
             hour = (self._scenario.start // HOUR_MS + EPOCH_HOUR + UTC_TO_LOCAL_HOURS) % WEEK_HOURS
             # Its own stream of random numbers, beside those of the dealing.
             seed = int(np.random.SeedSequence((self._scenario.seed, self._index, 0)).generate_state(1, np.uint64)[0])
-            return generate(shipped(spec.fitted.like), spec.fitted.jobs_per_day, seed, hour)
+            before = -(-spec.fitted.before // HOUR_MS)
+            return generate(shipped(spec.fitted.like), spec.fitted.jobs_per_day, seed, hour, before)
         assert spec.trace is not None
         path = self._folder / spec.trace.path
         jobs: Iterable[RawJob] = read_trace(spec.trace.format, path)

@@ -268,9 +268,22 @@ class World:
 
     def _on_hour(self, now_ms: int, _: object) -> None:
         self._count_step(now_ms)
+        warm_up_ms = self.scenario.warm_up
+        if warm_up_ms and now_ms - HOUR_MS < self.scenario.start + warm_up_ms <= now_ms:
+            self.tally = self.tally.afresh(self.supply, now_ms, self.under_way_flop(now_ms))
         if self.sites.by_the_hour():
             self._change_sites(self.sites.at_hour(self.supply.sites, now_ms))
         self.timeline.at(now_ms + HOUR_MS, HOUR, None)
+
+    def under_way_flop(self, now_ms: int) -> dict[str, int]:
+        """Of the work of orders that run: the share of their time that has passed, by precision."""
+        found: dict[str, int] = {}
+        for order in self.orders.values():
+            if order.task.state is TaskState.RUNNING:
+                done = order.job.flop * min(now_ms - order.started_ms, order.wall_ms) // max(1, order.wall_ms)
+                precision = self.terms[order.job.workload].precision
+                found[precision] = found.get(precision, 0) + done
+        return found
 
     def _count_step(self, now_ms: int) -> None:
         self.tally.step(self.supply, now_ms, sum(placer.open for placer in self.placers))

@@ -101,16 +101,22 @@ def shipped(like: str) -> Fitted:
     return Fitted(row["source"], row["jobs"], tuple(row["hourly"]), classes)
 
 
-def generate(fitted: Fitted, jobs_per_day: float, seed: int, first_hour: int) -> Iterator[RawJob]:
-    """Jobs without end, by arrival. `first_hour`: of the week at which they begin."""
+def generate(
+    fitted: Fitted, jobs_per_day: float, seed: int, first_hour: int, before_hours: int = 0
+) -> Iterator[RawJob]:
+    """Jobs without end, by arrival. `first_hour`: of the week at which they begin.
+
+    Jobs of the `before_hours` ahead of that whose run would not be over come at 0, with the rest of their run.
+    """
     shares = np.array([each.share for each in fitted.classes])
     shares = shares / shares.sum()
     cards = np.array([each.cards for each in fitted.classes])
     logs = np.log(np.maximum([each.quantiles_s for each in fitted.classes], _LEAST_S))
     steps = np.array(PROBABILITIES)
-    hour = 0
+    hour = -before_hours
     while True:
-        draw = np.random.default_rng((seed, hour))
+        # The past has numbers of its own: the same jobs come whether it is asked for or not.
+        draw = np.random.default_rng((seed, hour) if hour >= 0 else (seed, -hour, 1))
         rate = jobs_per_day / 24 * fitted.hourly[(first_hour + hour) % WEEK_HOURS]
         count = int(draw.poisson(rate))
         at = np.sort(draw.integers(0, HOUR_MS, count)) + hour * HOUR_MS
@@ -120,5 +126,9 @@ def generate(fitted: Fitted, jobs_per_day: float, seed: int, first_hour: int) ->
         part = (chance - steps[low]) / (steps[low + 1] - steps[low])
         log = logs[kind, low] + (logs[kind, low + 1] - logs[kind, low]) * part
         run = np.maximum(1, np.round(np.exp(log) * 1000)).astype(np.int64)
+        if hour < 0:
+            kept = at + run > 0
+            kind, run = kind[kept], (at + run)[kept]
+            at = np.zeros_like(run)
         yield from map(RawJob, at.tolist(), cards[kind].tolist(), run.tolist())
         hour += 1
