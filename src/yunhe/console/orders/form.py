@@ -142,6 +142,8 @@ class Form:
             self._text(name, lines=True)
         self._text("file_name")
         self._text("file_text", lines=True)
+        for name in ("outputs", "env", "file_name", "file_text"):
+            self._fields[name].classes("full-width")
 
     def _draw_programs(self) -> None:
         self._box = ui.column().classes("full-width")

@@ -46,5 +46,7 @@ def _place(site: SiteReasonsView) -> str:
 
 def _text(view: View, reason: ReasonView) -> str:
     what = words.word(view, "constraints", reason.code)
-    text = view.say("why.needs", what=what, need=reason.need, have=reason.have)
+    text = view.say(
+        "why.needs", what=what, need=words.phrases(view, reason.need), have=words.phrases(view, reason.have)
+    )
     return text if reason.lasting else f"{text} {view.say('why.passes')}"

@@ -5,7 +5,7 @@ from nicegui import ui
 from yunhe.console.orders import words
 from yunhe.console.orders.reasons import reasons
 from yunhe.console.view import View
-from yunhe.core.lifecycle import ORDER_ENDED, EndReason, TaskState
+from yunhe.core.lifecycle import ORDER_ENDED, EndReason, OrderState
 from yunhe.core.units import format_bytes, format_span
 from yunhe.wire.api import FactView, OrderDetail, TaskView, WhyView
 
@@ -113,10 +113,8 @@ def summary(view: View, order: OrderDetail, found: WhyView) -> str:
     if found.state in ORDER_ENDED:
         ends = "; ".join(sorted({words.end_of(view, task) for task in order.task_list if task.reason}))
         return view.say("why.over", state=words.state(view, found.state), places=places, ends=ends or words.NONE)
-    if not order.tasks.get(TaskState.PENDING.value):
-        return view.say("why.placed", places=places)
     if not found.sites:
-        return view.say("why.no_site")
+        return view.say("why.no_site" if found.state is OrderState.OPEN else "why.placed", places=places)
     if any(not site.reasons for site in found.sites):
         return view.say("why.next_round")
     busy = sum(all(not reason.lasting for reason in site.reasons) for site in found.sites)

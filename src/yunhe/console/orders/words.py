@@ -1,5 +1,8 @@
 """What orders are made of, in the viewer's language. A newer hub may say what this console has no word for."""
 
+import re
+from functools import cache
+
 from yunhe.console import wording
 from yunhe.console.view import View
 from yunhe.core.lifecycle import EndReason, OrderState
@@ -19,6 +22,21 @@ NONE = "–"
 def word(view: View, table: str, name: str) -> str:
     """Of a table of the texts; the name itself where there is none."""
     return wording.texts(view.session.language).get(f"{table}.{name}", name)
+
+
+def phrases(view: View, text: str) -> str:
+    """What the hub says of a need or of what there is, with the phrases of it that are known in the viewer's words."""
+    known, pattern = _phrases(view.session.language)
+    return pattern.sub(lambda found: known[found[0]], text)
+
+
+@cache
+def _phrases(language: str) -> tuple[dict[str, str], re.Pattern[str]]:
+    table = "phrases."
+    texts = wording.texts(language).items()
+    known = {key.removeprefix(table): text for key, text in texts if key.startswith(table)}
+    longest_first = sorted(known, key=len, reverse=True)
+    return known, re.compile(r"(?<![\w.:-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w.:-])")
 
 
 def state(view: View, name: str) -> str:

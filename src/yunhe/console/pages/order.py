@@ -79,7 +79,7 @@ class OrderPage:
     def _draw_below(self, order: OrderDetail) -> None:
         """Once: what stands below keeps its place while the order goes on."""
         with self._card("order.why"):
-            self._follow(lambda hub: hub.why(self._id), self._draw_why)
+            self._follow(lambda hub: (hub.why(self._id), hub.order(self._id)), self._draw_why)
         with ui.card().classes("yunhe-card"):
             LogBox(self._view, self._id, order.array)
         with self._card("order.outputs"):
@@ -109,9 +109,8 @@ class OrderPage:
         part = self._view.part(fetch, draw, every_s=SLOW_REFRESH_S)
         self._following.append(part)  # type: ignore[arg-type]
 
-    def _draw_why(self, found: WhyView) -> None:
-        if self._order is not None:
-            why(self._view, self._order, found)
+    def _draw_why(self, found: tuple[WhyView, OrderDetail]) -> None:
+        why(self._view, found[1], found[0])
 
     def _draw_usage(self, found: UsageList) -> None:
         view = self._view
