@@ -44,6 +44,8 @@ from yunhe.hub.matching import routes as matching_routes
 from yunhe.hub.matching.service import Matching
 from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import routes as orders_routes
+from yunhe.hub.orders import streaming
+from yunhe.hub.orders.feed import Feed
 from yunhe.hub.orders.model import SETTLEMENT
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.vault import Vault
@@ -85,6 +87,7 @@ class Hub:
     leader: Leader
     matching: Matching
     outbox_reader: OutboxReader
+    feed: Feed
     loops: tuple[tuple[str, Awaitable[None]], ...]
 
 
@@ -98,6 +101,7 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
     lead, shapes = Leader(platform), Shapes(places)
     matching = Matching(platform, lead, shapes, crash_point)
     reader = OutboxReader(platform)
+    source = Feed(platform)
     blobs = Blobs(settings.data_dir, crash_point)
     app = FastAPI(title="Yunhe hub", version="1", lifespan=_lifespan(settings))
     hub = Hub(
@@ -106,10 +110,12 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
         leader=lead,
         matching=matching,
         outbox_reader=reader,
+        feed=source,
         loops=(
             ("leader", lead.run()),
             ("round", matching.run()),
             ("outbox", reader.run()),
+            ("events", source.run()),
             ("watch", Watch(platform, lead).run()),
             ("sampling", network.Sampling(platform, lead).run()),
             ("settlement", WorkLoop(platform, SETTLEMENT, settlement.consume).run()),
@@ -136,6 +142,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     submitting = Submitting(platform, pricer, disk, vault)
     app.include_router(intake_routes.router(submitting, who, shapes))
     app.include_router(orders_routes.router(platform, who))
+    app.include_router(streaming.router(platform, who, hub.feed))
     app.include_router(dispatch_routes.customer_router(platform, who, blobs))
     app.include_router(settlement_routes.router(platform, who, hub.leader))
     app.include_router(looking.router(platform, who))

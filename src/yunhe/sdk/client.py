@@ -5,6 +5,7 @@ from typing import Self
 
 from yunhe.sdk.accounts import AccountCalls
 from yunhe.sdk.config import Profile, resolve
+from yunhe.sdk.events import EventCalls
 from yunhe.sdk.network import NetworkCalls
 from yunhe.sdk.orders import OrderCalls
 from yunhe.sdk.transport import Transport
@@ -13,7 +14,7 @@ TIMEOUT_S = 30.0
 RETRIES = 3
 
 
-class Client(OrderCalls, NetworkCalls, AccountCalls):
+class Client(OrderCalls, EventCalls, NetworkCalls, AccountCalls):
     """A hub, asked over its public API. Use it as a context manager, or call `close`.
 
     Without arguments it finds the hub as `yunhe.sdk.config` describes. Every call raises errors of

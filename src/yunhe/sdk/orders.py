@@ -47,9 +47,10 @@ OUTAGE_PAUSE_S = 1.0
 
 
 class Patience:
-    """Bounds how long failing repeats are tried: OUTAGE_S since the last answer."""
+    """Bounds how long failing repeats are tried: for `limit` seconds since the last answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float = OUTAGE_S) -> None:
+        self._limit = limit
         self._since = time.monotonic()
 
     def answered(self) -> None:
@@ -57,7 +58,7 @@ class Patience:
 
     def outage(self, error: errors.Unavailable) -> None:
         """Sleep and return when another try is due; raise `error` when the outage has lasted too long."""
-        if time.monotonic() - self._since > OUTAGE_S:
+        if time.monotonic() - self._since > self._limit:
             raise error
         time.sleep(OUTAGE_PAUSE_S)
 

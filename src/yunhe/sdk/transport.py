@@ -118,10 +118,11 @@ class Transport:
         return self._send(request, again=again or key is not None)
 
     @contextmanager
-    def stream(self, path: str, query: Query | None = None) -> Iterator[Iterator[bytes]]:
-        """GET a large body piece by piece; not retried once it flows."""
+    def stream(self, path: str, query: Query | None = None, hold: float = 0.0) -> Iterator[Iterator[bytes]]:
+        """GET a large body piece by piece; not retried once it flows. `hold`: as in `get`, before each piece."""
         try:
-            with self._http.stream("GET", path, params=query) as response:
+            limits = self._limits(self.timeout + hold)
+            with self._http.stream("GET", path, params=query, timeout=limits) as response:
                 if response.status_code >= 400:
                     response.read()
                     raise self._error(response)

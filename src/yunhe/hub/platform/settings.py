@@ -68,6 +68,10 @@ class HubSettings(BaseModel):
     # Logs and outputs of an attempt come before the report of its end; of one that the hub gave up perhaps after it.
     late_files_ms: int = Field(default=600_000, ge=0)
     checkpoint_cap_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)  # of one task; the newest is kept
+    # Streams of events that are open at one process: a page of the console has one, and each is a connection.
+    event_streams: int = Field(default=1_000, ge=1)
+    event_streams_per_organisation: int = Field(default=100, ge=1)
+    events_back_ms: int = Field(default=86_400_000, ge=0)  # a stream of all orders may begin so far back
     # Logs of attempts that ended, and the sites' signed words about usage: a year's bills can be checked for a month
     # more. Usage, charges and postings are kept. 0: everything is.
     retention_days: int = Field(default=400, ge=0, le=36_500)
