@@ -60,7 +60,9 @@ class Improver:
             relaxed = relax(families, free, free_memory)
         except Unavailable:
             return placed, None
-        rounded = Rounding(families, groups, relaxed, free, free_memory).run()
+        rounded = Rounding(families, groups, relaxed, free.copy(), free_memory.copy()).run()
+        if rounded is None:
+            rounded = Rounding(families, groups, relaxed, free, free_memory).run(few_first=True)
         if rounded is None:
             return placed, Bound(before, relaxed.bound)
         after = sum(float(g.family.cost[at] @ count) for g, (at, count) in zip(groups, rounded, strict=True))

@@ -13,6 +13,7 @@ _TOLERANCE = 1e-6
 _DEPTH = 2  # a task that fits nowhere asks others to make room, and those ask others
 _TRIED = (0, 8, 64)  # pools that are asked, by depth
 _SWEEPS = 2
+_CHOICE = 50  # pools that leave a task a choice
 
 Places = tuple[Ints, Ints]  # elements of a group, and the tasks there
 
@@ -51,10 +52,11 @@ class Rounding:
         self._journal: list[tuple[int, int, int]] = []  # (group, element, tasks) of every change, to take it back
         self._tenants: dict[int, set[tuple[int, int]]] = {}  # (group, element) by pool
 
-    def run(self) -> list[Places] | None:
-        """Of each group; None where a task finds no place."""
-        by_size = sorted(range(len(self._families)), key=lambda f: (-int(self._families[f].milli[0]), f))
-        stops = self._stops(by_size)
+    def run(self, *, few_first: bool = False) -> list[Places] | None:
+        """Of each group; None where a task finds no place. `few_first`: tasks that only few pools take go before larger
+        ones, which finds places for all more often, and dearer ones."""
+        by_size = sorted(range(len(self._families)), key=lambda f: (self._choice(f, few_first), f))
+        stops = set() if few_first else self._stops(by_size)
         for start, number in enumerate(by_size):
             if not self._round(number):
                 return None
@@ -65,6 +67,10 @@ class Rounding:
             for g in range(len(self._groups)):
                 self._move(g)
         return [_sorted(count) for count in self._counts]
+
+    def _choice(self, number: int, few_first: bool) -> tuple[bool, int]:
+        family = self._families[number]
+        return few_first and len(family.pools) > _CHOICE, -int(family.milli[0])
 
     def _stops(self, by_size: list[int]) -> set[int]:
         """After how many families the program is solved again: where tasks become smaller than each of some sizes."""
