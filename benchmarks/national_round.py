@@ -12,7 +12,7 @@
 Expected of the first version (a matrix of all classes by all pools): 26 constraints x 12 million pairs, 3 s.  Found: it
 asked for 871 MiB an array, because the budget of nearly every order made a class of its own (5,707), and ended there.
 With a row per kind: 1.0 s, of them 0.4 s the rows.  Of the greedy plan was expected to cost 2 % above the least, as on
-an earlier, milder instance; found were 50 %: few pools are the best of many.
+an earlier, milder instance; found were 20 to 50 %: few pools are the best of many.
 """
 
 import resource
