@@ -15,12 +15,17 @@ from yunhe.simulator.scenario import Scenario
 HERE = Path()
 OUTAGES = ("pools:\n      - {name: v", "outages: {every: 5h, last: 20m}\n    pools:\n      - {name: v")
 FAILURES = ("pools:\n      - {name: n", "card_failures_every: 300h\n    pools:\n      - {name: n")
+ONLINE = ("name: three", "name: three\nengine: online")
+PAUSE = ("carbon: 500g/kWh", "maintenance: [{at: 1h, last: 2h}]")
 TROUBLE = [OUTAGES, FAILURES, ("ask: compute", "ask: compute\n    fails: 10%\n    retries: 2")]
 WORLDS = {
     "quiet": [],
     "trouble": TROUBLE,
     "islands": [*TROUBLE, ("name: three", "name: three\nnetwork: off")],
     "slow starts": [*TROUBLE, ("name: three", "name: three\nsites: {start_delay: 40s, stragglers: 20%}")],
+    "at once": [*TROUBLE, ONLINE, PAUSE],
+    "at once, hourly": [*TROUBLE, ONLINE, ("carbon: 500g/kWh", "power_by_hour: [" + "0.5, 1.5, " * 11 + "1, 1]")],
+    "at once, islands": [*TROUBLE, ("name: three", "name: three\nengine: online\nnetwork: off")],
     "hourly": [("carbon: 500g/kWh", "carbon_by_hour: [" + "0.5, 1.5, " * 11 + "1, 1]")],
     "poor": [("home: north", "home: north, deposit: 300CNY")],
     "cards": [("ask: compute", "ask: cards\n    near: {share: 50%, rtt: 40ms}\n    data: {share: 50%, size: 1TB}")],

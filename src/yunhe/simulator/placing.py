@@ -12,12 +12,13 @@ import numpy as np
 
 from yunhe.core.demand import Preference, Requirement, Shape
 from yunhe.core.placement.board import Board
+from yunhe.core.placement.columns import is_open
 from yunhe.core.placement.dearest import Dearest, is_timed, takes_any_length
 from yunhe.core.placement.online import Online
 from yunhe.core.placement.passing import passes
 from yunhe.core.policy import Policy
 from yunhe.core.round import AccountShare, Plan, Queue, Snapshot, plan_round
-from yunhe.core.supply import Free, Site, Supply
+from yunhe.core.supply import Free, Site, SiteState, Supply
 from yunhe.simulator.build import Customer
 
 MAX_PRICES = 50_000  # holds that are remembered
@@ -233,11 +234,18 @@ class Rounds:
 
 
 class AtOnce(Rounds):
-    """Decides an order alone as it comes; what has to wait is decided by rounds."""
+    """Decides an order alone as it comes; what has to wait is decided by rounds.
+
+    The engine lasts from one change of prices to the next.  A site that takes no leases for a while is not a change of
+    the network there: its units count as taken, so an order that nobody else could take waits for it.
+    """
 
     def __init__(self, part: Part, customers: Sequence[Customer], policy: Policy, seed: int, round_orders: int) -> None:
         super().__init__(part, customers, policy, seed, round_orders)
         self._engine: Online | None = None
+        self._pools_of: dict[str, list[int]] = {}
+        for i, pool in enumerate(part.supply.pools):
+            self._pools_of.setdefault(pool.site_id, []).append(i)
         self._any_length = takes_any_length(part.supply)
         self._stand_ins: dict[int, tuple[Shape, Shape]] = {}
         self._by_need: dict[tuple[Requirement, Preference], Shape] = {}
@@ -246,8 +254,7 @@ class AtOnce(Rounds):
         return {**super().__getstate__(), "_engine": None, "_stand_ins": {}, "_by_need": {}}
 
     def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
-        # Orders wait in the order of their numbers, which is that of their arrival.
-        oldest = self._waiting[min(self._waiting)].submitted_ms if self._waiting else None
+        oldest = next(iter(self._waiting.values())).submitted_ms if self._waiting else None
         if passes(self._policy, oldest, now_ms):
             who = self._customers[order.customer]
             within = None if who.quota_milli is None else who.quota_milli - self._used.get(order.customer, 0)
@@ -259,8 +266,33 @@ class AtOnce(Rounds):
         return super().add(order, now_ms)
 
     def change_sites(self, sites: Sequence[Site]) -> None:
-        super().change_sites(sites)
-        self._engine = None
+        own = [sites[i] for i in self._part.sites]
+        changed = [(a, b) for a, b in zip(self._supply.sites, own, strict=True) if a is not b and a != b]
+        if all(_as_open(a) == _as_open(b) for a, b in changed):
+            self._supply = replace(self._supply, sites=tuple(own))
+        else:
+            super().change_sites(sites)
+            self._engine = None
+        for before, after in changed:
+            if self._engine is not None and is_open(before) != is_open(after):
+                for pool in self._pools_of.get(after.id, ()):
+                    self._hide(pool, -1 if is_open(after) else 1)
+
+    def _hide(self, pool: int, times: int) -> None:
+        """So much less is free that nothing fits, whatever is given back meanwhile."""
+        assert self._engine is not None
+        capacity = self._supply.pools[pool].capacity_milli
+        self._engine.change(pool, -2 * capacity * times, 0)
+
+    def _closed(self) -> list[int]:
+        return [p for site in self._supply.sites if not is_open(site) for p in self._pools_of.get(site.id, ())]
+
+    def _free(self) -> tuple[Free, ...]:
+        """For a round on the engine's board, which has all sites open."""
+        free = list(super()._free())
+        for pool in self._closed():
+            free[pool] = Free(0, 0)
+        return tuple(free)
 
     def _stand_in(self, shape: Shape) -> Shape:
         """One of the shapes that differ in their run limits alone, where that decides nothing: the engine keeps one
@@ -281,13 +313,21 @@ class AtOnce(Rounds):
 
     def _online(self) -> Online:
         if self._engine is None:
-            self._engine = Online(replace(self._supply, free=self._free()), self._policy, self._seed)
+            opened = tuple([_as_open(site) for site in self._supply.sites])
+            supply = replace(self._supply, sites=opened, free=super()._free())
+            self._engine = Online(supply, self._policy, self._seed)
+            for pool in self._closed():
+                self._hide(pool, 1)
         return self._engine
 
     def _take(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
         super()._take(pool, milli, memory_bytes, customer)
         if self._engine is not None:
             self._engine.change(pool, -milli, -memory_bytes)
+
+
+def _as_open(site: Site) -> Site:
+    return site if is_open(site) else replace(site, state=SiteState.ACTIVE, connected=True)
 
 
 def decided(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int, board: Board | None = None) -> Plan:
