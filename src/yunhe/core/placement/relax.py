@@ -26,6 +26,7 @@ _FIRST = 16  # pools of each budget in the first program, at least and at most
 _FIRST_MOST = 96
 _MORE = 48  # that a family gets more at a time
 _ROUNDS = 12
+_STEPS = 1_000_000  # a nation takes 30,000; beyond it the first plan stays
 _ENOUGH = 1e-3  # relative distance to the bound that ends the growing
 _MILLI, _GIB, _CNY = 1e-3, 2.0**-30, 1e-6  # units, GiB and CNY in the program, so that figures are of one order
 
@@ -117,7 +118,9 @@ class Program:
 
         self._highspy = highspy
         self._solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
-        for name, setting in (("output_flag", False), ("threads", 1), ("random_seed", 1)):
+        # A limit in steps and not in time: the same input gives the same plan.
+        limits = (("threads", 1), ("random_seed", 1), ("simplex_iteration_limit", _STEPS))
+        for name, setting in (("output_flag", False), *limits):
             self._solver.setOptionValue(name, setting)
         self._families = families
         self._free, self._memory = free, free_memory
