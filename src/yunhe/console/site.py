@@ -11,7 +11,7 @@ from nicegui import app as library
 from nicegui import ui
 from starlette.middleware.gzip import GZipMiddleware
 
-from yunhe.console import downloads
+from yunhe.console import downloads, exports
 from yunhe.console.asking import Asking
 from yunhe.console.guard import Guard, session_of
 from yunhe.console.live import Live
@@ -36,6 +36,7 @@ def make(settings: ConsoleSettings) -> FastAPI:
     guard = Guard(web, sessions, secure=settings.secure)  # for its cookie; the one before the pages is added below
     _forms(web, sessions, asking, guard)
     downloads.add_routes(web, asking)
+    exports.add_routes(web, asking)
     for path, page in PAGES.items():
         _page(path, page, asking, live)
     library.on_shutdown(asking.close)

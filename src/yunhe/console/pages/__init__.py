@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from yunhe.console.pages import network, new_order, order, orders, provider, sign_in
+from yunhe.console.pages import money, network, new_order, order, orders, provider, sign_in
 from yunhe.console.view import View
 
 PAGES: Mapping[str, Callable[[View], Awaitable[None]]] = {
@@ -10,6 +10,7 @@ PAGES: Mapping[str, Callable[[View], Awaitable[None]]] = {
     "/new": new_order.page,
     "/orders": orders.page,
     "/orders/{order_id}": order.page,
+    "/money": money.page,
     "/provider": provider.page,
     "/provider/{site_id}": provider.site,
     "/sign-in": sign_in.page,

@@ -174,7 +174,7 @@ class SitePage:
                     (view.say("provider.pue"), f"{found.pue_milli / 1000:.2f}"),
                     (view.say("provider.carbon"), format_carbon(found.carbon_g_per_kwh)),
                     (view.say("provider.power"), format_money(found.power_price_microcny_per_kwh)),
-                    (view.say("provider.assumed"), ", ".join(found.assumed)),
+                    (view.say("provider.assumed"), ", ".join(words.figure(view, name) for name in found.assumed)),
                 )
             )
 

@@ -13,7 +13,7 @@ from yunhe.wire.api import BenchmarkView, PoolView, RateView, SiteView
 
 MAX_POOLS = 40
 MAX_OPERATORS = 60
-DIGITS = 3
+DIGITS = 1
 
 
 def pools(view: View, site: SiteView) -> None:
@@ -129,13 +129,19 @@ def benchmarks(view: View, found: Sequence[BenchmarkView]) -> None:
         {
             "id": str(number),
             "name": item.name,
-            "value": f"{item.value:.4g} {item.unit}",
+            "value": _measured(item),
             "repeats": str(item.repeats),
             "spread": f"{item.spread_percent:.1f} %",
         }
         for number, item in enumerate(found)
     ]
     panels.table(columns, rows)
+
+
+def _measured(item: BenchmarkView) -> str:
+    if item.unit == "B/s":
+        return f"{_bytes(round(item.value))}/s"
+    return f"{item.value:.4g} {item.unit}"
 
 
 def _bytes(count: int) -> str:

@@ -24,6 +24,11 @@ def colour(site: SiteView) -> str:
     return COLOURS.get(site.state, OTHER_COLOUR)
 
 
+def figure(view: View, name: str) -> str:
+    """What a field of a site is called."""
+    return wording.texts(view.session.language).get(f"figure.{name}", name)
+
+
 def heard(view: View, site: SiteView) -> str:
     return view.say("site.connected" if site.connected else "site.silent")
 
