@@ -18,6 +18,11 @@ TREE: Tree = {
     "show": Leaf("yunhe.cli.orders", "Show one order, its tasks and what happened to it.", _WORK),
     "why": Leaf("yunhe.cli.orders", "Say why an order is where it is, or why it waits.", _WORK),
     "logs": Leaf("yunhe.cli.orders", "Print what an order's program wrote.", _WORK),
+    "watch": Leaf(
+        "yunhe.cli.watch",
+        "Show what happens, as it happens: to one order until it is settled, or to all that your key may see.",
+        _WORK,
+    ),
     "wait": Leaf("yunhe.cli.orders", "Wait until orders have ended and are settled.", _WORK),
     "cancel": Leaf("yunhe.cli.orders", "Stop orders, or withdraw them while they wait.", _WORK),
     "outputs": Branch(
