@@ -15,6 +15,7 @@ from yunhe.sdk.client import Client
 
 Answer = TypeVar("Answer")
 Act = Callable[[], Awaitable[None]]
+Done = Callable[[], None]
 
 NONE = "–"
 MAX_WORD_CHARS = 120  # of a parameter of an address
@@ -64,9 +65,10 @@ def facts(items: Iterable[tuple[str, str]]) -> None:
                     ui.label(value or NONE)
 
 
-def column(name: str, label: str, *, right: bool = False, wide: bool = False) -> dict[str, object]:
-    """Of `table`; `wide`: left out on a phone."""
+def column(name: str, label: str, *, right: bool = False, wide: bool = False, whole: bool = False) -> dict[str, object]:
+    """Of `table`; `wide`: left out on a phone; `whole`: words are not broken into lines."""
     made: dict[str, object] = {"name": name, "label": label, "field": name, "align": "right" if right else "left"}
+    made |= {"style": "white-space: nowrap"} if whole else {}
     return made | ({"classes": _WIDE, "headerClasses": _WIDE} if wide else {})
 
 
@@ -142,6 +144,24 @@ def months(view: View, month: str, to: Callable[[str], str]) -> None:
 
 
 # --- changing something -------------------------------------------------------------------------------------------
+
+
+def field(label: str, hint: str = "") -> ui.input:
+    """One line of a form."""
+    box = ui.input(label).props(f"outlined dense maxlength={MAX_WORD_CHARS} autocomplete=off")
+    if hint:
+        box.props["hint"] = hint
+    return box
+
+
+def filled(boxes: Mapping[str, ui.input]) -> dict[str, str]:
+    """What was written into the fields of a form; those left empty are left out."""
+    return {name: box.value.strip() for name, box in boxes.items() if box.value and box.value.strip()}
+
+
+def clear(boxes: Mapping[str, ui.input]) -> None:
+    for box in boxes.values():
+        box.value = ""
 
 
 async def act(view: View, call: Callable[[Client], Answer], done: str) -> Answer | None:

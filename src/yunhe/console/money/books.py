@@ -49,7 +49,7 @@ def lines(view: View, found: InvoiceView) -> None:
 def moves(view: View, found: Sequence[PostingView]) -> None:
     columns = [
         panels.column("at", view.say("money.at")),
-        panels.column("kind", view.say("money.kind")),
+        panels.column("kind", view.say("money.kind"), whole=True),
         panels.column("source", view.say("money.source"), wide=True),
         panels.column("destination", view.say("money.destination"), wide=True),
         panels.column("ref", view.say("money.ref"), wide=True),

@@ -8,6 +8,7 @@ from yunhe.console.money import books
 from yunhe.console.panels import address, word
 from yunhe.console.shell import shell
 from yunhe.console.view import View
+from yunhe.core.posting import FEES
 from yunhe.core.units import format_money
 from yunhe.sdk.client import Client
 from yunhe.wire.api import BalanceView, InvoiceView, PostingPage
@@ -98,7 +99,7 @@ class MoneyPage:
         """Which account's moves: one's own by name, for those who see all also any other."""
         view, who = self._view, self._view.session.who
         of = self._of or (who.organisation if who else "")
-        own = {name: f"org:{of}:{name}" for name in books.OWN}
+        own = {name: f"org:{of}:{name}" for name in books.OWN} | ({"fees": FEES} if self._sees_all else {})
         items = [(view.say("money.all"), self._address(account="", move=""), not self._account)]
         items += [
             (view.say(f"money.account_{name}"), self._address(account=account, move=""), account == self._account)

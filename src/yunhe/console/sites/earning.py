@@ -58,7 +58,7 @@ def charges(view: View, found: SiteChargePage) -> None:
         panels.column("price", view.say("earning.price"), right=True, wide=True),
         panels.column("fee", view.say("earning.fee_column"), right=True, wide=True),
         panels.column("earned", view.say("earning.earned"), right=True),
-        panels.column("note", view.say("earning.note")),
+        panels.column("note", view.say("earning.note"), whole=True),
     ]
     rows = [
         {
