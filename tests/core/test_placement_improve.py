@@ -117,8 +117,8 @@ def test_the_program_is_the_one_that_is_written_down(
     given_families: list[tuple[list[int], list[tuple[int, int, int]]]], rooms: list[tuple[int, int]]
 ) -> None:
     """Against scipy, on all columns at once. The last pool is dear and large, so that there is always a way."""
-    free = np.array([n * 1000 for n, _ in rooms] + [10**9], dtype=np.int64)
-    memory = np.array([n * GIB for _, n in rooms] + [2**60], dtype=np.int64)
+    free = np.array([n * 1000 for n, _ in rooms] + [10**6], dtype=np.int64)
+    memory = np.array([n * GIB for _, n in rooms] + [1_000 * GIB], dtype=np.int64)
     built = [_family(tasks, places, free, memory) for tasks, places in given_families]
     columns = [(f, e) for f, family in enumerate(built) for e in range(5)]
     rows, limits = [], []
@@ -126,16 +126,18 @@ def test_the_program_is_the_one_that_is_written_down(
         for j, need in enumerate(family.needs.tolist()):
             rows.append([-float(g == f and built[g].level[e] <= j) for g, e in columns])
             limits.append(-need)
-    for amount, room in (("milli", free), ("memory", memory)):
+    for amount, room, unit in (("milli", free, 1000), ("memory", memory, GIB)):
         for p in range(5):
-            rows.append([float(getattr(built[g], amount)[e]) * (built[g].pools[e] == p) / 1e6 for g, e in columns])
-            limits.append(float(room[p]) / 1e6)
+            rows.append([float(getattr(built[g], amount)[e]) * (built[g].pools[e] == p) / unit for g, e in columns])
+            limits.append(float(room[p]) / unit)
     bounds = [(0, int(built[g].most[e])) for g, e in columns]
-    reference = linprog([built[g].cost[e] for g, e in columns], rows, limits, bounds=bounds)
+    reference = linprog([built[g].cost[e] / 1e6 for g, e in columns], rows, limits, bounds=bounds)
+    assert reference.status == 0, reference.message
+    optimum = reference.fun * 1e6
     relaxed = relax(built, free, memory)
-    assert relaxed.optimum == pytest.approx(reference.fun, rel=1e-5)
-    assert relaxed.bound <= reference.fun * (1 + 1e-6) + 1e-3
-    assert relaxed.bound >= reference.fun * (1 - 2e-3) - 1e-3
+    assert relaxed.optimum == pytest.approx(optimum, rel=1e-5)
+    assert relaxed.bound <= optimum * (1 + 1e-6) + 1e-3
+    assert relaxed.bound >= optimum * (1 - 2e-3) - 1e-3
 
 
 def _family(tasks: list[int], places: list[tuple[int, int, int]], free: np.ndarray, memory: np.ndarray) -> Family:  # type: ignore[type-arg]
