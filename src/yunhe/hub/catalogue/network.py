@@ -2,18 +2,22 @@
 
 import asyncio
 import logging
+import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import cache
+from typing import Annotated, Any, NamedTuple
 
 import sqlalchemy as sa
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Response
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import NotFound, YunheError
+from yunhe.core.supply import PoolKind
 from yunhe.facts.load import chips
-from yunhe.hub.catalogue import service, store
-from yunhe.hub.catalogue.records import LISTED, PoolRecord, SiteRecord
+from yunhe.hub.catalogue import store
+from yunhe.hub.catalogue.records import LISTED
+from yunhe.hub.catalogue.texts import parse_rates
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.db import insert_ignore
 from yunhe.hub.platform.leader import Leader
@@ -26,22 +30,41 @@ SAMPLE_MS = 60_000
 KEPT_MS = 7 * 86_400_000
 FRESH_MS = 1_000  # a view is made at most once in this time, however many look
 DAY_MS = 86_400_000
+MAX_TAG_CHARS = 200
+
+# Columns of a site that are shown as they are.
+_SHOWN = (
+    "id",
+    "name",
+    "provider",
+    "region",
+    "cluster",
+    "lat",
+    "lon",
+    "state",
+    "tier",
+    "carbon_g_per_kwh",
+    "bandwidth_bps",
+)
 
 
 def router(platform: Platform) -> APIRouter:
     """Open to callers without a key where the operator lets it be (`public_network`)."""
     routes = APIRouter(prefix="/v1/network", tags=["network"])
     looking = asyncio.Lock()
-    latest: list[NetworkView] = []
+    shown = Shown(platform.settings.silent_after_ms)
 
-    @routes.get("")
-    async def network() -> NetworkView:
+    @routes.get("", response_model=NetworkView, responses={304: {"description": "It is as If-None-Match says"}})
+    async def network(if_none_match: Annotated[str, Header(max_length=MAX_TAG_CHARS)] = "") -> Response:
         _check_public(platform)
         async with looking:
             now_ms = platform.clock.now_ms()
-            if not latest or not 0 <= now_ms - latest[0].at_utc_ms < FRESH_MS:
-                latest[:] = [await platform.read(lambda conn: view(conn, now_ms, platform.settings.silent_after_ms))]
-        return latest[0]
+            if not 0 <= now_ms - shown.at_ms < FRESH_MS:
+                await platform.read(lambda conn: shown.read(conn, now_ms))
+        headers = {"ETag": shown.tag, "Cache-Control": "no-cache"}
+        if if_none_match == shown.tag:
+            return Response(status_code=304, headers=headers)
+        return Response(shown.json(), media_type="application/json", headers=headers)
 
     @routes.get("/history")
     async def history() -> NetworkHistory:
@@ -58,48 +81,110 @@ def _check_public(platform: Platform) -> None:
         raise NotFound("this hub does not show its network to visitors", hint="sign in: GET /v1/sites")
 
 
+class Shown:
+    """The network as text, read again when somebody looks and it is old; only what changed is written anew.
+
+    `tag` names what is shown: as long as no site changes it stays. Another process has other tags.
+    """
+
+    def __init__(self, silent_after_ms: int) -> None:
+        self._silent_after_ms = silent_after_ms
+        self._rows = _Rows((), ())
+        self._texts: dict[str, bytes] = {}
+        self._sites = b""
+        self._process, self._changes = secrets.token_hex(6), 0
+        self.at_ms = -FRESH_MS
+
+    @property
+    def tag(self) -> str:
+        return f'"{self._process}-{self._changes}"'
+
+    def read(self, conn: sa.Connection, now_ms: int) -> None:
+        rows = _rows(conn, now_ms, self._silent_after_ms)
+        if rows != self._rows:
+            touched = {row[0] for row in set(rows.sites) ^ set(self._rows.sites)}
+            touched |= {row[0] for row in set(rows.pools) ^ set(self._rows.pools)}
+            self._texts |= {site.id: site.model_dump_json().encode() for site in _sites(rows, touched)}
+            # A site that left is named no more.
+            self._texts = {row[0]: self._texts[row[0]] for row in rows.sites}
+            self._sites = b",".join(self._texts.values())
+            self._rows = rows
+            self._changes += 1
+        self.at_ms = now_ms
+
+    def json(self) -> bytes:
+        """A NetworkView."""
+        return b'{"at_utc_ms":%d,"sites":[%b]}' % (self.at_ms, self._sites)
+
+
 def view(conn: sa.Connection, now_ms: int, silent_after_ms: int) -> NetworkView:
     """Sites that take part, with what they have."""
-    by_site = defaultdict(list)
-    for pool in service.list_pools(conn):
-        by_site[pool.site_id].append(pool)
-    shown = [site for site in service.list_sites(conn) if site.state in LISTED]
-    return NetworkView(
-        at_utc_ms=now_ms,
-        sites=tuple(_site(site, by_site[site.id], site.connected(now_ms, silent_after_ms)) for site in shown),
-    )
+    rows = _rows(conn, now_ms, silent_after_ms)
+    return NetworkView(at_utc_ms=now_ms, sites=tuple(_sites(rows, {row[0] for row in rows.sites})))
 
 
-def _site(site: SiteRecord, pools: Sequence[PoolRecord], connected: bool) -> NetworkSiteView:
-    vendors = {_vendors().get(pool.chip, "unknown") for pool in pools}
-    return NetworkSiteView(
-        id=site.id,
-        name=site.name,
-        provider=site.provider,
-        region=site.region,
-        cluster=site.cluster,
-        lat=site.lat,
-        lon=site.lon,
-        state=site.state.value,
-        connected=connected,
-        tier=site.tier,
-        carbon_g_per_kwh=site.carbon_g_per_kwh,
-        bandwidth_bps=site.bandwidth_bps,
-        vendors=tuple(sorted(vendors)),
-        **compute(pools),
-    )
+# Whoever looks at the page asks for these every second or two: they are made once, and name only what is shown.
+_SITES = (
+    sa.select(*(store.site.c[name] for name in _SHOWN), store.site.c.last_contact_ms >= sa.bindparam("since_ms"))
+    .where(store.site.c.state.in_([state.value for state in LISTED]))
+    .order_by(store.site.c.id)
+)
+_POOLS = sa.select(
+    store.pool.c.site_id,
+    store.pool.c.id,
+    store.pool.c.kind,
+    store.pool.c.chip,
+    store.pool.c.rates,
+    store.pool.c.capacity_milli,
+    store.pool.c.used_milli + store.pool.c.foreign_milli,
+).where(store.pool.c.retired.is_(sa.false()))
 
 
-def compute(pools: Iterable[PoolRecord]) -> dict[str, int]:
+class _Rows(NamedTuple):
+    """All that a view is made of: of sites `_SHOWN` and whether it is connected; of pools as `_POOLS`."""
+
+    sites: Sequence[tuple[Any, ...]]
+    pools: Sequence[tuple[Any, ...]]
+
+
+def _rows(conn: sa.Connection, now_ms: int, silent_after_ms: int) -> _Rows:
+    """As the driver has them: tens of thousands, and equal to those before in most looks."""
+    sites = conn.execute(_SITES, {"since_ms": now_ms - silent_after_ms}).cursor.fetchall()
+    return _Rows(sites, conn.execute(_POOLS).cursor.fetchall())
+
+
+def _sites(rows: _Rows, wanted: Set[str]) -> Iterator[NetworkSiteView]:
+    """Those of the `wanted` that are there, sorted by id."""
+    pools = defaultdict(list)
+    for site_id, _, *pool in rows.pools:
+        if site_id in wanted:
+            pools[site_id].append(pool)
+    for *shown, connected in rows.sites:
+        if shown[0] in wanted:
+            has = pools[shown[0]]
+            yield NetworkSiteView(
+                **dict(zip(_SHOWN, shown, strict=True)),
+                connected=bool(connected),
+                vendors=tuple(sorted({_vendors().get(chip, "unknown") for _, chip, *_ in has})),
+                **_compute(has),
+            )
+
+
+def _compute(pools: Sequence[Sequence[Any]]) -> dict[str, int]:
     """Fields of ComputeView: each pool counts as what it is, a processor's FP32 or an accelerator's FP16."""
     found = dict.fromkeys(ComputeView.model_fields, 0)
-    for pool in pools:
-        kind, precision = ("general", Precision.FP32) if pool.kind == "cpu" else ("intelligent", Precision.FP16)
-        rate = next((r.measured_flops or r.nominal_flops or 0 for r in pool.rates if r.precision == precision), 0)
-        used = min(pool.capacity_milli, pool.used_milli + pool.foreign_milli)
-        found[f"{kind}_gflops"] += rate * pool.capacity_milli // 10**12
-        found[f"{kind}_used_gflops"] += rate * used // 10**12
+    for kind, _, rates, capacity_milli, taken_milli in pools:
+        name = "general" if kind == PoolKind.CPU.value else "intelligent"
+        rate = _rate(rates, kind)
+        found[f"{name}_gflops"] += rate * capacity_milli // 10**12
+        found[f"{name}_used_gflops"] += rate * min(capacity_milli, taken_milli) // 10**12
     return found
+
+
+def _rate(rates: str, kind: str) -> int:
+    """FLOP/s of a whole unit: measured where it was measured, nominal otherwise."""
+    precision = Precision.FP32 if kind == PoolKind.CPU.value else Precision.FP16
+    return next((r.measured_flops or r.nominal_flops or 0 for r in parse_rates(rates) if r.precision == precision), 0)
 
 
 @cache
