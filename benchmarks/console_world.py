@@ -195,8 +195,18 @@ def _sites(world: World, supply: Supply, wanted: int) -> None:
     known = [site for site in supply.sites if site.region in regions()][:wanted]
     for some in _parts(known, SITE_BATCH):
         world.do(lambda tx, some=some: [_join(tx, site, pools[site.id]) for site in some])
-    world.do(lambda tx: [catalogue.retest_at(tx, site.id, tx.now_ms + SPAN_MS) for site in catalogue.list_sites(tx.conn)])
+    world.do(
+        lambda tx: [catalogue.retest_at(tx, site.id, tx.now_ms + SPAN_MS) for site in catalogue.list_sites(tx.conn)]
+    )
     world.do(lambda tx: catalogue.touch_many(tx, {site.id: (True, ()) for site in catalogue.list_sites(tx.conn)}))
+
+
+def _heard_of(tx: Tx) -> None:
+    """All of them now, and none is to measure itself soon."""
+    ids = [site.id for site in catalogue.list_sites(tx.conn)]
+    for site_id in ids:
+        catalogue.retest_at(tx, site_id, tx.now_ms + SPAN_MS)
+    catalogue.touch_many(tx, dict.fromkeys(ids, (True, ())))
 
 
 def _providers(sites: Iterable[Site]) -> list[str]:
@@ -246,9 +256,7 @@ def _day(world: World) -> None:
     for number in range(DAY_MS // MINUTE_MS):
         part = 0.8 + 0.2 * math.sin(number / 230)
         used = {name: round(value * part) if "used" in name else value for name, value in sums.items()}
-        rows.append(
-            {"at_utc_ms": last_ms - number * MINUTE_MS, "sites": len(seen), "connected": len(seen), **used}
-        )
+        rows.append({"at_utc_ms": last_ms - number * MINUTE_MS, "sites": len(seen), "connected": len(seen), **used})
     world.do(lambda tx: bulk.insert(tx.conn, catalogue_store.network_sample, rows))
 
 
