@@ -137,10 +137,14 @@ def beside(month: str, step: int) -> str:
 def months(view: View, month: str, to: Callable[[str], str]) -> None:
     """This month, and ways to the one before and the one after; `to` makes an address of a month."""
     with ui.row().classes("items-center"):
-        ui.link("‹", to(beside(month, -1))).props(f'aria-label="{view.say("panels.month_before")}"')
+        ui.link("‹", to(beside(month, -1))).classes("yunhe-month").props(
+            f'aria-label="{view.say("panels.month_before")}"'
+        )
         ui.label(view.say("panels.month", month=month)).classes("yunhe-digits text-weight-bold")
         if month < f"{datetime.now(UTC):%Y-%m}":
-            ui.link("›", to(beside(month, 1))).props(f'aria-label="{view.say("panels.month_after")}"')
+            ui.link("›", to(beside(month, 1))).classes("yunhe-month").props(
+                f'aria-label="{view.say("panels.month_after")}"'
+            )
 
 
 # --- changing something -------------------------------------------------------------------------------------------
