@@ -70,13 +70,13 @@ def simulate(
 ) -> Outcome:
     """Run to the end, from the state that is there unless `fresh`. Raises InvalidInput for a scenario or a trace that
     is wrong, or a folder that has another scenario's run."""
-    out.mkdir(parents=True, exist_ok=True)
     scenario = prepared.scenario
     done = None if fresh else _done(out, scenario)
     if done is not None:
         return Outcome(out, done, 0.0, found=True)
     began_s = time.process_time()
     with _interrupts() as interrupted:
+        out.mkdir(parents=True, exist_ok=True)
         run = _run(prepared, out, fresh)
         saved_s = time.monotonic()
         try:
