@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from tests.fakes.agent import FakeAgent, order_json, ran
 from tests.hub.conftest import Begin
@@ -229,6 +230,21 @@ def test_what_is_committed_late_is_not_skipped(platform: Platform, begin: Begin)
     assert seen == ["first", "second", "third"]
     # A stream that began while they were in flight gets them, too.
     assert [event.view.order_id for event in read(platform, begun)] == ["first", "second", "third"]
+
+
+@pytest.mark.usefixtures("only_postgresql", "orders")
+def test_a_dump_of_another_server_is_noticed(platform: Platform, begin: Begin) -> None:
+    with begin() as tx:
+        write(tx, "first")
+    assert not platform.read_blocking(feed.is_foreign)
+    with begin() as tx:
+        tx.conn.execute(sa.update(store.fact).values(xact=2**50))
+    assert platform.read_blocking(feed.is_foreign) and read(platform, feed.START) == []
+    with begin() as tx:
+        tx.conn.execute(sa.update(store.fact).values(xact=0))
+        write(tx, "second")
+    assert not platform.read_blocking(feed.is_foreign)
+    assert [event.view.order_id for event in read(platform, feed.START)] == ["first", "second"]
 
 
 @pytest.mark.usefixtures("orders")

@@ -33,6 +33,7 @@ AT_START = 1_000  # of them, how many of the past: after a restart most streams 
 PAUSE_S = 0.2  # between reads: under load, streams wake up so often
 RECHECK_S = 1.0  # a hint may be lost, or come while an older transaction is in flight
 MAX_ID = 2**63 - 1
+RESTORED = "facts were restored from another server's dump: UPDATE fact SET xact = 0, while no hub runs"
 
 _fact, _lease, _order = store.fact.c, store.lease.c, store.order.c
 # All transactions below it have ended.
@@ -72,6 +73,14 @@ def head(conn: sa.Connection) -> Cursor:
     if conn.dialect.name == "sqlite":
         return Cursor(0, conn.scalar(sa.select(sa.func.max(_fact.id))) or 0)
     return Cursor(int(conn.scalar(sa.select(_OLDEST)) or 0) - 1, MAX_ID)
+
+
+def is_foreign(conn: sa.Connection) -> bool:
+    """Whether there are facts of transactions that this server has not had: they were restored from another's dump."""
+    if conn.dialect.name == "sqlite":
+        return False
+    newest = sa.cast(sa.cast(sa.func.pg_snapshot_xmax(sa.func.pg_current_snapshot()), sa.Text), sa.BigInteger)
+    return conn.execute(sa.select(_fact.id).where(_fact.xact >= newest).limit(1)).first() is not None
 
 
 def page(
@@ -154,10 +163,14 @@ class Feed:
 
     async def run(self) -> None:
         """Until cancelled."""
+        checked = False
         with self._platform.signals.waiting(FACTS) as waiter:
             while True:
                 waiter.rearm()
                 try:
+                    if not checked and await self._platform.read(is_foreign):
+                        log.error("the stream of events has gaps: %s", RESTORED)
+                    checked = True
                     more = await self._read() if self._watching else self._rest()
                 except YunheError as error:
                     log.warning("the stream of events pauses: %s", error)

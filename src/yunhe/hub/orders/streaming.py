@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -21,7 +22,6 @@ from yunhe.hub.orders.feed import MAX_ID, Cursor, Event, Feed
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.message import NO_NUL
 
-MEDIA_TYPE = "text/event-stream"
 RETRY_MS = 2_000  # what a browser is to wait before it comes back
 BEAT_S = 15.0  # shorter than the idle limit of common proxies
 KEY_CHECK_S = 5.0  # a revoked key ends its stream within this and the time that keys are kept in memory
@@ -59,7 +59,7 @@ class Slots:
 class EventStream(StreamingResponse):
     """Takes a slot for as long as it flows; a caller that does not read loses it."""
 
-    media_type = MEDIA_TYPE
+    media_type = "text/event-stream"
 
     def __init__(self, slots: Slots, org: str, blocks: AsyncGenerator[bytes, None]) -> None:
         super().__init__(blocks, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
@@ -83,7 +83,7 @@ def router(platform: Platform, accounts: Accounts, source: Feed) -> APIRouter:
     slots = Slots(platform)
     Caller = Annotated[Principal, Depends(accounts.require("customer", "provider"))]
 
-    @api.get("/v1/events", response_class=EventStream, responses={200: {"content": {MEDIA_TYPE: {}}}})
+    @api.get("/v1/events", response_class=EventStream, status_code=HTTPStatus.OK)
     async def events(
         who: Caller,
         order: Annotated[str | None, Query(max_length=80, pattern=NO_NUL)] = None,
