@@ -86,7 +86,8 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(scenario: Path
         _, said = process.communicate(timeout=120)
         if process.returncode == INTERRUPTED:
             interrupted += 1
-            assert "goes on from" in said and Path("parts/state.bin").exists()
+            # The second may come before the program has begun to listen: then the first one's state is still there.
+            assert Path("parts/state.bin").exists() and (interrupted > 1 or "goes on from" in said)
         else:
             assert process.returncode == OK, said
             break
