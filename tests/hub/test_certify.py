@@ -69,7 +69,7 @@ class Court:
         settings, now_ms = self.world.platform.settings, self.world.clock.now_ms()
         site.poll()  # the hub hears of it
         with self.world.platform.db.reading() as conn:
-            waiting = turns.candidates(conn, catalogue.list_sites(conn), now_ms, settings)
+            waiting = turns.candidates(conn, catalogue.contacts(conn), now_ms, settings)
         self.world.do(lambda tx: turns.give(tx, waiting, settings))
         with self.world.platform.db.reading() as conn:
             told = outbox.after(conn, site.id, site.applied_seq, None)

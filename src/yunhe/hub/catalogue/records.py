@@ -1,6 +1,7 @@
 """What the catalogue keeps, as values that other rooms may read."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from yunhe.core.supply import PoolKind, Rate, SiteState
 from yunhe.wire.link import BenchmarkResult, StackReport
@@ -39,6 +40,20 @@ class SiteRecord:
     retest_ms: int | None = None  # when it is to be measured again
     network: tuple[BenchmarkResult, ...] = ()
     accept_asking: bool = False  # pools that state an asking price are sold at it
+
+    def connected(self, now_ms: int, within_ms: int) -> bool:
+        """Whether the site was heard of at most `within_ms` ago."""
+        return self.last_contact_ms is not None and now_ms - self.last_contact_ms <= within_ms
+
+
+class SiteContact(NamedTuple):
+    """What tells of a site whether it is silent, and whether it is to be measured. Columns of its row."""
+
+    id: str
+    state: str  # SiteState
+    last_contact_ms: int | None
+    certified_ms: int | None
+    retest_ms: int | None
 
     def connected(self, now_ms: int, within_ms: int) -> bool:
         """Whether the site was heard of at most `within_ms` ago."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from yunhe.core.demand import Ability
 from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
@@ -18,7 +18,7 @@ from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.catalogue import store, texts
 from yunhe.hub.catalogue.enrolment import create_token, enrol, terms_changes
-from yunhe.hub.catalogue.records import PoolRecord, SiteFilter, SiteRecord
+from yunhe.hub.catalogue.records import PoolRecord, SiteContact, SiteFilter, SiteRecord
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire.api import SiteTerms
 from yunhe.wire.link import Certificate, PoolDigest, PoolReport
@@ -30,6 +30,7 @@ __all__ = [
     "approve",
     "believe",
     "certify",
+    "contacts",
     "create_token",
     "enrol",
     "find_sites",
@@ -54,8 +55,11 @@ __all__ = [
 ]
 
 NOTE_CHARS = 500
+KEPT_VALUES = 65_536  # more than a nation has sites or pools: a cache that is too small for all of them keeps none
 SUPPLY_TOPIC = "supply"  # notified when more may fit than before
 
+
+_CONTACTS = select(*(store.site.c[name] for name in SiteContact._fields)).order_by(store.site.c.id)
 
 # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -81,6 +85,11 @@ def states(conn: Connection, site_ids: Sequence[str]) -> dict[str, SiteState]:
 def list_sites(conn: Connection) -> list[SiteRecord]:
     """Every site, whatever its state, sorted by id."""
     return store.list_sites(conn, SiteFilter())
+
+
+def contacts(conn: Connection) -> list[SiteContact]:
+    """Every site, sorted by id, with little: for whoever looks all the time."""
+    return [SiteContact(*columns) for columns in conn.execute(_CONTACTS).cursor.fetchall()]
 
 
 def find_sites(conn: Connection, wanted: SiteFilter) -> tuple[list[SiteRecord], list[PoolRecord]]:
@@ -126,7 +135,7 @@ def supply(conn: Connection, now_ms: int, connected_within_ms: int) -> Supply:
 
 
 # Equal rows are equal values: a round reads the same ones again and again, so they are made once.
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=KEPT_VALUES)
 def _supply_site(connected: bool, accepting: bool, *columns: Any) -> Site:
     *physical, state = columns
     shown = SiteState(state)
@@ -136,7 +145,7 @@ def _supply_site(connected: bool, accepting: bool, *columns: Any) -> Site:
     return Site(*values)
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=KEPT_VALUES)
 def _supply_pool(core_hour: int, card_hour: int, *columns: Any) -> Pool:
     pool_id, site_id, kind_name, *sizes, rates, watts, trust_milli, operators, abilities, longest_ms = columns
     kind = PoolKind(kind_name)

@@ -49,7 +49,7 @@ def stack_text(found: StackReport | None) -> str:
     return _STACK_CHECK.dump_json(found).decode()
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=65_536)
 def parse_rates(text: str) -> tuple[Rate, ...]:
     """Remembered by their text: a round reads the same rates again and again."""
     return tuple(Rate(Precision(name), nominal, measured) for name, nominal, measured in json.loads(text))

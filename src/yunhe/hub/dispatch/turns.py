@@ -22,7 +22,7 @@ from yunhe.core import chain
 from yunhe.core.demand import Precision
 from yunhe.core.supply import SiteState
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
+from yunhe.hub.catalogue.records import PoolRecord, SiteContact
 from yunhe.hub.dispatch import claims, store
 from yunhe.hub.dispatch.claims import Claim, Verdict
 from yunhe.hub.orders import outbox
@@ -53,9 +53,9 @@ class Waiting:
         return bool(self.first or self.due or self.again)
 
 
-def candidates(conn: sa.Connection, sites: Sequence[SiteRecord], now_ms: int, settings: HubSettings) -> Waiting:
+def candidates(conn: sa.Connection, sites: Sequence[SiteContact], now_ms: int, settings: HubSettings) -> Waiting:
     """Of the sites that were heard of lately; nobody while somebody has the turn."""
-    first = tuple(s.id for s in sites if s.state is SiteState.APPROVED and s.certified_ms is None)
+    first = tuple(s.id for s in sites if s.state == SiteState.APPROVED.value and s.certified_ms is None)
     turn = conn.execute(sa.select(store.certify_turn)).first()
     if turn is not None and not _over(conn, turn, now_ms, settings):
         return Waiting((), (), ())

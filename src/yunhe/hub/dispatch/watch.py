@@ -70,7 +70,7 @@ class Watch:
 
     async def _tick(self) -> None:
         platform, settings = self._platform, self._platform.settings
-        sites = await platform.read(catalogue.list_sites)
+        sites = await platform.read(catalogue.contacts)
         placed = await platform.read(events.silent_candidates)
         now_s = time.monotonic()
         silent: dict[str, int | None] = {}

@@ -91,7 +91,7 @@ class Matching:
         platform = self._platform
         started = time.perf_counter()
         view = await platform.read(self._take)
-        if not view.snapshot.queue.ids:
+        if view is None or not view.snapshot.queue.ids:
             return 0
         settings, now_ms = platform.settings, platform.clock.now_ms()
         limit_s = settings.round_timeout_ms / 1000
@@ -109,8 +109,11 @@ class Matching:
         log.debug("round: %d open, %d placed, %.1f ms", len(view.snapshot.queue.ids), placed, self.last_round_ms)
         return placed
 
-    def _take(self, conn: sa.Connection) -> View:
+    def _take(self, conn: sa.Connection) -> View | None:
+        """None when nothing waits: it is asked every second, and the supply of a large network is long."""
         settings, now_ms = self._platform.settings, self._platform.clock.now_ms()
+        if not snapshot.waiting(conn, now_ms):
+            return None
         return snapshot.take(
             conn,
             catalogue.supply(conn, now_ms, settings.silent_after_ms),

@@ -30,6 +30,11 @@ class View:
     open_orders: dict[str, OpenOrder]
 
 
+def waiting(conn: sa.Connection, now_ms: int) -> bool:
+    """Whether any order has a task that may be placed now: without one, a round need not look at the supply."""
+    return conn.execute(sa.select(store.order.c.id).where(_waiting(now_ms)).limit(1)).first() is not None
+
+
 def take(
     conn: sa.Connection,
     supply: Supply,
@@ -79,12 +84,15 @@ def _ready(now_ms: int) -> sa.ColumnElement[int]:
     return sa.case((order.all_from_ms <= now_ms, order.pending), else_=early.scalar_subquery()).label("ready")
 
 
+def _waiting(now_ms: int) -> sa.ColumnElement[bool]:
+    return sa.and_(store.order.c.pending > 0, store.order.c.not_before_ms <= now_ms)
+
+
 def _open_orders(now_ms: int, limit: int) -> sa.Select[Any]:
     order = store.order
     by_age = (order.c.priority.desc(), order.c.submitted_ms, order.c.id)
     turn = sa.func.row_number().over(partition_by=order.c.org, order_by=by_age).label("turn")
-    waiting = sa.and_(order.c.pending > 0, order.c.not_before_ms <= now_ms)
-    ranked = sa.select(order.c.id, turn).where(waiting).subquery()
+    ranked = sa.select(order.c.id, turn).where(_waiting(now_ms)).subquery()
     first = sa.select(ranked.c.id).order_by(ranked.c.turn, ranked.c.id).limit(limit).subquery()
     columns = (
         order.c.id,
