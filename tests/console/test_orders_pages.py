@@ -180,6 +180,7 @@ def test_why_it_waits_and_taking_it_back(window: Watched, network: Network, cust
         save(page, "order-waiting")
         page.get_by_role("button", name="Cancel order").click()
         page.get_by_role("button", name="Keep it").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
         page.get_by_role("button", name="Cancel order").click()
         page.get_by_role("dialog").get_by_role("button", name="Cancel order").click()
         expect(page.locator(".yunhe-way")).to_contain_text("withdrawn before it was placed")

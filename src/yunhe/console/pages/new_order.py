@@ -86,6 +86,7 @@ class NewOrder:
                 ui.space()
                 self._submit = ui.button(view.say("new.submit"), on_click=self._ask_hold).props("no-caps")
             self._box = ui.column().classes("full-width").props("aria-live=polite")
+        self._dialog = ui.dialog()
         self._yaml = self._said("new.as_yaml")
         self._command = self._said("new.as_command")
 
@@ -156,7 +157,8 @@ class NewOrder:
             return
         view, held = self._view, most(found)
         free = format_money(balance.available_microcny + balance.credit_limit_microcny)
-        with self._box, ui.dialog(value=True) as dialog, ui.card():
+        self._dialog.clear()
+        with self._dialog, ui.card():
             ui.label(view.say("new.sure")).classes("yunhe-sub")
             if held is not None:
                 ui.label(view.say("new.hold", amount=format_money(held))).classes("text-weight-bold")
@@ -166,17 +168,18 @@ class NewOrder:
             ui.label(view.say("new.available", amount=free)).classes("yunhe-soft")
             key = new_key()  # a second press places no second order
             with ui.row().classes("full-width justify-end"):
-                ui.button(view.say("new.not_yet"), on_click=dialog.close).props("flat no-caps")
+                ui.button(view.say("new.not_yet"), on_click=self._dialog.close).props("flat no-caps")
                 place = ui.button(view.say("new.place_it")).props("no-caps autofocus")
                 place.set_enabled(held is not None or spec.budget is not None)
-                place.on_click(lambda: self._place(spec, key, dialog, place))
+                place.on_click(lambda: self._place(spec, key, place))
+        self._dialog.open()
 
-    async def _place(self, spec: OrderSpec, key: str, dialog: ui.dialog, button: ui.button) -> None:
+    async def _place(self, spec: OrderSpec, key: str, button: ui.button) -> None:
         button.disable()
         try:
             order = await self._view.ask(lambda hub: hub.submit(spec, key))
         except YunheError as error:
-            dialog.close()
+            self._dialog.close()
             self._show_refused(error)
         else:
             ui.navigate.to(f"/orders/{order.id}")

@@ -45,6 +45,7 @@ class OrderPage:
         self._following: list[Part[object]] = []
         self._head = view.part(self._fetch, self._draw, every_s=REFRESH_S)
         self._below = ui.column().classes("full-width")
+        self._dialog = self._cancel_dialog()
 
     async def _fetch(self) -> OrderDetail:
         if self._order is None or not done(self._order):
@@ -58,7 +59,7 @@ class OrderPage:
             ui.badge(words.state(view, order.state)).props(f"color={words.colour(order.state)}")
             ui.space()
             if order.state not in ORDER_ENDED:
-                cancel = ui.button(view.say("order.cancel"), on_click=self._ask_cancel)
+                cancel = ui.button(view.say("order.cancel"), on_click=self._dialog.open)
                 cancel.props("outline no-caps color=negative")
             repeat = f"/new?{urlencode({'like': order.id})}"
             ui.button(view.say("order.repeat"), on_click=lambda: ui.navigate.to(repeat)).props("outline no-caps")
@@ -134,19 +135,18 @@ class OrderPage:
         if len(found) > MAX_OUTPUTS:
             ui.label(view.say("order.more_outputs", count=len(found) - MAX_OUTPUTS, id=self._id)).classes("yunhe-soft")
 
-    def _ask_cancel(self) -> None:
+    def _cancel_dialog(self) -> ui.dialog:
         view = self._view
-        with ui.dialog(value=True) as dialog, ui.card():
+        with ui.dialog() as dialog, ui.card():
             ui.label(view.say("order.cancel_sure")).classes("yunhe-sub")
             ui.label(view.say("order.cancel_means"))
             with ui.row().classes("full-width justify-end"):
                 ui.button(view.say("order.keep"), on_click=dialog.close).props("flat no-caps autofocus")
-                ui.button(view.say("order.cancel"), on_click=lambda: self._cancel(dialog)).props(
-                    "no-caps color=negative"
-                )
+                ui.button(view.say("order.cancel"), on_click=self._cancel).props("no-caps color=negative")
+        return dialog
 
-    async def _cancel(self, dialog: ui.dialog) -> None:
-        dialog.close()
+    async def _cancel(self) -> None:
+        self._dialog.close()
         try:
             await self._view.ask(lambda hub: hub.cancel(self._id))
         except YunheError as error:
