@@ -188,21 +188,32 @@ def told(view: View, error: YunheError) -> str:
     return f"{where}{error.message}. {error.hint}".strip() + f" ({error.code})"
 
 
+@contextmanager
+def dialog(*, persistent: bool = False) -> Iterator[ui.dialog]:
+    """An open dialog of the page itself: a part that is drawn again does not take it away. It is gone once closed."""
+    with ui.context.client.content, ui.dialog(value=True) as opened:
+        opened.on("hide", opened.delete)
+        if persistent:
+            opened.props("persistent")
+        with ui.card().classes("yunhe-form").props("role=alertdialog"):
+            yield opened
+
+
 def confirm(view: View, title: str, means: str, yes: str, action: Act, typed: str = "") -> None:
     """Ask before something is done; with `typed` that has to be written first."""
-    with ui.dialog(value=True) as dialog, ui.card().props("role=alertdialog"):
+    with dialog() as opened:
         ui.label(title).classes("yunhe-sub")
         ui.label(means)
         box = ui.input(view.say("panels.type_it", name=typed)).props("autofocus outlined dense") if typed else None
         if box is not None:
             box.classes("full-width")
         with ui.row().classes("full-width justify-end"):
-            keep = ui.button(view.say("panels.cancel"), on_click=dialog.close).props("flat no-caps")
+            keep = ui.button(view.say("panels.cancel"), on_click=opened.close).props("flat no-caps")
 
             async def go() -> None:
                 if box is not None and box.value.strip() != typed:
                     return
-                dialog.close()
+                opened.close()
                 await action()
 
             sure = ui.button(yes, on_click=go).props("no-caps color=negative")
@@ -214,18 +225,13 @@ def confirm(view: View, title: str, means: str, yes: str, action: Act, typed: st
 
 def show_once(view: View, title: str, secret: str, remark: str) -> None:
     """A secret that is shown this once: it is in this dialog and nowhere else."""
-    with ui.dialog(value=True).props("persistent") as dialog, ui.card().props("role=alertdialog"):
+    with dialog(persistent=True) as opened:
         ui.label(title).classes("yunhe-sub")
         ui.label(secret).classes("yunhe-mono yunhe-secret")
         ui.label(remark)
         with ui.row().classes("full-width justify-end"):
             ui.button(view.say("panels.copy"), on_click=lambda: _copy(view, secret)).props("flat no-caps autofocus")
-
-            def close() -> None:
-                dialog.close()
-                dialog.clear()
-
-            ui.button(view.say("panels.have_it"), on_click=close).props("no-caps")
+            ui.button(view.say("panels.have_it"), on_click=opened.close).props("no-caps")
 
 
 def _copy(view: View, text: str) -> None:

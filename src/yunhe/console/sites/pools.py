@@ -141,6 +141,8 @@ def benchmarks(view: View, found: Sequence[BenchmarkView]) -> None:
 def _measured(item: BenchmarkView) -> str:
     if item.unit == "B/s":
         return f"{_bytes(round(item.value))}/s"
+    if item.unit == "FLOP/s":
+        return format_flops(round(item.value), Precision.FP64, DIGITS).partition("@")[0]
     return f"{item.value:.4g} {item.unit}"
 
 

@@ -20,7 +20,7 @@ MAX_PRICE_CHARS = 60
 def ask(view: View, site: SiteView, done: Callable[[], None]) -> None:
     """A dialog that approves a pending site, or changes the terms of another; `done` when the hub has said yes."""
     waits = site.state == SiteState.PENDING
-    with ui.dialog(value=True) as dialog, ui.card().classes("yunhe-form"):
+    with panels.dialog() as opened:
         ui.label(view.say("terms.approve" if waits else "terms.change", name=site.name)).classes("yunhe-sub")
         ui.label(view.say("terms.means"))
         boxes = {name: _box(view, site, name) for name in PRICES}
@@ -36,12 +36,12 @@ def ask(view: View, site: SiteView, done: Callable[[], None]) -> None:
             except YunheError as error:
                 problem.text = panels.told(view, error)
                 return
-            dialog.close()
+            opened.close()
             ui.notify(view.say("terms.approved" if waits else "terms.changed", name=site.name), type="positive")
             done()
 
         with ui.row().classes("full-width justify-end"):
-            ui.button(view.say("panels.cancel"), on_click=dialog.close).props("flat no-caps")
+            ui.button(view.say("panels.cancel"), on_click=opened.close).props("flat no-caps")
             ui.button(view.say("terms.approve_go" if waits else "terms.change_go"), on_click=go).props("no-caps")
 
 
