@@ -1,23 +1,31 @@
 """One order at once: the decision that a round of this order alone would make, without a look at the whole network.
 
-For every kind of task there is a lane: the pools that it can ever go to, best first, each with a flag that says
-whether a task fits there now.  A change of what is free is noted in a log, and a lane brings its flags up to date from
-the log when it is asked: only the columns of pools that changed since are computed.  The decision is then the first
-flag in the lane, and the count of flags is the reason `busy` of all others.
+For every kind of task there is a lane: the pools that it can ever go to, best first.  The decision is the first of them
+where a task fits, and it is found by looking at the first few, then at ever larger parts of the lane: nine in ten
+orders of a nation find it among the first twenty.
+
+Work until a deadline takes more of every pool from hour to hour, so its lane would hold for a moment only.  What a
+pool costs for it at least does not change (`ahead`): the pools are looked at in that order, as many as it takes until
+the others cannot be better.
+
+How many pools are `busy` is counted when somebody asks why: each lane has flags that say where a task fits, a change
+of what is free is noted in a log, and a lane brings its flags up to date from the log.
 
 A lane holds as long as the network stays what it is; prices of the next hour, or a site that connects, make another
 `Online`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from yunhe.core.demand import Requirement, Shape
+from yunhe.core.placement.ahead import Ahead, ahead_of
 from yunhe.core.placement.board import Board, free_of
-from yunhe.core.placement.classes import Row, is_late, places_of, row_among, row_of
-from yunhe.core.placement.columns import Bools, Ints
+from yunhe.core.placement.classes import Row, is_late, row_of
+from yunhe.core.placement.columns import Bools
 from yunhe.core.placement.feasible import BUDGET, BUSY, feasible, within_budget
 from yunhe.core.placement.look import Look
 from yunhe.core.placement.sizing import HUGE
@@ -30,6 +38,11 @@ _FEW = 4  # changes that are cheaper one by one
 _ROUNDING = 1e4  # micro-CNY: more than rounding up the parts of a price adds, at any price of power below 1 CNY/mWh
 _MOST_SHAPES = 200_000
 _MOST_LANES = 5_000
+_HEAD = 4  # pools that are looked at one by one, which is cheaper than any vector
+_NEXT = 64  # and then so many at a time, and more and more
+_MORE = 8
+
+Spot = tuple[int, int, int]  # a pool, and units and memory of a task there
 
 
 class Taken(NamedTuple):
@@ -62,17 +75,24 @@ class _Lane:
         self.where[row.pools] = np.arange(self.size)
         self.fits = np.zeros(self.size + 1, dtype=bool)
         self.least = int(self.milli.min())
+        self.head: list[Spot] = []
+        if row.open[:_HEAD].all():
+            columns = (row.pools[:_HEAD], row.milli[:_HEAD], row.memory[:_HEAD])
+            self.head = list(zip(*(column.tolist() for column in columns), strict=True))
         self.seen = -_LOG  # nothing yet
         self.counts: tuple[tuple[Count, ...], int] | None = None  # of all orders of the kind, whatever their budgets
 
 
 @dataclass(slots=True)
 class _Class:
-    """A shape in its lane. `allowed`: pools within the budget, None for all."""
+    """A shape in its lane. `allowed`: pools within the budget, None for all; they end at `end`, and `first`: they are
+    all the pools up to there."""
 
     shape: Shape
     lane: _Lane
     allowed: Bools | None
+    end: int
+    first: bool
     counts: tuple[Count, ...] | None = None  # all reasons but `busy`, which changes
     certified: int = 0
 
@@ -89,7 +109,7 @@ class Online:
         self._changes = 0
         self._classes: dict[int, _Class] = {}  # by the identity of the shape, which the class keeps alive
         self._lanes: dict[tuple[object, ...], _Lane] = {}
-        self._places: dict[int, Ints] = {}  # by the number of the requirement
+        self._ahead: dict[tuple[object, ...], Ahead] = {}
         self._needs: dict[int, tuple[Requirement, int]] = {}
         self._numbers: dict[Requirement, int] = {}
 
@@ -121,14 +141,18 @@ class Online:
         """
         if is_late(shape, now_ms):
             return ()
-        asked = self._class(shape, now_ms)
-        lane = asked.lane
-        flags = self._flags(lane) if asked.allowed is None else self._flags(lane) & asked.allowed
         within, left = HUGE if within_milli is None else within_milli, min(tasks, self._policy.max_assignments)
+        if _moves(shape):
+            return self._decide_moving(shape, now_ms, left, within)
+        asked = self._class(shape, now_ms)
+        if asked.lane.least > within:
+            return ()
+        return self._fill(self._spots(asked), left, within)[0]
+
+    def _fill(self, spots: Iterator[Spot], left: int, within: int) -> tuple[tuple[Taken, ...], int]:
+        """What `left` tasks take of `spots`, of at most `within` milli, and how many of them are left then."""
         found: list[Taken] = []
-        at = int(flags.argmax())
-        while left > 0 and flags[at]:
-            milli, memory, pool = int(lane.milli[at]), int(lane.memory[at]), int(lane.pools[at])
+        for pool, milli, memory in spots if left > 0 else ():
             if milli <= within:
                 count = min(left, int(self.free[pool]) // milli, within // milli)
                 if memory:
@@ -136,12 +160,41 @@ class Online:
                 found.append(Taken(pool, count, milli * count, memory * count))
                 within -= milli * count
                 left -= count
-            elif lane.least > within:
-                break
-            if left:
-                at += 1
-                at += int(flags[at:].argmax())
-        return tuple(found)
+                if not left or not within:
+                    break
+        return tuple(found), left
+
+    def _spots(self, asked: _Class) -> Iterator[Spot]:
+        """Where a task fits now, best first."""
+        free, free_memory, lane, start = self.free, self.free_memory, asked.lane, 0
+        if asked.first:
+            for spot in lane.head[: asked.end]:
+                if spot[1] <= free[spot[0]] and spot[2] <= free_memory[spot[0]]:
+                    yield spot
+            start = len(lane.head)
+        size = _NEXT
+        while start < asked.end:
+            end = min(start + size, asked.end)
+            pools, milli, memory = lane.pools[start:end], lane.milli[start:end], lane.memory[start:end]
+            fits = milli <= free[pools]
+            fits &= memory <= free_memory[pools]
+            if not asked.first and asked.allowed is not None:
+                fits &= asked.allowed[start:end]
+            for i in np.flatnonzero(fits).tolist():
+                yield int(pools[i]), int(milli[i]), int(memory[i])
+            start, size = end, size * _MORE
+
+    def _decide_moving(self, shape: Shape, now_ms: int, tasks: int, within: int) -> tuple[Taken, ...]:
+        """For work until a deadline: the same, among the first pools that come into question, then among more."""
+        ahead, count = self._ahead_of(shape), _NEXT
+        while True:
+            row, sure = ahead.row(shape, now_ms, count, (self.free, self.free_memory))
+            columns = (row.pools[:sure], row.milli[:sure], row.memory[:sure])
+            spots = zip(*(column.tolist() for column in columns), strict=True)
+            taken, left = self._fill(spots, tasks, within)
+            if not left or count >= len(ahead):
+                return taken
+            count *= _MORE
 
     def why(self, shape: Shape, now_ms: int) -> tuple[Count, ...]:
         """How many pools each constraint keeps from taking a task now, in reading order; `busy` comes last.
@@ -219,16 +272,17 @@ class Online:
         found = self._classes.get(id(shape))
         if found is not None and found.shape is shape:
             return found
-        moving = _moves(shape)
-        lane = self._moment(shape, now_ms) if moving else self._lane(shape, now_ms)
-        allowed, terms = None, shape.terms
+        lane, allowed, terms = self._lane(shape, now_ms), None, shape.terms
+        may = lane.open
         if terms.budget_microcny is not None:
-            allowed = np.append(within_budget(lane.look, terms.budget_microcny, terms.array), False)
-        asked = _Class(shape, lane, allowed)
-        if not moving:
-            if len(self._classes) >= _MOST_SHAPES:
-                self._classes.clear()
-            self._classes[id(shape)] = asked
+            within = within_budget(lane.look, terms.budget_microcny, terms.array)
+            allowed, may = np.append(within, False), may & within
+        at = np.flatnonzero(may)
+        end = int(at[-1]) + 1 if len(at) else 0
+        first = allowed is None or bool(allowed[:end].all())
+        if len(self._classes) >= _MOST_SHAPES:
+            self._classes.clear()
+        asked = self._classes[id(shape)] = _Class(shape, lane, allowed, end, first)
         return asked
 
     def _lane(self, shape: Shape, now_ms: int) -> _Lane:
@@ -242,28 +296,14 @@ class Online:
                 lane.look.forget()
         return lane
 
-    def _moment(self, shape: Shape, now_ms: int) -> _Lane:
-        """What work until a deadline takes changes with the time: a lane for this decision alone, of the pools where it
-        fits now."""
-        number = self._number(shape.requirement)
-        places = self._places.get(number)
-        if places is None:
-            if len(self._places) >= _MOST_LANES:
-                self._places.clear()
-            places = self._places[number] = places_of(shape, self.board)
-        places = self._perhaps(shape, now_ms, places)
-        free = self.free, self.free_memory
-        return _Lane(row_among(shape, self.board, now_ms, places, self._seed, free), len(self.board))
-
-    def _perhaps(self, shape: Shape, now_ms: int, places: Ints) -> Ints:
-        """Those of `places` where the work may fit now, without its rounding and the transfer of its data: most of what
-        is looked at closer for nothing is left out by one division."""
-        work = shape.requirement.work
-        assert work is not None
-        rates = self.board.rates(work.precision)
-        window_ms = max(1, Look(self.board, shape, now_ms).remaining_ms)
-        least_milli = work.flop * (1e6 * (1 - 1e-9)) / window_ms / rates.flops[places]
-        return places[rates.known[places] & (least_milli <= self.free[places])]
+    def _ahead_of(self, shape: Shape) -> Ahead:
+        key = (self._number(shape.requirement), shape.terms.run_limit_ms, shape.terms.preference)
+        found = self._ahead.get(key)
+        if found is None:
+            if len(self._ahead) >= _MOST_LANES:
+                self._ahead.clear()
+            found = self._ahead[key] = ahead_of(shape, self.board, self._seed)
+        return found
 
     def _number(self, need: Requirement) -> int:
         """Hashing a requirement takes longer than a decision; orders of one form share the object."""
