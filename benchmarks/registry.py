@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import (
+    console,
     fgd_decisions,
     hub_rate,
     hub_rss,
@@ -57,4 +58,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "round_growth": Benchmark(national_round.round_growth, 300),
     "sim_nation_day": Benchmark(sim_nation.day, 1_000, sim_nation.beside_accasim),
     "sim_nation_rss": Benchmark(sim_nation.rss, 1_000),
+    # The first of the four makes their stage: some minutes for 7,000 sites and 100,000 orders.
+    "console_first_paint": Benchmark(console.first_paint, 1_800),
+    "console_page_ms": Benchmark(console.page_ms, 1_800),
+    "console_hub_cpu": Benchmark(console.hub_cpu, 1_800),
+    "console_map_fps": Benchmark(console.map_fps, 1_800),
 }
