@@ -83,9 +83,11 @@ def test_from_the_form_to_the_settled_bill(window: Watched, network: Network, cu
 def test_an_error_stands_at_the_field_that_the_hub_names(window: Watched, network: Network) -> None:
     window.sign_in(network.customer_key)
     page = open_form(window)
+    page.get_by_text("More: name").click()
     order = page.get_by_role("button", name="Order", exact=True)
     for label, wrong, said in (
         ("Memory", "2 bananas", "unknown unit 'bananas'"),
+        ("Number of tasks", "many", "must be a valid integer"),
         ("Budget", "3 yuan", "did you mean 'CNY'?"),
         ("Deadline", "yesterday", "does not begin with a plain number"),
         ("Security tier at least", "9", "less than or equal to 5"),

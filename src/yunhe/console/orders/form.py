@@ -40,6 +40,7 @@ _EXAMPLES = {
     "env": "SEED=7",
 }
 _SIZE_EXAMPLES = {"cores": "0.5", "cards": "8", "compute": "0.05TFLOPS@fp64", "work": "3EFLOP@bf16"}
+_MORE = ("name", "array", "retries", "priority", "outputs", "env", "file_name", "file_text")
 # Fields of the order that are written in fields of other names.
 _AT = {
     **{f"requirement.{size}": "size" for size in SIZES},
@@ -78,18 +79,20 @@ class Form:
         """The order as it stands. Raises InvalidInput naming the field."""
         return checked(OrderSpec, values(self.entry))
 
-    def mark(self, error: YunheError | None) -> bool:
-        """Show an error at its field, and take the one before away. False when no field here is meant."""
+    def mark(self, error: YunheError | None) -> str:
+        """Show an error at its field, and take the one before away. The field's label; empty: there is none here."""
         if self._marked is not None:
             self._marked.error = None
             self._marked = None
         if error is None or not error.field:
-            return False
+            return ""
         self._marked = self._field(_INDEX.sub("", error.field))
         if self._marked is None:
-            return False
+            return ""
         self._marked.error = f"{error.message}. {error.hint}" if error.hint else error.message
-        return True
+        if self._marked in [self._fields[name] for name in _MORE]:
+            self._more.open()
+        return str(self._marked.props["label"])
 
     def _field(self, path: str) -> ValidationElement[Any] | None:
         while path:
@@ -129,7 +132,8 @@ class Form:
             self._text("budget")
             wishes = {wish.value: self._view.say(f"new.wish_{wish.value}") for wish in Preference}
             self._select("preference", wishes, Preference.COST)
-        with ui.expansion(self._view.say("new.more")).classes("yunhe-card"):
+        self._more = ui.expansion(self._view.say("new.more")).classes("yunhe-card")
+        with self._more:
             self._draw_more()
 
     def _draw_more(self) -> None:

@@ -42,7 +42,7 @@ def detail_of(view: View, fact: FactView) -> str:
         return f"{words.word(view, 'ends', reason)} {rest}".strip()
     if fact.kind == "unknown" and fact.detail == "site silent":
         return view.say("order.silent")
-    return fact.detail
+    return words.phrases(view, fact.detail) if fact.kind in ("settled", "preempted") else fact.detail
 
 
 def _whose(view: View, order: OrderDetail, fact: FactView) -> str:

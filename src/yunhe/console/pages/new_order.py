@@ -51,6 +51,9 @@ def _first() -> Entry:
 def _choices(hub: Client, language: str) -> Choices:
     places, chips = hub.places().rows, hub.chips().rows
     regions = {str(row["region"]): str(row["region"]) for row in places}
+    if language == "zh":
+        chinese = named(hub.factors().rows, "name_en", "name_zh")
+        regions = {region: chinese.get(region, region) for region in regions}
     return Choices(
         named(places, "place_id", "name_zh" if language == "zh" else "name_en"),
         dict(sorted(regions.items())),
@@ -136,11 +139,11 @@ class NewOrder:
     def _show_refused(self, error: YunheError) -> None:
         """At its field; here too, so that it is seen wherever the reader is."""
         self._busy.set_visibility(False)
-        at_field = self._form.mark(error)
+        label = self._form.mark(error)
         self._box.clear()
         with self._box:
-            if at_field:
-                ui.label(self._view.say("new.see_field", field=error.field)).classes("text-negative")
+            if label:
+                ui.label(self._view.say("new.see_field", field=label)).classes("text-negative")
                 ui.label(error.message)
             else:
                 self._view.show_error(error, self._changed)
