@@ -59,6 +59,30 @@ def test_a_visitor_sees_sites_and_what_of_them_is_used(hub: RunningHub) -> None:
         assert shown.vendors == ("NVIDIA", "unknown")
 
 
+def test_who_has_the_network_already_is_told_so(hub: RunningHub) -> None:
+    with Client(hub.url, "") as visitor:
+        hub.site()
+        found = visitor.network_changed()
+        assert found is not None
+        seen, tag = found
+        assert len(seen.sites) == 1
+        assert visitor.network_changed(tag) is None
+        hub.operator.post(f"/v1/sites/{seen.sites[0].id}/pause").raise_for_status()
+        until = time.monotonic() + 10
+        while (changed := visitor.network_changed(tag)) is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert [site.state for site in changed[0].sites] == ["paused"]
+        hub.site("south")
+        while len(visitor.network().sites) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        hub.operator.post(f"/v1/sites/{seen.sites[0].id}/leave").raise_for_status()
+        while [site.name for site in visitor.network().sites] != ["south"]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
 def test_the_day_is_told_in_samples_of_a_minute(hub: RunningHub) -> None:
     hub.site()
     with Client(hub.url, "") as visitor:

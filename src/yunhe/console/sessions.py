@@ -21,6 +21,8 @@ class Session:
     id: str
     made_s: float
     used_s: float
+    idle_s: float  # it ends so long after it was used,
+    max_s: float  # and so long after it was made
     language: str = "en"
     dark: bool | None = None  # None: as the browser prefers
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
@@ -30,6 +32,10 @@ class Session:
     @property
     def signed_in(self) -> bool:
         return self.who is not None
+
+    def over(self, now_s: float) -> bool:
+        """Also of a page that stays open and asks by itself: that is not a person who uses it."""
+        return now_s - self.used_s > self.idle_s or now_s - self.made_s > self.max_s
 
 
 class Sessions:
@@ -44,7 +50,7 @@ class Sessions:
         session = self._by_id.get(session_id or "")
         if session is None:
             return None
-        if now_s - session.used_s > self._idle_s or now_s - session.made_s > self._max_s:
+        if session.over(now_s):
             self.end(session)
             return None
         session.used_s = now_s
@@ -53,7 +59,7 @@ class Sessions:
 
     def begin(self, now_s: float, like: Session | None = None) -> Session:
         """A new one, with the preferences of `like`, which ends: nobody keeps an id through a sign-in."""
-        session = Session(secrets.token_urlsafe(32), now_s, now_s)
+        session = Session(secrets.token_urlsafe(32), now_s, now_s, self._idle_s, self._max_s)
         if like is not None:
             session.language, session.dark = like.language, like.dark
             self.end(like)

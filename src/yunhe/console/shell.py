@@ -1,5 +1,6 @@
 """The frame of every page: header, navigation by the user's role, language, light or dark, sign-in."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,14 @@ PLACES = (  # path, wording, roles that see it (none: everybody)
     ("/money", "shell.money", frozenset({"customer", "provider", "operator", "auditor"})),
     ("/operator", "shell.operator", frozenset({"operator", "auditor"})),
 )
+
+
+_HERE = re.compile(r"/(?!/)[A-Za-z0-9_/.?=&%+-]{0,300}")
+
+
+def back_to(wanted: str) -> str:
+    """A path of this console; the front page for anything that is none."""
+    return wanted if _HERE.fullmatch(wanted) else "/"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -19,11 +20,13 @@ from yunhe.console.moments import ZONE_COOKIE, zone_of
 from yunhe.console.pages import PAGES
 from yunhe.console.sessions import Session, Sessions
 from yunhe.console.settings import ConsoleSettings
+from yunhe.console.shell import back_to
 from yunhe.console.view import View
 from yunhe.core.errors import Forbidden, Unavailable, YunheError
 from yunhe.sdk.client import Client
 
 MAX_KEY_CHARS = 200
+MAX_PATH_CHARS = 500
 Token = Annotated[str, Form(max_length=200)]
 
 
@@ -67,7 +70,12 @@ def _page(path: str, page: Callable[[View], Awaitable[None]], asking: Asking, li
 
 def _forms(web: FastAPI, sessions: Sessions, asking: Asking, guard: Guard) -> None:
     @web.post("/sign-in")
-    async def sign_in(request: Request, token: Token, key: Annotated[str, Form(max_length=MAX_KEY_CHARS)]) -> Response:
+    async def sign_in(
+        request: Request,
+        token: Token,
+        key: Annotated[str, Form(max_length=MAX_KEY_CHARS)],
+        back: Annotated[str, Form(max_length=MAX_PATH_CHARS)] = "/",
+    ) -> Response:
         session = _checked(request, token)
         client = asking.client(key.strip())
         try:
@@ -75,10 +83,11 @@ def _forms(web: FastAPI, sessions: Sessions, asking: Asking, guard: Guard) -> No
         except YunheError as error:
             client.close()
             known = isinstance(error, Unavailable)
-            return RedirectResponse(f"/sign-in?why={'unreachable' if known else 'wrong'}", status_code=303)
+            told = urlencode({"why": "unreachable" if known else "wrong", "back": back_to(back)})
+            return RedirectResponse(f"/sign-in?{told}", status_code=303)
         fresh = sessions.begin(time.monotonic(), session)
         fresh.client, fresh.who = client, who
-        return _with_cookie(RedirectResponse("/", status_code=303), guard, fresh)
+        return _with_cookie(RedirectResponse(back_to(back), status_code=303), guard, fresh)
 
     @web.post("/sign-out")
     async def sign_out(request: Request, token: Token) -> Response:

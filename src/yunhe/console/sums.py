@@ -1,8 +1,9 @@
 """Sums over the network's sites for the front page: by region, vendor and provider, and cells of a map."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from yunhe.wire.api import ComputeView, NetworkSiteView
 
@@ -51,6 +52,20 @@ def by(way: str, sites: Iterable[NetworkSiteView]) -> list[Sum]:
         for name in WAYS[way](site):
             found.setdefault(name, Sum(name)).add(site)
     return sorted(found.values(), key=lambda each: (-each.intelligent, -each.general, each.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The network at one moment with all its sums, made once for every page that shows it."""
+
+    sites: int
+    total: Sum
+    by: Mapping[str, Sequence[Sum]]  # by a way of `WAYS`
+    bubbles: Sequence["Bubble"]
+
+    @classmethod
+    def of(cls, sites: Sequence[NetworkSiteView]) -> Self:
+        return cls(len(sites), total(sites), {way: by(way, sites) for way in WAYS}, bubbles(sites))
 
 
 @dataclass(frozen=True, slots=True)

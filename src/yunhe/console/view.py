@@ -1,9 +1,11 @@
 """One open page: who looks, in which language, and parts that are loading, empty, failed or there."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Generic, TypeVar
+from urllib.parse import urlencode
 
 from nicegui import background_tasks, ui
 
@@ -38,6 +40,8 @@ class View:
 
     async def ask(self, call: Callable[[Client], Answer]) -> Answer:
         """The hub, with the signed-in user's rights. Raises errors of `core.errors`."""
+        if self.session.over(time.monotonic()):
+            raise Unauthenticated("the session has ended", hint="sign in again")
         return await self.asking.ask(self.session.client, call)
 
     async def ask_publicly(self, call: Callable[[Client], Answer]) -> Answer:
@@ -62,7 +66,9 @@ class View:
         with ui.card().classes("yunhe-card").props("role=alert"):
             if isinstance(error, Unauthenticated):
                 ui.label(self.say("state.expired" if self.session.signed_in else "state.signed_out"))
-                ui.link(self.say("shell.sign_in"), "/sign-in")
+                asked = ui.context.client.request.url
+                here = f"{asked.path}?{asked.query}" if asked.query else asked.path
+                ui.link(self.say("shell.sign_in"), f"/sign-in?{urlencode({'back': here})}")
                 return
             title = "state.forbidden" if isinstance(error, Forbidden) else "state.failed"
             ui.label(self.say(title)).classes("yunhe-sub")

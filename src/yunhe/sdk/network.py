@@ -62,6 +62,10 @@ class NetworkCalls:
         """Every site that takes part, and how much of it is used; no account is needed."""
         return self._transport.get(NetworkView, "/v1/network")
 
+    def network_changed(self, tag: str = "") -> tuple[NetworkView, str] | None:
+        """`network` and a tag that names what was seen; None when that is still what `tag` named."""
+        return self._transport.get_changed(NetworkView, "/v1/network", tag)
+
     def network_history(self) -> NetworkHistory:
         """Sums of the network over the last day, a sample a minute; no account is needed."""
         return self._transport.get(NetworkHistory, "/v1/network/history")

@@ -72,6 +72,14 @@ class Transport:
         """GET with retries; `hold` is how many seconds longer than usual the hub may take (a long poll)."""
         return self.read(answer, self.fetch(path, query, hold))
 
+    def get_changed(self, answer: type[Answer], path: str, tag: str) -> tuple[Answer, str] | None:
+        """GET with retries: the answer and the tag that names it; None when it is what `tag` named."""
+        request = self._http.build_request("GET", path, headers={"If-None-Match": tag} if tag else {})
+        response = self._send(request, again=True)
+        if response.status_code == 304:
+            return None
+        return self.read(answer, response), response.headers.get("etag", "")
+
     def rows(
         self, page: type[Page], of: Callable[[Page], tuple[Row, ...]], path: str, query: Query, limit: int | None
     ) -> Iterator[Row]:
@@ -143,7 +151,7 @@ class Transport:
             response = self._http.send(request)
         except httpx.RequestError as error:
             raise self._unreachable(error) from error
-        if response.status_code >= 300:
+        if response.status_code >= 300 and not (response.status_code == 304 and "if-none-match" in request.headers):
             raise self._error(response)
         return response
 

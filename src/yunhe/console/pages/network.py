@@ -8,12 +8,12 @@ from typing import Any
 from nicegui import ui
 
 from yunhe.console.shell import shell
-from yunhe.console.sums import Sum, bubbles, by, total, used_percent
+from yunhe.console.sums import Seen, Sum, used_percent
 from yunhe.console.view import View
 from yunhe.core.demand import Precision
 from yunhe.core.errors import YunheError
 from yunhe.core.units import format_flops
-from yunhe.wire.api import NetworkHistory, NetworkView
+from yunhe.wire.api import NetworkHistory
 
 LIVE_S = 2.0
 TOP = 10  # rows of a ranking
@@ -31,8 +31,9 @@ async def page(view: View) -> None:
 class _Live:
     """What is drawn once and then kept up to date, so that a map that was moved stays where it is."""
 
-    def __init__(self, view: View, found: NetworkView) -> None:
+    def __init__(self, view: View, found: Seen) -> None:
         self._view, self._found = view, found
+        self._shown: Seen | None = None
         self._way = "region"
 
     def draw(self) -> None:
@@ -66,26 +67,32 @@ class _Live:
         except YunheError as error:
             self._note.text = f"{self._view.say('network.stale')} {error.message} ({error.code})"
             return
-        if found.at_utc_ms != self._found.at_utc_ms:
+        self._note.text = ""
+        if found is not self._found:
             self._found = found
             self._show()
 
     def _show(self) -> None:
-        self._note.text = ""
-        sites = self._found.sites
-        self._figures.clear()
-        with self._figures:
-            _figures(self._view, total(sites))
+        """What differs from what is shown."""
+        before, found = self._shown, self._found
+        self._shown = found
+        if before is None or before.total != found.total:
+            self._figures.clear()
+            with self._figures:
+                _figures(self._view, found.total)
+        if before is None or before.by[self._way] != found.by[self._way]:
+            self._rank()
+        if before is not None and before.bubbles == found.bubbles:
+            return
         self._map.options["series"][1]["data"] = [
             {
                 "name": _told(self._view, bubble.name, bubble.sites, bubble.used_percent),
                 "value": [bubble.lon, bubble.lat, bubble.used_percent],
                 "symbolSize": SMALLEST_PX + (LARGEST_PX - SMALLEST_PX) * bubble.size,
             }
-            for bubble in bubbles(sites)
+            for bubble in found.bubbles
         ]
         self._map.update()
-        self._rank()
 
     def _rank(self) -> None:
         view = self._view
@@ -103,7 +110,7 @@ class _Live:
                 "general": _rate(each.general, Precision.FP32),
                 "used": f"{used_percent(each):.1f} %",
             }
-            for each in by(self._way, self._found.sites)[:TOP]
+            for each in self._found.by[self._way][:TOP]
         ]
         with self._ranking:
             ui.table(columns=columns, rows=rows, row_key="name").props("dense flat").classes("full-width")

@@ -2,7 +2,7 @@
 
 from nicegui import ui
 
-from yunhe.console.shell import hidden, shell
+from yunhe.console.shell import back_to, hidden, shell
 from yunhe.console.view import View
 
 
@@ -15,6 +15,7 @@ async def page(view: View) -> None:
                 ui.label(view.say(f"signin.{why}")).classes("text-negative").props("role=alert")
             with ui.element("form").props('method=post action="/sign-in"').classes("full-width"):
                 hidden("token", view.session.token)
+                hidden("back", back_to(view.query.get("back", "")))
                 ui.input(view.say("signin.key")).props("type=password name=key autocomplete=current-password autofocus")
                 ui.label(view.say("signin.hint")).classes("yunhe-soft")
                 ui.button(view.say("signin.go")).props("type=submit no-caps")
