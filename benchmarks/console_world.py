@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -194,11 +195,13 @@ def _sites(world: World, supply: Supply, wanted: int) -> None:
     world.do(lambda tx: accounts.create_organisations(tx, [Organisation(p, p) for p in _providers(supply.sites)]))
     known = [site for site in supply.sites if site.region in regions()][:wanted]
     for some in _parts(known, SITE_BATCH):
-        world.do(lambda tx, some=some: [_join(tx, site, pools[site.id]) for site in some])
-    world.do(
-        lambda tx: [catalogue.retest_at(tx, site.id, tx.now_ms + SPAN_MS) for site in catalogue.list_sites(tx.conn)]
-    )
-    world.do(lambda tx: catalogue.touch_many(tx, {site.id: (True, ()) for site in catalogue.list_sites(tx.conn)}))
+        world.do(partial(_join_all, [(site, pools[site.id]) for site in some]))
+    world.do(_heard_of)
+
+
+def _join_all(sites: Sequence[tuple[Site, Sequence[tuple[Pool, int]]]], tx: Tx) -> None:
+    for site, pools in sites:
+        _join(tx, site, pools)
 
 
 def _heard_of(tx: Tx) -> None:
