@@ -29,6 +29,7 @@ from yunhe.simulator.build import Network
 from yunhe.simulator.run import Run
 from yunhe.simulator.scenario import Scenario, load
 from yunhe.simulator.work import Stream
+from yunhe.simulator.workloads.fitted import shipped
 
 HERE = Path(__file__).parent
 MAKE = HERE.parents[1] / "examples" / "scenarios" / "make_nation.py"
@@ -39,9 +40,11 @@ CASES: dict[str, dict[str, object]] = {
     "base": {},
     "philly": {"like": "philly", "before_h": 1344},  # its longest job ran for 54 days
     "pai2020": {"like": "pai2020"},
-    "load-0.5": {"jobs_per_day": 500_000},
-    "load-1.5": {"jobs_per_day": 1_500_000},
-    "load-2": {"jobs_per_day": 2_000_000},
+    "load-0.5": {"jobs_per_day": 350_000},
+    "load-1.5": {"jobs_per_day": 1_050_000},
+    "load-2": {"jobs_per_day": 1_400_000},
+    "load-3": {"jobs_per_day": 2_100_000},
+    "skew-2": {"demand_sigma": 2.0, "jobs_per_day": 1_314_000},  # islands at 25 % again
     "east-1": {"east": 1},
     "east-6": {"east": 6},
     "spread-0.5": {"demand_sigma": 0.5},
@@ -199,6 +202,43 @@ def _blocks(rows: Iterator[Any]) -> Iterator[list[Any]]:
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
+def rule(options: argparse.Namespace) -> None:
+    """The load rule, by arithmetic over all centres: mean over a week, each centre does what it has room for."""
+    sys.path.insert(0, str(MAKE.parent))
+    import make_nation as nation  # noqa: PLC0415 - a program beside this one
+
+    say = sys.stdout.write
+    for like in ("venus", "philly", "pai2020"):
+        for jobs in (350_000, 700_000, 1_050_000, 1_400_000, 2_100_000):
+            offered, islands = steady(nation, nation.Assumed(like=like, jobs_per_day=jobs))
+            say(f"{like} {jobs:,} jobs a day: offered {offered:.1%}, islands {islands:.1%}\n")
+    curve = []
+    for sigma in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0):
+        low, high = 100_000, 20_000_000
+        while high - low > 1_000:
+            jobs = (low + high) // 2
+            low, high = (
+                (jobs, high)
+                if steady(nation, nation.Assumed(demand_sigma=sigma, jobs_per_day=jobs))[1] < 0.254
+                else (low, jobs)
+            )
+        offered, islands = steady(nation, nation.Assumed(demand_sigma=sigma, jobs_per_day=low))
+        curve.append([sigma, low, offered, islands])
+        say(f"spread {sigma}: islands stand at 25.4 % with {low:,} jobs a day, {offered:.1%} offered\n")
+    (options.out / "curve.json").write_bytes(orjson.dumps(curve))
+
+
+def steady(nation: Any, assumed: Any) -> tuple[float, float]:
+    """(offered load, what islands do of it), shares of the capacity."""
+    found = nation.groups(assumed)
+    rates = {chip.id: dict(chip.flops).get(Precision.FP16, 0) for chip in chips()}
+    capacity = np.array([each.count * each.cards * rates[each.chip] for each in found]) * assumed.measured
+    weight = np.array([each.count * each.demand for each in found], dtype=float)
+    reference = rates["h800-sxm"] * 0.6  # the hub's derate: what the reference card counts for
+    offered = assumed.jobs_per_day * shipped(assumed.like).card_hours_per_job / 24 * reference * weight / weight.sum()
+    return float(offered.sum() / capacity.sum()), float(np.minimum(offered, capacity).sum() / capacity.sum())
+
+
 def run_all(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for case in options.only.split(","):
@@ -345,14 +385,14 @@ def plot(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "table", "plot"))
+    parser.add_argument("command", choices=("rule", "run", "table", "plot"))
     parser.add_argument("--out", type=Path, default=Path("/tmp/nation"))
     parser.add_argument("--only", default=",".join(CASES))
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--every", type=int, default=40, help="every n-th centre, with its own load")
     parser.add_argument("--hours", type=int, default=24, help="measured, after an hour of warm-up")
     options = parser.parse_args()
-    {"run": run_all, "table": table, "plot": plot}[options.command](options)
+    {"rule": rule, "run": run_all, "table": table, "plot": plot}[options.command](options)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,6 @@ EDGE_CHIPS |= {"bi-v100": 6, "kunlun-r200": 6}
 EAST = {"Beijing", "Tianjin", "Shanghai", "Jiangsu", "Zhejiang", "Guangdong", "Shandong", "Fujian"}
 # Multiples of the power price by the hour, after provincial time-of-use tariffs (Guangdong 2021: 1.7 and 0.38).
 POWER = [0.4] * 8 + [1] * 2 + [1.7] * 2 + [1] * 2 + [1.7] * 5 + [1] * 5
-BEFORE_H = 48  # no job of the trace ran for longer
 LEFT_OUT = {"Taiwan", "Macao", "Hong Kong"}  # no emission factor or price that is known
 
 
@@ -74,8 +73,11 @@ class Assumed:
     measured: float = 0.6  # rate over nominal, as published training runs state for dense work
     east: float = 3.0  # what the east asks for, per unit of capacity, against the rest
     demand_sigma: float = 1.0  # between groups of one province: some are never idle, many hardly used
-    jobs_per_day: int = 1_000_000  # the one figure that is scaled, so that islands stand at 20 to 30 %
+    # The one figure that is scaled, once, so that islands stand at 25 %, amid the 20 to 30 % that are stated for them:
+    # the mean over a week where a centre does all of its own work that it has room for (`nation.py rule`).
+    jobs_per_day: int = 700_000
     like: str = "venus"  # the trace
+    before_h: int = 48  # what came in these hours and would still run is there at the start; no job of Venus ran longer
     near_percent: float = 10  # of the jobs must run within 20 ms of their customer, there and back
     data_percent: float = 30  # of the jobs bring data from their customer's centre,
     data_gib: int = 100  # so many
@@ -204,8 +206,8 @@ def main() -> None:
         write(f"  - {{ name: of-{group.name}, one_per: {group.name} }}\n")
     write("\nworkloads:\n")
     write("  - name: training\n")
-    write(f"    # What came in the {BEFORE_H} hours before and would still run is there at the start.\n")
-    write(f"    fitted: {{ like: {assumed.like}, jobs_per_day: {jobs}, before: {BEFORE_H}h }}\n")
+    write(f"    # What came in the {assumed.before_h} hours before and would still run is there at the start.\n")
+    write(f"    fitted: {{ like: {assumed.like}, jobs_per_day: {jobs}, before: {assumed.before_h}h }}\n")
     write("    reference_chip: h800-sxm # as many cards as the trace had, of today's generation; assumed\n")
     write("    ask: compute # of so many cards; their number and kind are Yunhe's choice\n")
     write(f"    near: {{ share: {assumed.near_percent:g}%, rtt: 20ms }} # assumed\n")
