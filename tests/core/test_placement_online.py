@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from tests.core.placement_network import NOW, a_pool, a_shape, a_site, a_supply
 from tests.core.test_placement_oracle import shapes
 from tests.core.test_round_properties import plain, supplies
-from yunhe.core.demand import Precision, Shape, Work
+from yunhe.core.demand import Precision, Preference, Shape, Work
+from yunhe.core.placement.ahead import ahead_of
+from yunhe.core.placement.board import Board, free_of
 from yunhe.core.placement.online import Count, Online, Taken
 from yunhe.core.policy import Policy
 from yunhe.core.round import AccountShare, Queue, Snapshot, explain, plan_round
-from yunhe.core.supply import Free, Supply
+from yunhe.core.supply import Free, PoolKind, Rate, Supply
 
 # One order never has to wait for another, so nothing is kept for it.
 POLICY = Policy(max_reservations=0)
@@ -85,6 +87,71 @@ def test_it_decides_as_a_round_of_this_order_alone(
     for taken in held:
         online.give_back(taken)
     assert now_free(supply, online).free == supply.free
+
+
+several_rates = st.lists(
+    st.tuples(st.integers(1, 60), st.integers(10_000, 10**6), st.integers(1, 9), st.booleans(), st.integers(0, 40_000)),
+    min_size=3,
+    max_size=25,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    several_rates,
+    st.sampled_from(Preference),
+    st.integers(1, 8),
+    st.integers(60_000, 4_000_000),
+    st.integers(1, 6),
+    st.sampled_from([None, 300_000, 10**9]),
+    st.integers(0, 10**10),
+)
+def test_the_first_that_are_looked_at_are_the_best_of_all(
+    places: list[tuple[int, int, int, bool, int]],
+    preference: Preference,
+    slots: int,
+    left_ms: int,
+    count: int,
+    budget: int | None,
+    data: int,
+) -> None:
+    """Work until a deadline: a row of some pools begins as the row of all of them does."""
+    sites = tuple(
+        a_site(f"s{i:02d}", carbon_g_per_kwh=c * 100, bandwidth_bps=10**9 * c) for i, (*_, c, _, _) in enumerate(places)
+    )
+    pools = [
+        a_pool(
+            f"s{i:02d}:p",
+            kind=PoolKind.ACCELERATOR if cards else PoolKind.CPU,
+            rates=(Rate(Precision.FP64, rate * 10**9, rate * 10**9),),
+            price_microcny_per_unit_hour=price,
+            capacity_milli=64_000,
+            max_slot_milli=c % 4 * 1000 + 1000,
+            stack="cpu",
+        )
+        for i, (rate, price, c, cards, _) in enumerate(places)
+    ]
+    free = tuple(Free(64_000 - taken, 2**60) for *_, taken in places)
+    supply = replace(a_supply(sites[0], *pools), sites=sites, free=free)
+    work = Work(10**9 * 3_600 * 20, Precision.FP64)
+    shape = a_shape(
+        work=work,
+        slots=slots,
+        deadline_ms=NOW + left_ms,
+        preference=preference,
+        budget_microcny=budget,
+        data_at="s00",
+        data_bytes=data,
+        memory_bytes=1,
+    )
+    board = Board(supply, POLICY)
+    ahead, room = ahead_of(shape, board, 1), free_of(supply)
+    whole, every = ahead.row(shape, NOW, len(ahead), room)
+    some, sure = ahead.row(shape, NOW, count, room)
+    assert every == len(whole.pools)
+    event(f"sure: {min(sure, 5)} of {min(every, 5)}")
+    assert some.pools[:sure].tolist() == whole.pools[:sure].tolist()
+    assert some.milli[:sure].tolist() == whole.milli[:sure].tolist()
 
 
 def test_flags_follow_the_log_however_long_a_lane_slept() -> None:

@@ -7,7 +7,8 @@ its data, d, so it pays for
     u (t + d) >= flop / rate + u_least d        u_least: the units that it takes with the whole run limit
 
 Pools in the order of their floors, a few at a time: those that cost less than the next floor are the best of all.  A
-run time has no such floor (whole cards finish early by what is rounded up), so `speed` looks at all of them.
+run time has no such floor: it is all the time that is left but for what rounding up to whole cards saves.  So for
+`speed` the floors are reckoned at the moment, from the most that rounding can add.
 """
 
 from dataclasses import replace
@@ -21,6 +22,7 @@ from yunhe.core.placement.columns import Bools, Floats, Ints
 from yunhe.core.placement.cost import data_bytes
 from yunhe.core.placement.feasible import within_budget
 from yunhe.core.placement.look import Look
+from yunhe.core.placement.sizing import UNIT
 from yunhe.core.tariff import BYTES_PER_GIB, MILLI_MS_PER_UNIT_HOUR
 
 _MILLI_MS = 1e6  # of a unit and second
@@ -30,12 +32,13 @@ _SURE = 1 - 1e-9  # far more than the roundings of a floor and of a cost
 class Ahead:
     """The pools where work of one kind may ever go, by `floor`: no task costs less there, whenever it starts."""
 
-    def __init__(self, board: Board, seed: int, pools: Ints, floor: Floats, flops: Floats) -> None:
+    def __init__(self, board: Board, seed: int, pools: Ints, floor: Floats, flops: Floats, transfer_ms: Ints) -> None:
         self._board = board
         self._seed = seed
         self._pools = pools
         self._floor = floor
         self._flops = flops
+        self._transfer_ms = transfer_ms
 
     def __len__(self) -> int:
         return len(self._pools)
@@ -45,12 +48,18 @@ class Ahead:
         now, and how many of it are certainly better than all pools after these."""
         need, terms = shape.requirement, shape.terms
         assert need.work is not None
-        if terms.preference is Preference.SPEED:
-            count = len(self._pools)
-        pools, window_ms = self._pools[:count], Look(self._board, shape, now_ms, self._pools[:0]).remaining_ms
-        # Most of what is looked at closer for nothing is left out by one division, and by 1 ms where time is over.
-        least_milli = need.work.flop * (_MILLI_MS * _SURE / max(1, window_ms)) / self._flops[:count]
-        pools = pools[least_milli <= free[0][pools]]
+        window_ms = max(1, Look(self._board, shape, now_ms, self._pools[:0]).remaining_ms)
+        speed = terms.preference is Preference.SPEED
+        end = len(self._pools) if speed or count >= len(self._pools) else count
+        beyond = np.inf if end == len(self._pools) else float(self._floor[end])
+        # Most of what is looked at closer for nothing is left out by one division.
+        least_milli = need.work.flop * (_MILLI_MS * _SURE / window_ms) / self._flops[:end]
+        at = np.flatnonzero(least_milli <= free[0][self._pools[:end]])
+        if speed and count < len(at):
+            floor = self._soonest(shape, window_ms, at)
+            nearest = np.argpartition(floor, count)
+            at, beyond = at[nearest[:count]], float(floor[nearest[count]])
+        pools = self._pools[at]
         row = row_among(shape, self._board, now_ms, pools, self._seed, free)
         may: Bools = row.open
         if terms.budget_microcny is not None:
@@ -58,11 +67,22 @@ class Ahead:
         if not may.all():
             at = np.flatnonzero(may)
             row = Row(row.look.take(at), row.pools[at], row.open[at], row.milli[at], row.memory[at])
-        if count >= len(self._pools):
-            return row, len(row.pools)
-        costs = row.look.costs
-        key = costs.carbon_mg if terms.preference is Preference.CARBON else costs.expected
-        return row, int(key.searchsorted(self._floor[count] * _SURE))
+        costs, key = row.look.costs, row.look.sizes.run_ms.astype(np.float64)
+        if not speed:
+            key = costs.carbon_mg if terms.preference is Preference.CARBON else costs.expected
+        return row, int(key.searchsorted(beyond * _SURE))
+
+    def _soonest(self, shape: Shape, window_ms: int, at: Ints) -> Floats:
+        """No run is shorter than this, ms: with all the units that whole milli, cards and equal slots can add."""
+        work, slots, columns = shape.requirement.work, shape.requirement.slots, self._board.columns
+        assert work is not None
+        pools, transfer = self._pools[at], self._transfer_ms[at]
+        milli_ms = work.flop * _MILLI_MS / self._flops[at]
+        milli = milli_ms / (np.maximum(window_ms - transfer, 1) * _SURE)
+        cards = np.floor(milli / UNIT) + 1
+        hosts = np.ceil(cards / np.maximum(columns.max_slot[pools] // UNIT, 1)) if slots == 1 else slots
+        most = np.where(columns.accelerator[pools], (cards + hosts - 1) * UNIT, milli + 1 + slots)
+        return milli_ms / most + transfer
 
 
 def ahead_of(shape: Shape, board: Board, seed: int) -> Ahead:
@@ -86,4 +106,4 @@ def ahead_of(shape: Shape, board: Board, seed: int) -> Ahead:
         case Preference.SPEED:
             floor = np.zeros(len(pools))
     order = np.argsort(floor, kind="stable")
-    return Ahead(board, seed, pools[order], floor[order], flops[order])
+    return Ahead(board, seed, pools[order], floor[order], flops[order], whole.transfer_ms[order])

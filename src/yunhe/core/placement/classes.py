@@ -79,7 +79,8 @@ def row_among(
     """The row of `shape` among `pools`, which its constraints on the place allow; those alone where `free` (units and
     memory of each pool of the board) is enough, if it is given."""
     deadline = shape.terms.deadline_ms if shape.requirement.work is not None else None
-    shape = replace(shape, terms=replace(shape.terms, budget_microcny=None, deadline_ms=deadline))
+    if shape.terms.budget_microcny is not None or shape.terms.deadline_ms != deadline:
+        shape = replace(shape, terms=replace(shape.terms, budget_microcny=None, deadline_ms=deadline))
     look = Look(board, shape, now_ms, pools)
     refused = np.zeros(len(pools), dtype=bool)
     if free is not None:

@@ -67,7 +67,7 @@ def _site_left(at: Look) -> Bools:
 
 
 def _site_closed(at: Look) -> Bools:
-    return at.of(at.board.columns.closed & ~at.board.columns.left)
+    return at.of(at.board.columns.closed) & ~at.of(at.board.columns.left)
 
 
 def _not_allowed(at: Look) -> Bools | None:
