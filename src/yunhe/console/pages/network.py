@@ -17,6 +17,7 @@ from yunhe.wire.api import NetworkHistory
 
 LIVE_S = 2.0
 TOP = 10  # rows of a ranking
+FRAME_MS = 16  # a moved map is drawn again as often as the browser draws
 LARGEST_PX, SMALLEST_PX = 34, 6
 COLOURS = ["#2c7bb6", "#7fb8d6", "#f2d57e", "#f09a4a", "#c9361f"]  # idle to full; apart for the colour-blind too
 
@@ -158,8 +159,8 @@ def _map(view: View) -> dict[str, Any]:
         "xAxis": {**axis, "min": 73, "max": 136},
         "yAxis": {**axis, "min": 17, "max": 54},
         "dataZoom": [
-            {"type": "inside", "xAxisIndex": 0, "filterMode": "none"},
-            {"type": "inside", "yAxisIndex": 0, "filterMode": "none"},
+            {"type": "inside", "xAxisIndex": 0, "filterMode": "none", "throttle": FRAME_MS},
+            {"type": "inside", "yAxisIndex": 0, "filterMode": "none", "throttle": FRAME_MS},
         ],
         "visualMap": {
             "type": "continuous",
@@ -187,7 +188,13 @@ def _map(view: View) -> dict[str, Any]:
                 "data": _coasts(),
                 "tooltip": {"show": False},
             },
-            {"type": "scatter", "name": view.say("shell.network"), "itemStyle": {"opacity": 0.78}, "data": []},
+            {
+                "type": "scatter",
+                "name": view.say("shell.network"),
+                "itemStyle": {"opacity": 0.78},
+                "emphasis": {"disabled": True},
+                "data": [],
+            },
         ],
     }
 
