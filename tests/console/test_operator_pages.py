@@ -6,14 +6,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.console.conftest import Watched, Windows, save
-from tests.console.people import fits, key_of, newcomer
+from tests.console.people import fits, key_of, newcomer, ran_at
 from yunhe.apps.embedded import Network
-from yunhe.core.errors import Unauthenticated
+from yunhe.core.errors import Forbidden, Unauthenticated
 from yunhe.sdk.client import Client
-
-
-def card(page: Page, title: str) -> object:
-    return page.locator(".yunhe-card", has=page.get_by_role("heading", name=title, exact=True))
 
 
 def secret_in(page: Page, begins: str) -> str:
@@ -129,6 +125,27 @@ def test_the_policy_of_rounds_and_the_hub_itself(window: Watched, network: Netwo
     page.get_by_text("runs the rounds").wait_for()
 
 
+def test_the_audit_trail_leads_to_the_orders(
+    window: Watched, network: Network, operator: Client, customer: Client
+) -> None:
+    order_id = ran_at(customer, "guian", "audited")
+    window.sign_in(network.operator_key)
+    page = window.open("/operator?show=audit")
+    rows = page.locator("tr", has_text=order_id)
+    expect(rows.filter(has_text="succeeded")).to_have_count(1)
+    expect(rows.filter(has_text="submitted")).to_have_count(1)
+    rows.first.get_by_role("link").click()
+    page.wait_for_url(f"**/orders/{order_id}")
+    newest = operator.latest_events(limit=2)
+    older = operator.latest_events(limit=2, cursor=newest.next_cursor)
+    assert [e.at_utc_ms for e in (*newest.events, *older.events)] == sorted(
+        (e.at_utc_ms for e in (*newest.events, *older.events)), reverse=True
+    )
+    assert not {event.id for event in newest.events} & {event.id for event in older.events}
+    with pytest.raises(Forbidden):
+        customer.latest_events()
+
+
 def test_an_auditor_reads_and_changes_nothing(window: Watched, network: Network, operator: Client) -> None:
     with newcomer(network, operator, "new-co", "Audited") as site_id:
         window.sign_in(key_of(operator, "audit-co", "auditor"))
@@ -148,7 +165,7 @@ def test_it_is_nobody_elses(window: Watched, network: Network) -> None:
     assert page.locator("main nav").count() == 0
 
 
-@pytest.mark.parametrize("show", ["sites", "accounts", "keys", "round", "health"])
+@pytest.mark.parametrize("show", ["sites", "accounts", "keys", "audit", "round", "health"])
 def test_on_a_phone_in_chinese_in_the_dark(windows: Windows, network: Network, show: str) -> None:
     watched = windows(language="zh-CN", phone=True, dark=True)
     watched.sign_in(network.operator_key)

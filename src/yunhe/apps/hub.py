@@ -44,7 +44,7 @@ from yunhe.hub.matching import routes as matching_routes
 from yunhe.hub.matching.service import Matching
 from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import routes as orders_routes
-from yunhe.hub.orders import streaming
+from yunhe.hub.orders import audit, streaming
 from yunhe.hub.orders.feed import Feed
 from yunhe.hub.orders.model import SETTLEMENT
 from yunhe.hub.orders.shapes import Shapes
@@ -143,6 +143,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(intake_routes.router(submitting, who, shapes))
     app.include_router(orders_routes.router(platform, who))
     app.include_router(streaming.router(platform, who, hub.feed))
+    app.include_router(audit.router(platform, who))
     app.include_router(dispatch_routes.customer_router(platform, who, blobs))
     app.include_router(settlement_routes.router(platform, who, hub.leader))
     app.include_router(looking.router(platform, who))

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from yunhe.core import errors
 from yunhe.sdk.orders import OUTAGE_S, Patience
 from yunhe.sdk.transport import Transport
-from yunhe.wire.api import EventView
+from yunhe.wire.api import EventPage, EventView
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,13 @@ MAX_BLOCK_BYTES = 1024 * 1024
 
 class EventCalls:
     _transport: Transport
+
+    def latest_events(self, limit: int = 100, cursor: str | None = None) -> EventPage:
+        """What happened to anybody's orders, newest first: one page. For operators and auditors."""
+        query: dict[str, str | int] = {"limit": limit}
+        if cursor is not None:
+            query["cursor"] = cursor
+        return self._transport.get(EventPage, "/v1/events/latest", query)
 
     def events(
         self, after: str | None = None, order: str | None = None, *, outage: float = OUTAGE_S

@@ -3,19 +3,19 @@
 from nicegui import ui
 
 from yunhe.console import panels
-from yunhe.console.operating import accounts, health
+from yunhe.console.operating import accounts, audit, health
 from yunhe.console.panels import address, word
 from yunhe.console.shell import shell
 from yunhe.console.sites import terms, words
 from yunhe.console.view import View
 from yunhe.core.supply import SiteState
 from yunhe.sdk.client import Client
-from yunhe.wire.api import EnrolmentToken, SiteList, SiteView
+from yunhe.wire.api import EnrolmentToken, EventPage, SiteList, SiteView
 
 PATH = "/operator"
 ROWS = 25
 REFRESH_S = 5.0
-PLACES = ("sites", "accounts", "keys", "round", "health")
+PLACES = ("sites", "accounts", "keys", "audit", "round", "health")
 
 
 async def page(view: View) -> None:
@@ -38,10 +38,33 @@ async def page(view: View) -> None:
                 accounts.organisations(view, changes)
             case "keys":
                 accounts.keys(view, changes)
+            case "audit":
+                _audit(view)
             case "round":
                 health.rounds(view)
             case _:
                 health.hub(view)
+
+
+def _audit(view: View) -> None:
+    """Every fact about orders, newest first; money's moves have a page of their own."""
+    cursor = word(view, "cursor")
+
+    def draw(found: EventPage) -> None:
+        if found.events:
+            audit.trail(view, found.events)
+        else:
+            view.show_empty(view.say("audit.none"))
+        following = address(PATH, show="audit", cursor=found.next_cursor) if found.next_cursor else None
+        panels.pages(view, first=address(PATH, show="audit") if cursor else None, following=following)
+
+    with panels.card(view.say("operator.audit")):
+        ui.link(view.say("audit.money"), "/money").classes("yunhe-link")
+        view.part(
+            lambda: view.ask(lambda hub: hub.latest_events(ROWS, cursor or None)),
+            draw,
+            every_s=None if cursor else REFRESH_S,
+        )
 
 
 # --- enrolments ---------------------------------------------------------------------------------------------------

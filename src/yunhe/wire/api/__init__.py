@@ -55,6 +55,7 @@ from yunhe.wire.api.money import (
 )
 from yunhe.wire.api.network import (
     ComputeView,
+    EventPage,
     EventView,
     NetworkHistory,
     NetworkSample,
@@ -99,6 +100,7 @@ __all__ = [
     "NetworkSiteView",
     "NetworkSample",
     "NetworkHistory",
+    "EventPage",
     "EventView",
     "ComputeView",
     "AttemptView",

@@ -57,3 +57,8 @@ class EventView(Answer):
     kind: str
     detail: str
     site_id: str | None = None
+
+
+class EventPage(Answer):
+    events: tuple[EventView, ...]  # newest first
+    next_cursor: str | None = None
