@@ -35,6 +35,7 @@ HERE = Path(__file__).parent
 MAKE = HERE.parents[1] / "examples" / "scenarios" / "make_nation.py"
 HOUR_MS = 3_600_000
 PFLOP_HOUR = 3.6e18
+WINDOW_H = 3  # of the cases: Monday from 12 h to 15 h, the fullest hours of the week
 # Case: options of make_nation.py beside the sample's `--every`. The load rule was set with `base` alone.
 CASES: dict[str, dict[str, object]] = {
     "base": {},
@@ -258,12 +259,13 @@ def table(options: argparse.Namespace) -> None:
     """nation.json, and its tables in Markdown."""
     cases = {}
     for case in CASES:
-        pairs = _pairs(options, case, 6)
+        pairs = _pairs(options, case, WINDOW_H)
         if pairs:
             cases[case] = _case(pairs)
     days = _pairs(options, "base", 24)
     day = {name: days[0][name] for name in NETWORKS} if days else None
-    found = {"every": options.every, "cases": cases, "day": day, "days": [_slim(pair) for pair in days]}
+    curve = orjson.loads((options.out / "curve.json").read_bytes())
+    found = {"every": options.every, "cases": cases, "curve": curve, "day": day, "days": [_slim(pair) for pair in days]}
     (HERE / "nation.json").write_bytes(orjson.dumps(_rounded(found), option=orjson.OPT_APPEND_NEWLINE))
     say = sys.stdout.write
     for each in days:
@@ -322,8 +324,9 @@ def _case(pairs: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def _never(run: dict[str, Any]) -> float:
-    """Refused, or still waiting at the end, of the orders that came in the time that was measured, %."""
-    return (run["refused"] + run["waiting_at_end"]) / run["submitted"] * 100
+    """Refused, or still waiting at the end, of these and those that started in the time that was measured, %."""
+    left = run["refused"] + run["waiting_at_end"]
+    return left / (left + run["wait_ms"]["all"]["jobs"]) * 100
 
 
 def _side_by_side(pair: dict[str, Any]) -> str:
@@ -351,6 +354,7 @@ def _side_by_side(pair: dict[str, Any]) -> str:
             if figure in on["wait_ms"][size]:
                 waits = [run["wait_ms"][size][figure] / 60_000 for run in (off, on)]
                 values.append((f"wait of {size}, {figure}, min", waits[0], waits[1]))
+    values.append(("orders that did not start, %", _never(off), _never(on)))
     for share in (0.01, 0.1):
         parts = [sum(r["earned_cny"][: round(share * r["centres"])]) / sum(r["earned_cny"]) for r in (off, on)]
         values.append((f"earned by the first {share:.0%} of the centres, %", parts[0] * 100, parts[1] * 100))

@@ -22,6 +22,7 @@ def draw(found: dict[str, Any]) -> None:
         _centres(found["day"])
         _work(found["cases"])
         _sensitivity(found["cases"])
+        _skew(found["curve"])
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -39,8 +40,8 @@ def _hours(day: dict[str, Any]) -> None:
     figure, axes = _axes(6.5, 2.8)
     for name, color in (("islands", ISLANDS), ("network", NETWORK)):
         hours = [value * 100 for value in day[name]["hours"]]
-        axes.step(range(1, len(hours) + 1), hours, where="pre", color=color, label=name)
-    axes.set(xlabel="hour of Monday", ylabel="cards that are busy, %", ylim=(0, 100), xlim=(1, 24))
+        axes.step(range(len(hours) + 1), [*hours, hours[-1]], where="post", color=color, label=name)
+    axes.set(xlabel="hour of Monday", ylabel="cards that are busy, %", ylim=(0, 100), xlim=(0, 24))
     axes.legend(frameon=False)
     _save(figure, "nation-hours")
 
@@ -62,7 +63,11 @@ def _centres(day: dict[str, Any]) -> None:
 
 
 def _work(cases: dict[str, Any]) -> None:
-    names = [name for name in ("load-0.5", "base", "load-1.5", "load-2", "philly", "pai2020") if name in cases]
+    names = [
+        name
+        for name in ("load-0.5", "base", "load-1.5", "load-2", "load-3", "skew-2", "philly", "pai2020")
+        if name in cases
+    ]
     kinds = (("islands", ISLANDS), ("islands_bound", "#e6c7a6"), ("network", NETWORK), ("bound", "#a9c6df"))
     labels = ("islands", "islands, bound", "network", "nation, bound")
     figure, axes = _axes(6.5, 3)
@@ -87,6 +92,17 @@ def _sensitivity(cases: dict[str, Any]) -> None:
     axes.set(xlabel="work of the network over that of islands, % more", xlim=(0, None))
     axes.grid(axis="x", linewidth=0.3)
     _save(figure, "nation-sensitivity")
+
+
+def _skew(curve: Sequence[Sequence[float]]) -> None:
+    figure, axes = _axes(6.5, 2.6)
+    spread = [row[0] for row in curve]
+    axes.plot(spread, [row[3] * 100 for row in curve], color=ISLANDS, label="islands")
+    axes.plot(spread, [min(1.0, row[2]) * 100 for row in curve], color=NETWORK, label="offered, at most 100 %")
+    axes.set(xlabel="spread of demand between centres (standard deviation of the logarithm)", ylabel="% of capacity")
+    axes.set(ylim=(0, 105), xlim=(0, spread[-1]))
+    axes.legend(frameon=False)
+    _save(figure, "nation-skew")
 
 
 def _mean(values: Sequence[float]) -> float:
