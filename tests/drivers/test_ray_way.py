@@ -58,6 +58,7 @@ def site(hub: RunningHub, head: ray.Head, tmp_path: Path) -> Iterator[SiteProces
         process.stop()
 
 
+@pytest.mark.timeout(300)  # a slow machine needs most of two minutes
 def test_an_order_runs_on_ray_and_is_settled(
     hub: RunningHub, site: SiteProcess, head: ray.Head, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def ended(customer: httpx.Client, order_id: str) -> dict[str, Any]:
     return view
 
 
+@pytest.mark.timeout(300)  # a slow machine needs most of two minutes
 def test_orders_run_on_slurm_and_are_settled(hub: RunningHub, site: SiteProcess, tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     customer = hub.customer()

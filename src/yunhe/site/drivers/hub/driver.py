@@ -212,8 +212,9 @@ class HubDriver:
         if passed.cancel is not None:
             passed.status = Status(Phase.ENDED, reason=passed.cancel, detail="stopped before it was passed down")
         else:
-            self._passed.pop(key, None)
+            # Its folder first: as soon as the lease is not known here it may be submitted again.
             await asyncio.to_thread(passed.record.remove)
+            self._passed.pop(key, None)
             passed.status = Status(Phase.ABSENT)
         self._announce(key)
 
