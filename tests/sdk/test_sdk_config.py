@@ -52,6 +52,16 @@ def test_a_key_is_not_sent_to_another_address(env: dict[str, str], folder: Path)
     assert resolve(env=env | {"YUNHE_URL": "http://stranger:1"}, folder=folder).api_key is None
 
 
+def test_an_empty_key_is_nobodys(env: dict[str, str], folder: Path) -> None:
+    """A console asks for visitors, and for whoever left the field of the key blank, beside keys that lie about."""
+    save_profile(config_path(env), "lab", Profile("http://lab:1", "k-lab"), make_default=True)
+    write_network_file(folder, "http://net:2", "k-net")
+    for url in ("http://lab:1", "http://net:2", None):
+        assert resolve(url, "", env=env, folder=folder).api_key is None
+        assert resolve(url, "", env=env | {"YUNHE_API_KEY": "k-env"}, folder=folder).api_key is None
+    assert resolve(None, "", "lab", env=env, folder=folder) == Profile("http://lab:1", None, str(config_path(env)))
+
+
 def test_files_with_keys_are_for_their_owner_alone(env: dict[str, str], folder: Path) -> None:
     old = os.umask(0)
     try:

@@ -17,6 +17,9 @@ from yunhe.console.sessions import COOKIE, Session, Sessions
 
 _SCRIPT = re.compile(rb"^(\s*)<script(?=[\s>])", re.MULTILINE)
 _SESSION = "yunhe.console.session"
+# Files that are the same for everybody and kept by caches, and what asks whether the console lives: no session begins
+# there, so no cache keeps one visitor's cookie for others.
+_NOBODYS = ("/_nicegui", "/static/", "/healthz", "/favicon.ico")
 
 
 def session_of(scope: Scope) -> Session:
@@ -40,15 +43,16 @@ class Guard:
             await _refuse(scope, send)
             return
         session = self._sessions.find(_cookie(headers), time.monotonic())
-        fresh = session is None
-        if session is None:
+        cookie = None
+        if session is None and scope["type"] == "http" and not scope["path"].startswith(_NOBODYS):
             session = self._sessions.begin(time.monotonic())
+            cookie = self.cookie(session)
             session.language = "zh" if headers.get(b"accept-language", "").lower().startswith("zh") else "en"
         scope[_SESSION] = session
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, _Answer(send, self.cookie(session) if fresh else None))
+        await self._app(scope, receive, _Answer(send, cookie))
 
     def cookie(self, session: Session) -> str:
         """The header that names a session to the browser."""
@@ -106,7 +110,10 @@ class _Answer:
 def _same_origin(headers: dict[bytes, str]) -> bool:
     """A browser names the page that asks; one that is not ours gets nothing."""
     origin = headers.get(b"origin")
-    return origin is None or urlsplit(origin).netloc == headers.get(b"host")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get(b"host")
+    except ValueError:  # no address
+        return False
 
 
 def _cookie(headers: dict[bytes, str]) -> str | None:

@@ -12,6 +12,7 @@ from yunhe.sdk.client import Client
 from yunhe.wire.api import WhoAmI
 
 COOKIE = "yunhe_console"
+MAX_PER_USER = 50  # of one user, signed in: who signs in over and over ends only sessions of their own
 
 
 @dataclass(slots=True)
@@ -39,37 +40,51 @@ class Session:
 
 
 class Sessions:
-    """At most `limit` of them; one that is idle or old is gone. Times are monotonic seconds, told by the caller."""
+    """At most `limit` of users and as many of visitors, so that no crowd of visitors signs a user out; one that is
+    idle or old is gone. Times are monotonic seconds, told by the caller."""
 
     def __init__(self, idle_s: float, max_s: float, limit: int) -> None:
         self._idle_s, self._max_s, self._limit = idle_s, max_s, limit
-        self._by_id: OrderedDict[str, Session] = OrderedDict()
+        self._visitors: OrderedDict[str, Session] = OrderedDict()
+        self._users: OrderedDict[str, Session] = OrderedDict()
 
     def find(self, session_id: str | None, now_s: float) -> Session | None:
         """None when it is unknown, idle for too long or too old."""
-        session = self._by_id.get(session_id or "")
+        wanted = session_id or ""
+        kept = self._users if wanted in self._users else self._visitors
+        session = kept.get(wanted)
         if session is None:
             return None
         if session.over(now_s):
             self.end(session)
             return None
         session.used_s = now_s
-        self._by_id.move_to_end(session.id)
+        kept.move_to_end(session.id)
         return session
 
-    def begin(self, now_s: float, like: Session | None = None) -> Session:
-        """A new one, with the preferences of `like`, which ends: nobody keeps an id through a sign-in."""
+    def begin(
+        self, now_s: float, like: Session | None = None, client: Client | None = None, who: WhoAmI | None = None
+    ) -> Session:
+        """A new one, with the preferences of `like`, which ends: nobody keeps an id through a sign-in. A visitor's,
+        or that of `who`, whose key `client` has."""
         session = Session(secrets.token_urlsafe(32), now_s, now_s, self._idle_s, self._max_s)
         if like is not None:
             session.language, session.dark = like.language, like.dark
             self.end(like)
-        self._by_id[session.id] = session
-        while len(self._by_id) > self._limit:
-            self.end(next(iter(self._by_id.values())))
+        session.client, session.who = client, who
+        kept = self._visitors if who is None else self._users
+        kept[session.id] = session
+        if who is not None:
+            mine = [each for each in kept.values() if each.who == who]
+            for each in mine[:-MAX_PER_USER]:
+                self.end(each)
+        while len(kept) > self._limit:
+            self.end(next(iter(kept.values())))
         return session
 
     def end(self, session: Session) -> None:
-        self._by_id.pop(session.id, None)
+        self._visitors.pop(session.id, None)
+        self._users.pop(session.id, None)
         if session.client is not None:
             session.client.close()
         session.client, session.who = None, None

@@ -77,16 +77,17 @@ def _forms(web: FastAPI, sessions: Sessions, asking: Asking, guard: Guard) -> No
         back: Annotated[str, Form(max_length=MAX_PATH_CHARS)] = "/",
     ) -> Response:
         session = _checked(request, token)
-        client = asking.client(key.strip())
+        client = None
         try:
+            client = asking.client(key.strip())
             who = await asking.ask(client, Client.whoami)
         except YunheError as error:
-            client.close()
+            if client is not None:
+                client.close()
             known = isinstance(error, Unavailable)
             told = urlencode({"why": "unreachable" if known else "wrong", "back": back_to(back)})
             return RedirectResponse(f"/sign-in?{told}", status_code=303)
-        fresh = sessions.begin(time.monotonic(), session)
-        fresh.client, fresh.who = client, who
+        fresh = sessions.begin(time.monotonic(), session, client, who)
         return _with_cookie(RedirectResponse(back_to(back), status_code=303), guard, fresh)
 
     @web.post("/sign-out")

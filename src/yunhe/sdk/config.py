@@ -16,7 +16,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from yunhe.core.errors import InvalidInput, NotFound
@@ -108,10 +108,12 @@ def resolve(
     env: Mapping[str, str] = os.environ,
     folder: Path | None = None,
 ) -> Profile:
-    """The hub to use, by the order at the top of this file.
+    """The hub to use, by the order at the top of this file. An `api_key` of "" means nobody's: none is looked for.
 
     Raises NotFound for a profile name that is not stored, InvalidInput for a file that cannot be read.
     """
+    if api_key == "":
+        return replace(resolve(url, None, profile, env=env, folder=folder), api_key=None)
     if profile is None and url is None and not env.get("YUNHE_URL"):
         profile = env.get("YUNHE_PROFILE") or None
     if profile is not None and url is None:

@@ -46,13 +46,15 @@ class Transport:
     """A connection pool to one hub. Raises only errors of `yunhe.core.errors`."""
 
     def __init__(self, profile: Profile, timeout: float, retries: int) -> None:
-        """`timeout` is seconds of silence. Raises InvalidInput when the address is not an http(s) URL."""
+        """`timeout` is seconds of silence. Raises InvalidInput when the address is not an http(s) URL, or the key is
+        not text that a header can have."""
         secure, loopback = _check_url(profile.url)
         self.profile = profile
         self.timeout = timeout
         self._pauses = BACKOFF_S[:retries]
         headers = {"User-Agent": "yunhe-sdk/1", "Accept": "application/json"}
         if profile.api_key:
+            _check_key(profile.api_key)
             headers["Authorization"] = f"Bearer {profile.api_key}"
         self._http = httpx.Client(
             base_url=profile.url.rstrip("/"),
@@ -212,6 +214,12 @@ def _trust() -> ssl.SSLContext:
 def escaped(part: str) -> str:
     """One segment of a path: an id cannot reach another address."""
     return quote(part, safe="")
+
+
+def _check_key(key: str) -> None:
+    """Raises InvalidInput, without showing the key."""
+    if not (key.isascii() and key.isprintable()):
+        raise errors.InvalidInput("is no key: it has characters that no key has", field="api_key")
 
 
 def _check_url(url: str) -> tuple[bool, bool]:
