@@ -24,6 +24,7 @@ from yunhe.hub.platform.writer import Tx
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
+LOOK_S, LOOKS = 2.0, 20  # sites are looked at so often, or oftener where a limit is short: so many times in it
 BATCH = 500
 CERTIFY_TOPIC = "certify"
 
@@ -50,6 +51,14 @@ class Watch:
         self._platform = platform
         self._leader = lead
         self._contacts = ContactWatch()
+        settings = platform.settings
+        shortest_ms = min(
+            settings.silent_after_ms,
+            settings.disconnect_limit_ms + settings.disconnect_grace_ms,
+            settings.certify_turn_ms,
+        )
+        self._look_every_s = min(LOOK_S, shortest_ms / 1000 / LOOKS)
+        self._look_at_s = 0.0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -66,9 +75,20 @@ class Watch:
                         await asyncio.sleep(TICK_S)
                 else:
                     self._contacts.reset()
-                await waiter.wait(TICK_S)
+                if await waiter.wait(TICK_S):
+                    self._look_at_s = 0.0
 
     async def _tick(self) -> None:
+        platform = self._platform
+        now_s = time.monotonic()
+        if now_s >= self._look_at_s:
+            await self._look_at_sites()
+            self._look_at_s = now_s + self._look_every_s
+        if await platform.read(lambda conn: events.timers_due(conn, platform.clock.now_ms())):
+            await platform.write(_timers, None)
+
+    async def _look_at_sites(self) -> None:
+        """Who is silent, and whose turn it is to measure. A nation has thousands, so this is not done at every tick."""
         platform, settings = self._platform, self._platform.settings
         sites = await platform.read(catalogue.contacts)
         placed = await platform.read(events.silent_candidates)
@@ -88,8 +108,6 @@ class Watch:
         if lost:
             log.warning("given up: %s", ", ".join(lost))
             await platform.write(_lost, lost)
-        if await platform.read(lambda conn: events.timers_due(conn, platform.clock.now_ms())):
-            await platform.write(_timers, None)
         now_ms = platform.clock.now_ms()
         waiting = await platform.read(lambda conn: turns.candidates(conn, sites, now_ms, settings))
         if waiting:
