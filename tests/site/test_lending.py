@@ -24,11 +24,12 @@ from yunhe.apps import site as site_app
 from yunhe.cli.main import main
 from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import EndReason
+from yunhe.core.reclaim import choose, waste
 from yunhe.site.discover import Share
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.drivers.process.local_use import LocalUse
 from yunhe.site.drivers.saved import Saved, newest_ns, place
-from yunhe.site.lending import Lent, choose, digests, to_give_back
+from yunhe.site.lending import Lent, digests, to_give_back
 from yunhe.site.settings import DriverSettings, LendSettings, SiteSettings
 from yunhe.wire.link import CHECKPOINT_PATH, Checkpoint, CheckpointPlan, LeaseEnded, PoolDigest
 
@@ -169,12 +170,12 @@ def test_what_goes_is_enough_and_nothing_of_it_is_needless(
     if memory == 0 and gone:
         # The classic bound of the greedy cover: never more than twice the least work that has to be lost.
         least = min(
-            sum(x.waste for x in some)
+            sum(waste(x) for x in some)
             for n in range(len(leases) + 1)
             for some in combinations(leases, n)
             if enough(some)
         )
-        assert sum(x.waste for x in gone) <= 2 * least
+        assert sum(waste(x) for x in gone) <= 2 * least
 
 
 # --- what a job saved -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ more is given back, the least work lost first.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from yunhe.core.reclaim import choose
 from yunhe.site.drivers.contract import LeaseKey
 from yunhe.site.settings.lending import LendSettings
 from yunhe.wire.link import PoolDigest, PoolReport
@@ -25,11 +26,6 @@ class Lent:
     milli: int
     memory_bytes: int
     at_risk_ms: int = 0
-
-    @property
-    def waste(self) -> int:
-        """Work that is done once more when it is given back, milli-unit ms."""
-        return self.milli * self.at_risk_ms
 
 
 def digests(
@@ -75,37 +71,3 @@ def to_give_back(
         memory = sum(lease.memory_bytes for lease in mine) - max(0, pool.memory_bytes - digest.foreign_memory_bytes)
         gone += choose(mine, min(units, digest.foreign_milli), min(memory, digest.foreign_memory_bytes))
     return tuple(sorted(gone, key=lambda lease: lease.key))
-
-
-def choose(leases: Sequence[Lent], units: int, memory: int) -> tuple[Lent, ...]:
-    """Leases that free `units` (1/1000) and `memory` (bytes) together, with little work lost and few units moved; all
-    of them when that is not enough.
-
-    Covering a sum at the least cost is a knapsack problem. By the work lost per unit (which is `at_risk_ms`), each
-    lease that is enough with the smaller ones before it closes a choice, and the cheapest of these loses at most twice
-    what has to be lost (Csirik, Frenk, Labbe, Zhang 1991). What turned out to be needless in it stays where it is.
-    """
-    by_loss = sorted(leases, key=lambda lease: (lease.at_risk_ms, lease.milli, lease.memory_bytes, lease.key))
-    small: list[Lent] = []
-    closed: list[list[Lent]] = []
-    if _enough(small, units, memory):
-        return ()
-    for lease in by_loss:
-        if _enough([*small, lease], units, memory):
-            closed.append([*small, lease])
-        elif (lease.milli and units > 0) or (lease.memory_bytes and memory > 0):
-            small.append(lease)
-    taken = min(closed, key=_cost, default=small)
-    for lease in sorted(taken, key=lambda lease: (-lease.waste, -lease.milli, lease.key)):
-        others = [other for other in taken if other is not lease]
-        if _enough(others, units, memory):
-            taken = others
-    return tuple(taken)
-
-
-def _enough(taken: Sequence[Lent], units: int, memory: int) -> bool:
-    return sum(lease.milli for lease in taken) >= units and sum(lease.memory_bytes for lease in taken) >= memory
-
-
-def _cost(taken: Sequence[Lent]) -> tuple[int, int]:
-    return sum(lease.waste for lease in taken), sum(lease.milli for lease in taken)

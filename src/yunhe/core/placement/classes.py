@@ -119,7 +119,11 @@ def classes(shapes: tuple[Shape, ...], board: Board, now_ms: int, seed: int = 0)
     """Group `shapes`; every constraint gives all shapes of a class the same answer at every pool."""
     kind_of = _kinds(shapes)
     firsts = _firsts(kind_of)
-    rows = tuple(row_of(shapes[i], board, now_ms, seed) for i in firsts)
+    places: dict[int, Ints] = {}  # of each requirement: orders of work differ in their deadlines alone
+    for i in firsts:
+        if id(shapes[i].requirement) not in places:
+            places[id(shapes[i].requirement)] = places_of(shapes[i], board)
+    rows = tuple(row_among(shapes[i], board, now_ms, places[id(shapes[i].requirement)], seed) for i in firsts)
     parts = _Parts(shapes, now_ms)
     by_kind = np.argsort(kind_of, kind="stable")
     ends = np.searchsorted(kind_of[by_kind], np.arange(len(rows) + 1))
