@@ -43,8 +43,8 @@ from yunhe.hub.ledger import routes as ledger_routes
 from yunhe.hub.matching import routes as matching_routes
 from yunhe.hub.matching.service import Matching
 from yunhe.hub.metering import service as metering
-from yunhe.hub.orders import routes as orders_routes
 from yunhe.hub.orders import audit, streaming
+from yunhe.hub.orders import routes as orders_routes
 from yunhe.hub.orders.feed import Feed
 from yunhe.hub.orders.model import SETTLEMENT
 from yunhe.hub.orders.shapes import Shapes
