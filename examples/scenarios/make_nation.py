@@ -82,6 +82,8 @@ class Assumed:
     data_percent: float = 30  # of the jobs bring data from their customer's centre,
     data_gib: int = 100  # so many
     stay_percent: float = 5  # of the jobs stay in their customer's province
+    start: str = "2026-01-04T23:00+08:00"  # a Sunday; the first hour is not measured, Monday is
+    hours: int = 24  # that are measured
     every: int = 1  # only every n-th centre, and its customers with their jobs
 
 
@@ -191,8 +193,9 @@ def main() -> None:
     write(f"# {sum(group.count for group in found)} centres, {len({group.chip for group in found})} chips, ")
     write(f"{total / 1e6:.3f} million PFLOPS at FP16 (dense, nominal)\n")
     write("name: nation\nseed: 1\nengine: online\n")
-    write("start: 2026-01-04T23:00+08:00 # a Sunday; the first hour is not measured, Monday is\n")
-    write("length: 25h\nwarm_up: 1h\nround_every: 60s # what waits is looked at once a minute\n\n")
+    write(f"start: {assumed.start}\n")
+    write(f"length: {assumed.hours + 1}h\nwarm_up: 1h # not measured\n")
+    write("round_every: 60s # what waits is looked at once a minute\n\n")
     write("sites: { start_delay: 30s, stragglers: 2%, straggler_factor: 1.5 }\n\ncentres:\n")
     for group in found:
         nominal = rates[group.chip] * 1000
