@@ -137,3 +137,9 @@ def test_a_trace_of_tokens_becomes_work(tmp_path: Path) -> None:
     found = json.loads(finished(Run.fresh(scenario(change), tmp_path)))
     assert found["orders"]["succeeded"] == 30
     assert int(found["useful_flop"]["fp16"]) == 30 * 12 * 1100 * 140 * 10**9
+
+
+@pytest.mark.parametrize("broken", [b"", b"\0" * 100, b"no pickle", b"N.", b"cyunhe.gone\nNobody\n."])
+def test_a_broken_state_is_refused(broken: bytes) -> None:
+    with pytest.raises(InvalidInput, match="state"):
+        Run.resumed(scenario(), HERE, broken)

@@ -98,3 +98,15 @@ what_if:
 def test_an_edit_that_is_wrong_is_refused(edit: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         changed(scenario(), load_edits(edit))
+
+
+@pytest.mark.parametrize("rule", ["operator_fee: 101%", "nominal_derate: 100.01%"])
+def test_a_share_of_more_than_all_is_refused(rule: str) -> None:
+    with pytest.raises(InvalidInput, match=rule.partition(":")[0]):
+        load_edits(f"rule: {{{rule}}}")
+
+
+@pytest.mark.parametrize("start", ["1969-12-31T00:00+00:00", "0001-01-01T00:00+00:00"])
+def test_a_time_that_no_clock_had_is_refused(start: str) -> None:
+    with pytest.raises(InvalidInput, match="start: is before 1970"):
+        scenario(("start: 2026-01-05T00:00+08:00", f"start: {start}"))

@@ -107,7 +107,7 @@ def read_result(path: Path) -> Document:
         raise InvalidInput("has no result", field=str(path), hint="run it first: yunhe sim run") from error
     except orjson.JSONDecodeError as error:
         raise InvalidInput("is no result of a run", field=str(file)) from error
-    if not isinstance(found, dict) or "scenario_sha256" not in found:
+    if not isinstance(found, dict) or not {"scenario_sha256", "seed"} <= found.keys():
         raise InvalidInput("is no result of a run", field=str(file))
     return found
 

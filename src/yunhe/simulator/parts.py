@@ -14,7 +14,7 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 Name = Annotated[str, Field(pattern=_NAME)]
 Count = Annotated[int, Field(ge=1, le=MAX_CENTRES)]
-Share = q.BasisPoints  # of 10,000
+Share = Annotated[q.BasisPoints, Field(le=10_000)]  # of 10,000
 ByHour = Annotated[tuple[Annotated[float, Field(ge=0, le=100)], ...], Field(min_length=HOURS, max_length=HOURS)]
 
 
@@ -217,7 +217,7 @@ class Rules(Part):
 
     nominal_derate: Share | None = None
     operator_fee: Share | None = None
-    route_factor: Share | None = None
+    route_factor: q.BasisPoints | None = None
     transfer_price: q.PerGib | None = None
     backfill: bool | None = None
     reserve_after: q.DurationMs | None = None

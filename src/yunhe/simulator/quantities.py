@@ -88,6 +88,8 @@ def _moment(text: str) -> int:
         ) from error
     if at.tzinfo is None:
         raise InvalidInput("has no offset from UTC", hint="for example 2026-01-05T00:00+08:00")
+    if at.timestamp() < 0:
+        raise InvalidInput("is before 1970", hint="for example 2026-01-05T00:00+08:00")
     return round(at.timestamp() * 1000)
 
 

@@ -21,6 +21,8 @@ from yunhe.simulator.work import Stream
 from yunhe.simulator.world import Islands, World
 
 STATE_FORMAT = 1
+# What a pickle that was cut off, is of an older program, or is none, raises.
+_BROKEN = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ class Run:
 
         The state is a pickle: only states that one wrote oneself are to be read.
         """
-        saved = pickle.loads(state)
+        try:
+            saved = pickle.loads(state)
+        except _BROKEN as error:
+            raise InvalidInput("is broken", field="state", hint="start afresh") from error
         if not isinstance(saved, Saved) or saved.format != STATE_FORMAT:
             raise InvalidInput("is no state of this version", field="state", hint="start afresh")
         if saved.scenario_sha256 != scenario.digest() or saved.seed != scenario.seed:
