@@ -10,6 +10,7 @@ deadline and a budget of its own).  Power costs 1.6 times the base price in the 
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -251,11 +252,11 @@ def _size(draw: np.random.Generator, terms: Terms, load: float) -> tuple[Require
     return Requirement(work=Work(flop, precision), stacks=stacks), units
 
 
-def _where(draw: np.random.Generator, supply: Supply) -> dict[str, object]:
+def _where(draw: np.random.Generator, supply: Supply) -> dict[str, Any]:
     """Limits on the place, each with a probability of its own."""
     names = sorted(supply.places)
     regions = sorted({site.region for site in supply.sites})
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     if draw.random() < 0.3:
         kind = LatencyKind.RTT if draw.random() < 0.8 else LatencyKind.ONE_WAY
         found["latency"] = (LatencyBound(str(draw.choice(names)), int(draw.choice([5, 10, 20, 50])) * 1000, kind),)

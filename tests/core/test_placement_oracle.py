@@ -5,6 +5,7 @@ The oracle is written from the rules, not from the code; it shares only the valu
 
 from fractions import Fraction
 from math import ceil, floor
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,7 +82,7 @@ bounds = st.builds(
     kind=st.sampled_from(LatencyKind),
 )
 amounts = st.sampled_from([1, 10**9, 10**10 + 1, 4 * 10**10, 10**15, 1_601 * TERA])
-size_fields = st.one_of(
+size_fields: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.fixed_dictionaries({"cores_milli": st.sampled_from([100, 700, 1_000, 2_000, 9_000])}),
     st.fixed_dictionaries({"cards": st.sampled_from([1, 3, 8])}),
     st.fixed_dictionaries({"compute": st.builds(Compute, amounts, st.sampled_from(Precision))}),
