@@ -59,3 +59,19 @@ def test_never_more_than_the_cards_and_none_idle_beside_a_job_that_could_run(job
     assert np.isfinite(hours_left[np.flatnonzero(found != NOWHERE), found[found != NOWHERE]]).all()
     for waits in np.flatnonzero(found == NOWHERE):
         assert not (np.isfinite(hours_left[waits]) & (used < cards)).any()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e308, -1.0])
+@pytest.mark.parametrize("field", ["arriving", "speed", "cards"])
+def test_what_no_network_has_is_refused_by_name(field: str, wrong: float) -> None:
+    given = {"arriving": np.array([1.0]), "speed": np.array([[1.0]]), "cards": np.array([1.0])}
+    given["speed"] = np.array([[1.0, wrong]]) if field == "speed" else given["speed"]
+    if field != "speed":
+        given[field] = np.array([wrong])
+    with pytest.raises(InvalidInput) as refused:
+        kind_prices(given["arriving"], given["speed"], given["cards"])
+    assert refused.value.field == field
+
+
+def test_without_work_no_card_is_worth_anything() -> None:
+    assert kind_prices(np.zeros(0), np.zeros((0, 2)), np.array([1, 2])).tolist() == [0.0, 0.0]

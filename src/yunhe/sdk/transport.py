@@ -213,7 +213,7 @@ def _trust() -> ssl.SSLContext:
 
 def escaped(part: str) -> str:
     """One segment of a path: an id cannot reach another address."""
-    return quote(part, safe="")
+    return quote(part, safe="") if part.strip(".") else part.replace(".", "%2E")  # `..` would be the one above
 
 
 def _check_key(key: str) -> None:

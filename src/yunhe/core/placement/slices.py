@@ -22,6 +22,7 @@ Ints = npt.NDArray[np.int64]
 NOWHERE = -1  # a job that waits
 
 
+MAX_RATE = 1e12  # of an entry: HiGHS takes 1e20 for infinite
 UNSERVED_HOURS = 100.0  # what an hour of work costs that cannot be served at all: long against a queue, and finite
 
 
@@ -30,9 +31,14 @@ def kind_prices(arriving: Floats, speed: Floats, cards: Ints) -> Floats:
 
     `arriving[c]`: work of class c that comes in an hour, in hours on one card of the first kind.  `speed[c, k]`: of
     class c on kind k, in such hours of work per hour (0: it does not run there).  `cards[k]`: cards of each kind.
-    Raises InvalidInput for a class that runs nowhere.
+    Raises InvalidInput for a class that runs nowhere, and for what is negative, not finite or more than MAX_RATE.
     """
     classes, kinds = speed.shape
+    for field, values in (("arriving", arriving), ("speed", speed), ("cards", cards)):
+        if not ((values >= 0) & (values <= MAX_RATE)).all():
+            raise InvalidInput(f"must be 0 to {MAX_RATE:g}", field=field)
+    if not classes:
+        return np.zeros(kinds)
     if not (speed > 0).any(axis=1).all():
         raise InvalidInput("a class of work runs on no kind of card", field="speed")
     hours = classes * kinds
