@@ -33,9 +33,9 @@ def test_every_page(windows: Windows, network: Network, order: str, language: st
         for name, path in pages.items():
             page = watched.open(path or f"/orders/{order}")
             page.wait_for_load_state("networkidle")
-            page.wait_for_function("!document.querySelector('main .q-spinner')")
-            assert page.locator("main").inner_text().strip()
-            assert page.locator("main [role=alert]").count() == 0
+            page.wait_for_function("!document.querySelector('#content [role=status] .q-spinner')")
+            assert page.locator("#content").inner_text().strip()
+            assert page.locator("#content [role=alert]").count() == 0
             if phone:
                 assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
             scheme = "dark" if dark else "light"

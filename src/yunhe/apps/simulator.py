@@ -1,5 +1,6 @@
 """Runs of the simulator as files in a folder: state, result, report. Ctrl-C leaves a state to go on from."""
 
+import fcntl
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from yunhe.core.errors import InvalidInput, YunheError
+from yunhe.core.errors import Conflict, InvalidInput, YunheError
 from yunhe.simulator.result import Document, to_bytes
 from yunhe.simulator.run import Run
 from yunhe.simulator.scenario import Scenario, changed, load, load_edits, located, read_text
@@ -73,10 +74,11 @@ def simulate(
     scenario = prepared.scenario
     done = None if fresh else _done(out, scenario)
     if done is not None:
+        if report and can_report() and not (out / REPORT).exists():
+            write_report(done, out)
         return Outcome(out, done, 0.0, found=True)
     began_s = time.process_time()
-    with _interrupts() as interrupted:
-        out.mkdir(parents=True, exist_ok=True)
+    with _interrupts() as interrupted, _alone(out):
         run = _run(prepared, out, fresh)
         saved_s = time.monotonic()
         try:
@@ -142,6 +144,20 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """The folder is this run's; two would write over each other's state. Raises Conflict where another is at work."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise Conflict("another run is at work in it", field=str(out), hint="name another with --out") from error
+    finally:
+        os.close(folder)
 
 
 def _run(prepared: Prepared, out: Path, fresh: bool) -> Run:

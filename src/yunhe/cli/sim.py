@@ -195,6 +195,8 @@ def _tell(outcome: Outcome, found: Document, report: bool) -> None:
     ]
     show_table(("wait by size", ">jobs", ">mean min", ">p50", ">p90", ">p99", ">most"), sizes)
     if report and not application.can_report():
-        remark("no report: it needs the extra `simulate` (pip install 'yunhe[simulate]')")
+        remark(
+            "no report: it needs matplotlib and pyarrow (pip install matplotlib pyarrow), then the same command again"
+        )
         report = False
     remark(f"in {outcome.folder}: {RESULT}" + (f", {application.REPORT}" if report else ""))

@@ -54,7 +54,7 @@ def shell(view: View, title: str, here: str) -> Iterator[None]:
         ):
             with ui.menu(), ui.element("nav").classes("column q-pa-sm"):
                 _links(view, role, here)
-    with ui.element("main").classes("yunhe-page column").props("id=content tabindex=-1"):
+    with ui.element("div").classes("yunhe-page column").props("id=content tabindex=-1"):
         yield
 
 
