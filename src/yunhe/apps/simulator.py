@@ -74,6 +74,8 @@ def simulate(
     scenario = prepared.scenario
     done = None if fresh else _done(out, scenario)
     if done is not None:
+        if report and can_report() and not (out / REPORT).exists():
+            write_report(done, out)
         return Outcome(out, done, 0.0, found=True)
     began_s = time.process_time()
     with _interrupts() as interrupted, _alone(out):
