@@ -33,7 +33,7 @@ def main(file: str) -> None:
     for line in contour_generator(x, y, share).lines(0.5):
         steps = np.abs(np.diff(line, axis=0)).sum()
         if steps >= LEAST:
-            found.append([[round(float(a), 2), round(float(b), 2)] for a, b in line[:: max(1, len(line) // 400)]] )
+            found.append([[round(float(a), 2), round(float(b), 2)] for a, b in line[:: max(1, len(line) // 400)]])
             found[-1].append([round(float(line[-1][0]), 2), round(float(line[-1][1]), 2)])
     TARGET.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
     print(f"{len(found)} lines, {sum(map(len, found))} points, {TARGET.stat().st_size} bytes")
