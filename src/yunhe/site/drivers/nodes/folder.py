@@ -162,6 +162,6 @@ class LeaseFolder(LeaseDir):
         finally:
             tmp.unlink()
 
-    def tell(self, key: LeaseKey) -> None:
+    def announce(self, key: LeaseKey) -> None:
         """Leave word for `changed`, as a supervisor does."""
         (self._news / str(key)).touch()

@@ -47,7 +47,7 @@ class LeaseFolders(Generic[Folder]):
         folder.cancel(reason)
         if not folder.seal(reason, "stopped before it was started"):
             return False
-        folder.tell(key)
+        folder.announce(key)
         return True
 
     async def changed(self, timeout_ms: int) -> frozenset[LeaseKey]:

@@ -284,7 +284,7 @@ class RayDriver(LeaseFolders[LeaseFolder]):
     def _seal(self, key: LeaseKey, folder: LeaseFolder, verdict: Verdict) -> None:
         said = folder.said()
         if folder.seal(verdict.reason, f"{verdict.detail}; {said}" if said else verdict.detail):
-            folder.tell(key)
+            folder.announce(key)
 
     async def _place_again(self, key: LeaseKey) -> None:
         memory = self._of(key)

@@ -190,7 +190,7 @@ class SlurmDriver(LeaseFolders[StepFolder]):
     def _refused(self, key: LeaseKey, refusal: str) -> None:
         folder = self._folder(key)
         if folder.prepared and folder.seal(EndReason.SPAWN_FAILED, f"Slurm refuses it: {refusal}"):
-            folder.tell(key)
+            folder.announce(key)
 
     # --- what became of them ----------------------------------------------------------------------------------------
 
@@ -309,7 +309,7 @@ class SlurmDriver(LeaseFolders[StepFolder]):
     def _seal(self, key: LeaseKey, folder: LeaseFolder, verdict: Verdict) -> None:
         said = "; ".join(text for text in (verdict.detail, self._batches.said(key), folder.said()) if text)
         if folder.seal(verdict.reason, said):
-            folder.tell(key)
+            folder.announce(key)
 
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
         """A job that waits never starts, whether Slurm cancels it or not; one that runs is told by a link."""
