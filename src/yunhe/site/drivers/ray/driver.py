@@ -276,7 +276,7 @@ class RayDriver(LeaseFolders[LeaseFolder]):
             await asyncio.to_thread(self._seal, key, folder, verdict)
         elif verdict.act is Act.LOSE:
             await asyncio.to_thread(folder.lose, verdict.reason, verdict.detail)
-            await asyncio.to_thread(folder.tell, key)
+            await asyncio.to_thread(folder.announce, key)
         else:
             self._of(key).cancelled_since = time.monotonic()
             self._background.start(self._stop(key))

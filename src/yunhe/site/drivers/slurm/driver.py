@@ -300,7 +300,7 @@ class SlurmDriver(LeaseFolders[StepFolder]):
             account = self._accounting.word(key) if verdict.unexplained else None
             verdict = explained(account) if account else verdict
             await asyncio.to_thread(folder.lose, verdict.reason, verdict.detail, account.ran_ms if account else None)
-            await asyncio.to_thread(folder.tell, key)
+            await asyncio.to_thread(folder.announce, key)
         elif verdict.act is Act.STOP:
             memory.cancelled_since = time.monotonic()
             for job in self._lookout.running_of(key):
