@@ -19,7 +19,7 @@ computing=()
 for folder in tests/*/; do
   folder=${folder%/}
   case $folder in
-    tests/drivers | tests/faults | tests/kubernetes | tests/site) waiting+=("$folder") ;;
+    tests/console | tests/drivers | tests/faults | tests/kubernetes | tests/site) waiting+=("$folder") ;;
     *) if compgen -G "$folder/test_*.py" >/dev/null; then computing+=("$folder"); fi ;;
   esac
 done
