@@ -45,13 +45,19 @@ class EventCalls:
                 with self._transport.stream("/v1/events", query, hold=BEAT_S) as chunks:
                     for block in _blocks(chunks):
                         patience.answered()
-                        place = block.id or place
                         if block.data:
                             yield _view(block.data)
+                        place = block.id or place
                 raise errors.Unavailable("the hub ended the stream of events", hint="try again")
+            except _NotUnderstood:
+                raise  # it would come again as it is
             except errors.Unavailable as error:
                 log.info("the stream of events broke off: %s", error.message)
                 patience.outage(error)
+
+
+class _NotUnderstood(errors.Unavailable):
+    """What came is no hub's, or a much newer one's."""
 
 
 @dataclass(slots=True)
@@ -69,7 +75,7 @@ def _blocks(chunks: Iterator[bytes]) -> Iterator[_Block]:
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > MAX_BLOCK_BYTES:
-            raise errors.Unavailable("the answer is not a hub's stream of events", hint="check the address")
+            raise _NotUnderstood("the answer is not a hub's stream of events", hint="check the address")
         for line in lines:
             name, _, value = line.rstrip(b"\r").decode("utf-8", errors="replace").partition(": ")
             if not name:
@@ -85,6 +91,6 @@ def _view(data: str) -> EventView:
     try:
         return EventView.model_validate_json(data)
     except ValidationError as error:
-        raise errors.Unavailable(
+        raise _NotUnderstood(
             "an event of this hub is not understood", hint="is it of a version near this one?"
         ) from error
