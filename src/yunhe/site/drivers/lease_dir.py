@@ -1,5 +1,6 @@
 """One lease's folder, as the supervisor leaves it (see `yunhe.site.supervisor` for the files)."""
 
+import asyncio
 import errno
 import fcntl
 import hashlib
@@ -9,12 +10,13 @@ import shutil
 import signal
 import stat
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Output, Phase, Status
+from yunhe.site.drivers.contract import LeaseKey, Output, Phase, Status
 from yunhe.site.drivers.saved import Saved, newest_ns
 from yunhe.site.drivers.saved import place as place_saved
 from yunhe.site.supervisor.records import Spec, write_record
@@ -317,3 +319,23 @@ def _totals(record: Mapping[str, object]) -> UsageTotals:
         peak_memory_bytes=_number(record, "peak_memory_bytes"),
         sampled=bool(record.get("sampled")),
     )
+
+
+class LeaseFiles(ABC):
+    """The part of a driver that reads what jobs left in their folders."""
+
+    @abstractmethod
+    def _folder(self, key: LeaseKey) -> LeaseDir:
+        """A lease's folder, whether it is there or not."""
+
+    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
+        return await asyncio.to_thread(self._folder(key).outputs, wanted, cap_bytes)
+
+    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
+        return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
+
+    async def open_output(self, key: LeaseKey, path: str) -> int:
+        return await asyncio.to_thread(self._folder(key).open_output, path)
+
+    async def kept_ms(self, key: LeaseKey, folder: str) -> int:
+        return await asyncio.to_thread(self._folder(key).kept_ms, folder)

@@ -6,21 +6,20 @@ counts as kept than was.
 """
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 from yunhe.site.crash import CrashPoint, no_crash
-from yunhe.site.drivers.contract import Job, LeaseKey, Output
+from yunhe.site.drivers.contract import Job, LeaseKey
 from yunhe.site.drivers.kubernetes.driver import KubernetesDriver
 from yunhe.site.drivers.kubernetes.held import Held
-from yunhe.site.drivers.lease_dir import LeaseDir, place_data, remove_tree
+from yunhe.site.drivers.lease_dir import LeaseDir, LeaseFiles, place_data, remove_tree
 from yunhe.site.drivers.saved import Saved
 from yunhe.site.drivers.saved import place as place_saved
 from yunhe.site.settings import DriverSettings, KubernetesSettings
 from yunhe.site.supervisor.records import write_record
 
 
-class SharedKubernetesDriver(KubernetesDriver):
+class SharedKubernetesDriver(LeaseFiles, KubernetesDriver):
     """Needs `shared_dir` and `shared_volume` of the settings."""
 
     def __init__(
@@ -65,18 +64,6 @@ class SharedKubernetesDriver(KubernetesDriver):
         path = self._folder(held.key).path
         if path.exists() and not (path / "started.json").exists():
             write_record(str(path / "started.json"), {})
-
-    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
-        return await asyncio.to_thread(self._folder(key).outputs, wanted, cap_bytes)
-
-    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
-        return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
-
-    async def open_output(self, key: LeaseKey, path: str) -> int:
-        return await asyncio.to_thread(self._folder(key).open_output, path)
-
-    async def kept_ms(self, key: LeaseKey, folder: str) -> int:
-        return await asyncio.to_thread(self._folder(key).kept_ms, folder)
 
     async def forget(self, key: LeaseKey) -> None:
         await super().forget(key)

@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import LeaseKey, Output
+from yunhe.site.drivers.contract import LeaseKey
+from yunhe.site.drivers.lease_dir import LeaseFiles
 from yunhe.site.drivers.nodes.beacon import Beacon
 from yunhe.site.drivers.nodes.folder import LeaseFolder
 from yunhe.site.drivers.nodes.news import News
@@ -16,7 +16,7 @@ from yunhe.site.drivers.nodes.program import Program
 Folder = TypeVar("Folder", bound=LeaseFolder)
 
 
-class LeaseFolders(Generic[Folder]):
+class LeaseFolders(LeaseFiles, Generic[Folder]):
     """Nodes see `shared` alone: `leases/`, `news/`, `programs/` and `beacon`. `contact` is the agent's own file."""
 
     def __init__(self, shared: Path, contact: Path, news_ms: int, program: Program, kind: type[Folder]) -> None:
@@ -55,18 +55,6 @@ class LeaseFolders(Generic[Folder]):
 
     async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
         return await asyncio.to_thread(self._folder(key).log, offset, limit)
-
-    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
-        return await asyncio.to_thread(self._folder(key).outputs, wanted, cap_bytes)
-
-    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
-        return await asyncio.to_thread(self._folder(key).read_output, path, offset, limit)
-
-    async def open_output(self, key: LeaseKey, path: str) -> int:
-        return await asyncio.to_thread(self._folder(key).open_output, path)
-
-    async def kept_ms(self, key: LeaseKey, folder: str) -> int:
-        return await asyncio.to_thread(self._folder(key).kept_ms, folder)
 
     async def known(self) -> frozenset[LeaseKey]:
         return await asyncio.to_thread(self._known)

@@ -16,8 +16,8 @@ from pathlib import Path
 from yunhe.core.lifecycle import EndReason
 from yunhe.site import certify, discover
 from yunhe.site.crash import CrashPoint, no_crash
-from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Output, Phase, SpawnFailed, Status
-from yunhe.site.drivers.lease_dir import LeaseDir, remove_tree
+from yunhe.site.drivers.contract import Isolation, Job, LeaseKey, Phase, SpawnFailed, Status
+from yunhe.site.drivers.lease_dir import LeaseDir, LeaseFiles, remove_tree
 from yunhe.site.drivers.process import cgroups, sandbox
 from yunhe.site.drivers.process.isolation import FIRST_UID, Hold, probe
 from yunhe.site.drivers.process.local_use import LocalUse
@@ -38,7 +38,7 @@ ALIVE_TRIES = 40
 TRY_PAUSE_S = 0.05
 
 
-class ProcessDriver:
+class ProcessDriver(LeaseFiles):
     """`data_dir` holds `leases/`, `contact` (written by the agent), and nothing that a job may read."""
 
     delivers_secrets = True
@@ -86,12 +86,12 @@ class ProcessDriver:
             self._hold.layout.sweep()
             cgroups.share_limits(self._hold.layout, self._share.memory_bytes, self._share.milli)
         for key in self._folders():
-            give_up_unbegun(self._dir(key))
+            give_up_unbegun(self._folder(key))
         self._secrets.sweep(self._running)
         self._launch(b"")
 
     def _running(self, key: LeaseKey) -> bool:
-        folder = self._dir(key)
+        folder = self._folder(key)
         return folder.claimed and folder.supervisor_alive()
 
     async def close(self) -> None:
@@ -132,14 +132,14 @@ class ProcessDriver:
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 
-    def _dir(self, key: LeaseKey) -> LeaseDir:
+    def _folder(self, key: LeaseKey) -> LeaseDir:
         return LeaseDir(self._leases / str(key))
 
     async def submit(self, job: Job) -> None:
         await asyncio.to_thread(self._submit, job)
 
     def _submit(self, job: Job) -> None:
-        folder = self._dir(job.key)
+        folder = self._folder(job.key)
         if not folder.prepared:
             spec, env = self._spec(job)
             try:
@@ -195,7 +195,7 @@ class ProcessDriver:
     def _spec(self, job: Job) -> tuple[Spec, dict[str, str]]:
         """Raises SpawnFailed for a lease that this pool cannot hold."""
         lease, settings, hold = job.lease, self._settings, self._hold
-        folder = self._dir(job.key).path
+        folder = self._folder(job.key).path
         milli = lease.slots * lease.slot_milli
         memory = lease.slots * lease.slot_memory_bytes or self._share.memory_bytes * milli // self._share.milli
         if lease.pool != settings.pool:
@@ -288,7 +288,7 @@ class ProcessDriver:
     def _observe(self, key: LeaseKey) -> Status:
         if key in self._ended:
             return self._ended[key]
-        folder = self._dir(key)
+        folder = self._folder(key)
         claimed = folder.claimed
         if claimed:
             self._secrets.drop(key)
@@ -346,27 +346,15 @@ class ProcessDriver:
         return news
 
     async def cancel(self, key: LeaseKey, reason: EndReason) -> None:
-        folder = self._dir(key)
+        folder = self._folder(key)
         if folder.prepared:
             folder.cancel(reason)
 
     async def logs(self, key: LeaseKey, offset: int, limit: int) -> bytes:
-        return self._dir(key).log(offset, limit)
-
-    async def outputs(self, key: LeaseKey, wanted: Sequence[str], cap_bytes: int) -> tuple[Output, ...]:
-        return await asyncio.to_thread(self._dir(key).outputs, wanted, cap_bytes)
-
-    async def kept_ms(self, key: LeaseKey, folder: str) -> int:
-        return await asyncio.to_thread(self._dir(key).kept_ms, folder)
-
-    async def read_output(self, key: LeaseKey, path: str, offset: int, limit: int) -> bytes:
-        return await asyncio.to_thread(self._dir(key).read_output, path, offset, limit)
-
-    async def open_output(self, key: LeaseKey, path: str) -> int:
-        return await asyncio.to_thread(self._dir(key).open_output, path)
+        return self._folder(key).log(offset, limit)
 
     async def tell(self, key: LeaseKey, name: str, text: str) -> None:
-        await asyncio.to_thread(self._dir(key).tell, name, text)
+        await asyncio.to_thread(self._folder(key).tell, name, text)
 
     async def known(self) -> frozenset[LeaseKey]:
         return frozenset(await asyncio.to_thread(self._folders))
@@ -380,7 +368,7 @@ class ProcessDriver:
         await asyncio.to_thread(self._forget, key)
 
     def _forget(self, key: LeaseKey) -> None:
-        folder = self._dir(key)
+        folder = self._folder(key)
         self._remove_group(folder)
         self._secrets.remove(key)
         if folder.path.exists():
