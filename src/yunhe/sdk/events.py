@@ -49,14 +49,14 @@ class EventCalls:
                             yield _view(block.data)
                         place = block.id or place
                 raise errors.Unavailable("the hub ended the stream of events", hint="try again")
-            except _NotUnderstood:
-                raise  # it would come again as it is
+            except _NotUnderstood as error:  # it would come again as it is
+                raise errors.Unavailable(str(error), hint="is this a hub, of a version near this one?") from error
             except errors.Unavailable as error:
                 log.info("the stream of events broke off: %s", error.message)
                 patience.outage(error)
 
 
-class _NotUnderstood(errors.Unavailable):
+class _NotUnderstood(Exception):
     """What came is no hub's, or a much newer one's."""
 
 
@@ -75,7 +75,7 @@ def _blocks(chunks: Iterator[bytes]) -> Iterator[_Block]:
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > MAX_BLOCK_BYTES:
-            raise _NotUnderstood("the answer is not a hub's stream of events", hint="check the address")
+            raise _NotUnderstood("the answer is not a hub's stream of events")
         for line in lines:
             name, _, value = line.rstrip(b"\r").decode("utf-8", errors="replace").partition(": ")
             if not name:
@@ -91,6 +91,4 @@ def _view(data: str) -> EventView:
     try:
         return EventView.model_validate_json(data)
     except ValidationError as error:
-        raise _NotUnderstood(
-            "an event of this hub is not understood", hint="is it of a version near this one?"
-        ) from error
+        raise _NotUnderstood("an event of this hub is not understood") from error
