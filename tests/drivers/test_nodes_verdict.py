@@ -5,7 +5,7 @@ import pytest
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Phase
 from yunhe.site.drivers.nodes.folder import Evidence
-from yunhe.site.drivers.nodes.verdict import Act, Memory, Rules, Stage, judge
+from yunhe.site.drivers.nodes.verdict import Act, Listed, Memory, Rules, Stage, judge
 
 RULES = Rules(engine="Ray", pulse=3.0, vanished=5.0, start=20.0, lost=60.0, cancel_hard=10.0, tries=2)
 NEW = Evidence(prepared=True)
@@ -18,7 +18,7 @@ def looked(evidence: Evidence, *looks: tuple[float, Stage | None], memory: Memor
     memory = memory or Memory(tries=1)
     for now, stage in looks:
         memory.see(evidence, now)
-        verdict = judge(evidence, memory, None if stage is None else (stage, WORD), now, RULES)
+        verdict = judge(evidence, memory, None if stage is None else Listed(stage, WORD), now, RULES)
     return verdict.phase, verdict.act
 
 
@@ -75,5 +75,5 @@ def test_a_lost_lease_keeps_the_reason_for_which_it_was_to_stop() -> None:
     memory = Memory()
     for now in (0, 100):
         memory.see(cancelled, now)
-        verdict = judge(cancelled, memory, (Stage.OVER, WORD), now, RULES)
+        verdict = judge(cancelled, memory, Listed(Stage.OVER, WORD), now, RULES)
     assert (verdict.act, verdict.reason, verdict.detail) == (Act.LOSE, EndReason.TIME_LIMIT, WORD)

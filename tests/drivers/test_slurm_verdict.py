@@ -6,15 +6,16 @@ from yunhe.core.errors import InvalidInput
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import LeaseKey, Phase
 from yunhe.site.drivers.nodes.folder import Evidence
+from yunhe.site.drivers.nodes.verdict import Act, Rules, Stage
 from yunhe.site.drivers.slurm.client import AccountLine, JobLine, parse_accounts, parse_listing
-from yunhe.site.drivers.slurm.states import Stage, stage
+from yunhe.site.drivers.slurm.states import stage
 from yunhe.site.drivers.slurm.supply import Held, Node, SlurmPool, foreign, parse_nodes, pools
-from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, explained, judge
+from yunhe.site.drivers.slurm.verdict import Memory, explained, judge
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.site.supervisor.far import clock_offset_ms
 
 KEY = LeaseKey("ord_1.0", 3)
-RULES = Rules(pulse=15, vanished=5, start=300, lost=60, end_word=20, cancel_hard=12, tries=3)
+RULES = Rules(engine="Slurm", pulse=15, vanished=5, start=300, lost=60, cancel_hard=12, tries=3)
 
 # Every state of `man squeue` of 22.05: compact and full name, and where such a job stands.
 STATES = {

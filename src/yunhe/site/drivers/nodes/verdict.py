@@ -5,7 +5,7 @@
 | exit record                 |                     | ended, as the record says                                   |
 | claim, signs of life        |                     | started, also where the engine is away or has forgotten it  |
 | claim, silent               | running             | started (accepted before the first record)                  |
-| claim, silent               | over or not at all  | unknown; after `lost` lost, never a success                 |
+| claim, silent               | waiting, over, not  | unknown; after `lost` lost, never a success                 |
 | claim, silent               | cannot be asked     | unknown                                                     |
 | no claim                    | waiting             | accepted                                                    |
 | no claim                    | running             | accepted; after `start` sealed: it could not be started     |
@@ -16,6 +16,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.drivers.contract import Phase, Status
@@ -30,6 +31,14 @@ class Stage(StrEnum):
     OVER = "over"
     UNCLEAR = "unclear"  # a state that is newer than the driver's table
     MISSING = "missing"  # not listed
+
+
+class Listed(NamedTuple):
+    """The engine's word on a lease. `reason`: for one that had started, is over, and left no record of its end."""
+
+    stage: Stage
+    words: str = ""
+    reason: EndReason = EndReason.SUPERVISOR_LOST
 
 
 class Act(StrEnum):
@@ -48,6 +57,7 @@ class Verdict:
     act: Act = Act.NOTHING
     reason: EndReason = EndReason.SUPERVISOR_LOST
     detail: str = ""
+    unexplained: bool = False  # neither a record nor the engine's list says why it ended
 
 
 @dataclass(slots=True)
@@ -87,9 +97,9 @@ class Rules:
     tries: int
 
 
-def judge(evidence: Evidence, memory: Memory, listed: tuple[Stage, str] | None, now: float, rules: Rules) -> Verdict:
-    """`listed`: the stage, and the engine's own words. None: it cannot be asked, or its list is older than the last
-    submit. `memory` has seen `evidence`."""
+def judge(evidence: Evidence, memory: Memory, listed: Listed | None, now: float, rules: Rules) -> Verdict:
+    """`listed` None: the engine cannot be asked, or its list is older than the last submit. `memory` has seen
+    `evidence`."""
     if not evidence.prepared:
         return Verdict(Phase.ABSENT)
     if evidence.ended_for:
@@ -99,39 +109,39 @@ def judge(evidence: Evidence, memory: Memory, listed: tuple[Stage, str] | None, 
     return _unclaimed(memory, listed, now, rules)
 
 
-def _claimed(evidence: Evidence, memory: Memory, listed: tuple[Stage, str] | None, now: float, rules: Rules) -> Verdict:
+def _claimed(evidence: Evidence, memory: Memory, listed: Listed | None, now: float, rules: Rules) -> Verdict:
     silent = now - memory.pulse_at
     running = Phase.STARTED if evidence.started else Phase.ACCEPTED
     alive = running if silent <= rules.pulse else Phase.UNKNOWN
-    if listed is None or listed[0] is Stage.UNCLEAR:
+    if listed is None or listed.stage is Stage.UNCLEAR:
         memory.missed_since = None
         return Verdict(alive)
-    stage, word = listed
-    if stage in (Stage.WAITING, Stage.RUNNING):
+    if listed.stage is Stage.RUNNING:
         memory.missed_since = None
         late = memory.cancelled_since is not None and now - memory.cancelled_since > rules.cancel_hard + memory.notice
         return Verdict(running, Act.STOP if late else Act.NOTHING)
     if memory.missed_since is None:
         memory.missed_since = now
     if silent > rules.pulse and min(silent, now - memory.missed_since) >= rules.lost:
-        reason = EndReason(evidence.cancel) if evidence.cancel else EndReason.SUPERVISOR_LOST
-        return Verdict(Phase.UNKNOWN, Act.LOSE, reason, word or f"{rules.engine} does not know it any more")
+        reason = EndReason(evidence.cancel) if evidence.cancel else listed.reason
+        unexplained = listed.stage is Stage.MISSING and not evidence.cancel
+        words = listed.words or f"{rules.engine} does not know it any more"
+        return Verdict(Phase.UNKNOWN, Act.LOSE, reason, words, unexplained)
     return Verdict(alive)
 
 
-def _unclaimed(memory: Memory, listed: tuple[Stage, str] | None, now: float, rules: Rules) -> Verdict:
+def _unclaimed(memory: Memory, listed: Listed | None, now: float, rules: Rules) -> Verdict:
     if listed is None or memory.placing:
         memory.missed_since = None
         return Verdict(Phase.UNKNOWN)
-    stage, word = listed
-    if stage in (Stage.WAITING, Stage.RUNNING):
+    if listed.stage in (Stage.WAITING, Stage.RUNNING):
         memory.missed_since = None
-        return _to_begin(memory, stage, now, rules)
+        return _to_begin(memory, listed.stage, now, rules)
     memory.running_since = None
-    if stage is Stage.UNCLEAR:
+    if listed.stage is Stage.UNCLEAR:
         return Verdict(Phase.UNKNOWN)
-    if stage is Stage.OVER:
-        return Verdict(Phase.UNKNOWN, Act.SEAL, EndReason.SPAWN_FAILED, f"it did not start: {word}")
+    if listed.stage is Stage.OVER:
+        return Verdict(Phase.UNKNOWN, Act.SEAL, EndReason.SPAWN_FAILED, f"it did not start: {listed.words}")
     if memory.missed_since is None:
         memory.missed_since = now
     if now - memory.missed_since < rules.vanished:

@@ -19,7 +19,7 @@ from yunhe.site.drivers.lease_dir import remove_tree, replace_text
 from yunhe.site.drivers.nodes.folder import LeaseFolder
 from yunhe.site.drivers.nodes.leases import LeaseFolders
 from yunhe.site.drivers.nodes.program import Program
-from yunhe.site.drivers.nodes.verdict import Act, Memory, Rules, Stage, Verdict, judge
+from yunhe.site.drivers.nodes.verdict import Act, Listed, Memory, Rules, Stage, Verdict, judge
 from yunhe.site.drivers.ray.client import Listing, RayClient
 from yunhe.site.drivers.ray.plan import Planner
 from yunhe.site.drivers.ray.supply import RayPool, foreign, missing, parse_nodes, pools
@@ -249,7 +249,7 @@ class RayDriver(LeaseFolders[LeaseFolder]):
         memory.see(evidence, now)
         current = listing is not None and (memory.placed is None or listing.asked > memory.placed)
         job = listing.jobs.get(key) if listing is not None and current else None
-        listed = None if not current else (job.stage, job.word) if job else (Stage.MISSING, "")
+        listed = None if not current else Listed(job.stage, job.word) if job else Listed(Stage.MISSING)
         verdict = judge(evidence, memory, listed, now, self._rules)
         if verdict.phase is Phase.ABSENT:
             self._memory.pop(key, None)
@@ -325,8 +325,8 @@ class RayDriver(LeaseFolders[LeaseFolder]):
             await asyncio.to_thread(remove_tree, path)
 
 
-def _with_word(status: Status, listed: tuple[Stage, str] | None) -> Status:
+def _with_word(status: Status, listed: Listed | None) -> Status:
     """Ray's own word, where it was Ray that made the end."""
-    if status.reason is not EndReason.SUPERVISOR_LOST or listed is None or listed[0] is not Stage.OVER:
+    if status.reason is not EndReason.SUPERVISOR_LOST or listed is None or listed.stage is not Stage.OVER:
         return status
-    return replace(status, detail="; ".join(text for text in (status.detail, listed[1]) if text)[:400])
+    return replace(status, detail="; ".join(text for text in (status.detail, listed.words) if text)[:400])

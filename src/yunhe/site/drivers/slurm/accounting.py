@@ -10,9 +10,9 @@ import time
 
 from yunhe.core.errors import Unavailable
 from yunhe.site.drivers.contract import LeaseKey
+from yunhe.site.drivers.nodes.verdict import Stage
 from yunhe.site.drivers.slurm.batches import Batches
 from yunhe.site.drivers.slurm.client import AccountLine, SlurmClient
-from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.settings import SlurmSettings
 
 log = logging.getLogger(__name__)

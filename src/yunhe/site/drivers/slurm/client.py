@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from yunhe.core.errors import Unavailable
 from yunhe.site.drivers.contract import LeaseKey
-from yunhe.site.drivers.slurm.states import Stage, stage
+from yunhe.site.drivers.nodes.verdict import Stage
+from yunhe.site.drivers.slurm.states import stage
 from yunhe.site.settings import SlurmSettings
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from yunhe.site.drivers.lease_dir import replace_text
 from yunhe.site.drivers.nodes.folder import Evidence, LeaseFolder
 from yunhe.site.drivers.nodes.leases import LeaseFolders
 from yunhe.site.drivers.nodes.program import Program
+from yunhe.site.drivers.nodes.verdict import Act, Stage, Verdict
 from yunhe.site.drivers.slurm.accounting import Accounting
 from yunhe.site.drivers.slurm.batches import Batches
 from yunhe.site.drivers.slurm.client import Listing, SlurmClient
@@ -26,10 +27,9 @@ from yunhe.site.drivers.slurm.folder import StepFolder, remove
 from yunhe.site.drivers.slurm.lookout import Lookout
 from yunhe.site.drivers.slurm.plan import PROGRAM, Planner
 from yunhe.site.drivers.slurm.sender import Sender
-from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.drivers.slurm.supply import NOTHING, Held, Node, SlurmPool, foreign, parse_nodes, pools
 from yunhe.site.drivers.slurm.tenants import Tenants
-from yunhe.site.drivers.slurm.verdict import Act, Memory, Rules, Verdict, explained, judge, waits_for_word, with_word
+from yunhe.site.drivers.slurm.verdict import Memory, explained, judge, rules, waits_for_word, with_word
 from yunhe.site.settings import DriverSettings, SlurmSettings
 from yunhe.wire.link import PoolDigest, PoolReport
 
@@ -64,7 +64,7 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         self._sender = Sender(
             self._client, self._batches, self._planner, self._still_wanted, self._refused, crash_point
         )
-        self._rules = Rules.of(self._slurm, self._driver)
+        self._rules = rules(self._slurm, self._driver)
         self._pools: dict[str, SlurmPool] = {}
         self._learning = asyncio.Lock()
         self._memory: dict[LeaseKey, Memory] = {}
@@ -282,7 +282,7 @@ class SlurmDriver(LeaseFolders[StepFolder]):
         status = folder.status()
         jobs = listing.of(key) if listing else ()
         waited = time.monotonic() - (memory.ended_since or 0)
-        if waited < self._rules.end_word and waits_for_word(evidence, memory, listing, jobs):
+        if waited < self._slurm.end_word_ms / 1000 and waits_for_word(evidence, memory, listing, jobs):
             return Status(Phase.UNKNOWN, started=status.started)
         return with_word(status, jobs)
 

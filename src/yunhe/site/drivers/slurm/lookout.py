@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from yunhe.core.errors import Unavailable
 from yunhe.site.drivers.contract import LeaseKey
+from yunhe.site.drivers.nodes.verdict import Stage
 from yunhe.site.drivers.slurm.client import JobLine, Listing, Members, SlurmClient
-from yunhe.site.drivers.slurm.states import Stage
 from yunhe.site.settings import SlurmSettings
 
 log = logging.getLogger(__name__)

@@ -4,17 +4,8 @@ A state says where the job stands in Slurm. How it ended says the record that it
 COMPLETED without a record is a job whose end nobody saw.
 """
 
-from enum import StrEnum
-
 from yunhe.core.lifecycle import EndReason
-
-
-class Stage(StrEnum):
-    WAITING = "waiting"
-    RUNNING = "running"  # or winding up: its processes may still be there
-    OVER = "over"
-    UNCLEAR = "unclear"  # a state of a Slurm that is newer than this table
-
+from yunhe.site.drivers.nodes.verdict import Stage
 
 WAITING = (
     "PENDING",
