@@ -94,13 +94,14 @@ def other_name(name: str, known: Collection[str]) -> str | None:
     return other if other in known else None
 
 
-def close_match(name: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that `name` was most likely meant to be, compared without case; None when none is near."""
+def close_match(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The one of `known` that `name` was most likely meant to be, compared without case; None when none is as near as
+    `likeness` (1: the same letters, as `difflib` counts)."""
     by_lower = {k.lower(): k for k in known}
     other = other_name(name, by_lower.values())
     if other is not None:
         return other
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=likeness)
     return by_lower[found[0]] if found else None
 
 

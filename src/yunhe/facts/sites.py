@@ -25,6 +25,7 @@ class SiteFacts:
     assumed: tuple[str, ...]
 
 
+_SLIP = 0.8  # a name as like as this is a slip; Hong Kong and Chongqing are 0.67
 _PRICES = ("price_microcny_per_core_hour", "price_microcny_per_card_hour")
 
 
@@ -78,7 +79,7 @@ def located_facts(region: str, lat: float, lon: float) -> SiteFacts:
     factor = _province(region)
     assumed = ["pue_milli", "power_price_microcny_per_kwh", *_PRICES]
     if factor is None:
-        near = close_match(region, regions())
+        near = close_match(region, regions(), _SLIP)
         if near:
             raise InvalidInput(f"unknown region {region[:40]!r}", field="region", hint=f"did you mean {near!r}?")
         assumed.append("carbon_g_per_kwh")
