@@ -68,6 +68,9 @@ class OrderFlags:
     array: Annotated[Text, typer.Option(help="So many independent tasks.", rich_help_panel=_ORDER)] = None
     priority: Annotated[Text, typer.Option(help="0 to 9, higher first.", rich_help_panel=_ORDER)] = None
     retries: Annotated[Text, typer.Option(help="Run again after an exit other than 0.", rich_help_panel=_ORDER)] = None
+    spot: Annotated[
+        bool, typer.Option("--spot", help="Cheaper; ended when others need its units.", rich_help_panel=_ORDER)
+    ] = False
     env: Annotated[Texts, typer.Option(help="NAME=VALUE for the job.", rich_help_panel=_JOB)] = None
     secret: Annotated[Texts, typer.Option(help="NAME=@FILE, or NAME from the environment.", rich_help_panel=_JOB)] = (
         None
@@ -168,6 +171,7 @@ def build_order(flags: OrderFlags, command: Sequence[str], folder: Path) -> Orde
         "array": flags.array,
         "priority": flags.priority,
         "retries": flags.retries,
+        "spot": flags.spot or None,
     }
     return checked(OrderSpec, _set_only(order))
 

@@ -108,6 +108,8 @@ class Terms:
     budget_microcny: int | None = None  # for the whole order
     preference: Preference = Preference.COST
     array: int = 1  # independent tasks
+    start_ms: int | None = None  # UTC ms, not before: until then it is a booking (see `placement.calendar`)
+    spot: bool = False  # cheaper, and ended whenever an order that is not needs its units
 
 
 @dataclass(frozen=True, slots=True)

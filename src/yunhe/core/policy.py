@@ -23,6 +23,11 @@ class Policy:
     # Only accounts whose use per weight is at most this percentage of the average of those that wait are favoured:
     # age must not turn the fair share into first come, first served.
     reserve_share_limit_percent: int = 200
+    # What a unit of a spot order costs less than the site's price, in percent; its energy costs what it costs.
+    spot_discount_percent: int = 50
+    # For how many waiting tasks a round ends spot leases at most (bounds the commit's transaction), and how many leases.
+    max_rooms: int = 100
+    max_preempted: int = 1_000
     # Largest number of tasks that one round assigns (bounds the commit's transaction).
     max_assignments: int = 5_000
     # From how many open orders times pools on a round's places are improved together by a linear program; smaller

@@ -254,6 +254,7 @@ def _terms(spec: OrderSpec, now_ms: int) -> Terms:
         budget_microcny=None if spec.budget is None else units.parse_money(spec.budget, "budget"),
         preference=spec.preference,
         array=spec.array,
+        spot=spec.spot,
     )
 
 

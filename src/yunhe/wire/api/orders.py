@@ -139,12 +139,14 @@ class OrderSpec(Message):
     run: RunSpec
     requirement: RequirementSpec = Field(default_factory=RequirementSpec)
     duration: Quantity = "10m"  # run limit of one task
+    start_at: Quantity | None = None  # "in 2h", or an ISO 8601 time with zone: capacity is booked for then
     deadline: Quantity | None = None  # "6h" from now, or an ISO 8601 time with zone
     budget: Quantity | None = None  # "2CNY"
     preference: Preference = Preference.COST
     array: Annotated[int, Field(ge=1, le=10_000), NUMBER] = 1
     priority: Annotated[int, Field(ge=0, le=9), NUMBER] = 0
     retries: Annotated[int, Field(ge=0, le=10), NUMBER] = 0
+    spot: bool = False  # cheaper, and ended by the network when an order that is not needs its units
     origin: Origin | None = None  # set by a hub that passes the order down, see docs/drivers/hub.md
 
 
