@@ -1,86 +1,31 @@
 """GET /v1/events: what happens to orders, as server-sent events (WHATWG HTML, section 9.2)."""
 
-import asyncio
 import re
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Header, Query
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
-from yunhe.core.errors import InvalidInput, RateLimited, YunheError
+from yunhe.core.errors import InvalidInput, YunheError
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.orders import feed, views
 from yunhe.hub.orders.feed import MAX_ID, Cursor, Event, Feed
 from yunhe.hub.platform.context import Platform
+from yunhe.hub.platform.streams import BEAT_S, MAX_STREAM_MS, RETRY_MS, EventStream, Slots
 from yunhe.wire.message import NO_NUL
 
-RETRY_MS = 2_000  # what a browser is to wait before it comes back
-BEAT_S = 15.0  # shorter than the idle limit of common proxies
 KEY_CHECK_S = 5.0  # a revoked key ends its stream within this and the time that keys are kept in memory
-SEND_S = 30.0  # a caller that takes nothing for so long has gone
-MAX_STREAM_MS = 24 * 3_600_000
 
 _ID = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
 
 
-class Slots:
-    """How many streams are open, in all and of each organisation."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._settings = platform.settings
-        self._open: Counter[str] = Counter()
-
-    @contextmanager
-    def taken(self, org: str) -> Iterator[None]:
-        """Raises RateLimited."""
-        if self._open.total() >= self._settings.event_streams:
-            raise RateLimited("too many streams of events are open at this hub", hint="try again later")
-        if self._open[org] >= self._settings.event_streams_per_organisation:
-            raise RateLimited(
-                f"{self._open[org]} streams of events of your organisation are open", hint="close one of them"
-            )
-        self._open[org] += 1
-        try:
-            yield
-        finally:
-            self._open[org] -= 1
-            if not self._open[org]:
-                del self._open[org]
-
-
-class EventStream(StreamingResponse):
-    """Takes a slot for as long as it flows; a caller that does not read loses it."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, slots: Slots, org: str, blocks: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(blocks, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._slots, self._org, self._blocks = slots, org, blocks
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._slots.taken(self._org):
-            await super().__call__(scope, receive, send)
-
-    async def stream_response(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with aclosing(self._blocks) as blocks:
-            async for block in blocks:
-                message = {"type": "http.response.body", "body": block, "more_body": True}
-                await asyncio.wait_for(send(message), SEND_S)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
 def router(platform: Platform, accounts: Accounts, source: Feed) -> APIRouter:
     api = APIRouter(tags=["orders"])
-    slots = Slots(platform)
+    slots = Slots(platform.settings.event_streams, platform.settings.event_streams_per_organisation)
     Caller = Annotated[Principal, Depends(accounts.require("customer", "provider"))]
 
     @api.get("/v1/events", response_class=EventStream, status_code=HTTPStatus.OK)
