@@ -62,6 +62,9 @@ class OrderFlags:
     ] = None
     name: Annotated[Text, typer.Option(help="A name for people.", rich_help_panel=_ORDER)] = None
     duration: Annotated[Text, typer.Option(help="Longest run of a task, as 1h30m.", rich_help_panel=_ORDER)] = None
+    start_at: Annotated[
+        Text, typer.Option(help="Booked for then: 2026-12-01T08:00+08:00, or 'in 2h'.", rich_help_panel=_ORDER)
+    ] = None
     deadline: Annotated[Text, typer.Option(help="As 6h, or 2026-12-01T08:00+08:00.", rich_help_panel=_ORDER)] = None
     budget: Annotated[Text, typer.Option(help="Most it may cost, as 2CNY.", rich_help_panel=_ORDER)] = None
     prefer: Annotated[Preference | None, typer.Option(help="Among places that fit.", rich_help_panel=_ORDER)] = None
@@ -165,6 +168,7 @@ def build_order(flags: OrderFlags, command: Sequence[str], folder: Path) -> Orde
         "run": _set_only(run),
         "requirement": _set_only(requirement),
         "duration": flags.duration,
+        "start_at": flags.start_at,
         "deadline": flags.deadline,
         "budget": flags.budget,
         "preference": flags.prefer,

@@ -248,14 +248,24 @@ def _terms(spec: OrderSpec, now_ms: int) -> Terms:
             field="duration",
             hint="write checkpoints and split the work into several orders",
         )
+    end_ms = None if spec.deadline is None else deadline_ms(spec.deadline, now_ms)
+    start_ms = None if spec.start_at is None else start_at_ms(spec.start_at, now_ms)
+    if end_ms is not None and start_ms is not None and end_ms <= start_ms:
+        raise InvalidInput("the deadline is not after start_at", field="deadline", hint="both count from now")
     return Terms(
         run_limit_ms=run_limit_ms,
-        deadline_ms=None if spec.deadline is None else deadline_ms(spec.deadline, now_ms),
+        deadline_ms=end_ms,
         budget_microcny=None if spec.budget is None else units.parse_money(spec.budget, "budget"),
         preference=spec.preference,
         array=spec.array,
+        start_ms=start_ms,
         spot=spec.spot,
     )
+
+
+def start_at_ms(text: str, now_ms: int) -> int:
+    """UTC ms of a start: `in 2h` (or `2h`) from now, or an ISO 8601 time with its zone. Raises InvalidInput."""
+    return deadline_ms(text.strip().removeprefix("in "), now_ms, "start_at")
 
 
 def deadline_ms(text: str, now_ms: int, field: str = "deadline") -> int:

@@ -53,6 +53,7 @@ _EXAMPLES = {
     "max_carbon": "400g/kWh",
     "duration": "1h30m",
     "deadline": "6h",
+    "start_at": "in 2h",
     "budget": "2CNY",
     "credit_limit": "100CNY",
     "amount": "50CNY",

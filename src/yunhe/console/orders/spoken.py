@@ -10,6 +10,7 @@ from yunhe.wire.api import OrderSpec
 _OPTIONS = {
     "name": "--name",
     "duration": "--duration",
+    "start_at": "--start-at",
     "deadline": "--deadline",
     "budget": "--budget",
     "preference": "--prefer",
