@@ -66,6 +66,9 @@ class OrderFlags:
         Text, typer.Option(help="Booked for then: 2026-12-01T08:00+08:00, or 'in 2h'.", rich_help_panel=_ORDER)
     ] = None
     deadline: Annotated[Text, typer.Option(help="As 6h, or 2026-12-01T08:00+08:00.", rich_help_panel=_ORDER)] = None
+    patience: Annotated[
+        Text, typer.Option(help="May wait for a better hour: 6h, or deadline.", rich_help_panel=_ORDER)
+    ] = None
     budget: Annotated[Text, typer.Option(help="Most it may cost, as 2CNY.", rich_help_panel=_ORDER)] = None
     prefer: Annotated[Preference | None, typer.Option(help="Among places that fit.", rich_help_panel=_ORDER)] = None
     array: Annotated[Text, typer.Option(help="So many independent tasks.", rich_help_panel=_ORDER)] = None
@@ -170,6 +173,7 @@ def build_order(flags: OrderFlags, command: Sequence[str], folder: Path) -> Orde
         "duration": flags.duration,
         "start_at": flags.start_at,
         "deadline": flags.deadline,
+        "patience": flags.patience,
         "budget": flags.budget,
         "preference": flags.prefer,
         "array": flags.array,

@@ -99,6 +99,9 @@ class Requirement:
     abilities: frozenset[Ability] = frozenset()  # of the pool's engine
 
 
+AS_LONG_AS_IT_MAY = 2**60  # ms of patience: bounded by the deadline alone
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How long, by when, for how much, and what matters most."""
@@ -109,6 +112,7 @@ class Terms:
     preference: Preference = Preference.COST
     array: int = 1  # independent tasks
     start_ms: int | None = None  # UTC ms, not before: until then it is a booking (see `placement.calendar`)
+    patience_ms: int = 0  # how long after it came it may wait for a better hour (see `placement.when`)
     spot: bool = False  # cheaper, and ended whenever an order that is not needs its units
 
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from yunhe.core.demand import Ability, Precision
+from yunhe.core.hours import FLAT, Hours
 
 # Software stacks that an order has commands for and that a pool runs; each is that of some chip in facts/chips.
 STACKS = frozenset(
@@ -68,6 +69,7 @@ class Site:
     bandwidth_bps: int
     state: SiteState
     connected: bool = True
+    hours: Hours = FLAT  # how price and carbon go on; the two figures above are those of the hour that it is
 
 
 @dataclass(frozen=True, slots=True)

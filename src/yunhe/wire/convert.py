@@ -7,7 +7,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from yunhe.core import units
-from yunhe.core.demand import Ability, LatencyBound, LatencyKind, Requirement, Shape, Terms
+from yunhe.core.demand import (
+    AS_LONG_AS_IT_MAY,
+    Ability,
+    LatencyBound,
+    LatencyKind,
+    Preference,
+    Requirement,
+    Shape,
+    Terms,
+)
 from yunhe.core.errors import InvalidInput, TooLarge
 from yunhe.core.supply import STACKS
 from yunhe.wire.api import DataSpec, LatencySpec, OrderSpec, OutputSpec, RequirementSpec, RunSpec
@@ -258,6 +267,7 @@ def _terms(spec: OrderSpec, now_ms: int) -> Terms:
         budget_microcny=None if spec.budget is None else units.parse_money(spec.budget, "budget"),
         preference=spec.preference,
         array=spec.array,
+        patience_ms=_patience_ms(spec),
         start_ms=start_ms,
         spot=spec.spot,
     )
@@ -266,6 +276,19 @@ def _terms(spec: OrderSpec, now_ms: int) -> Terms:
 def start_at_ms(text: str, now_ms: int) -> int:
     """UTC ms of a start: `in 2h` (or `2h`) from now, or an ISO 8601 time with its zone. Raises InvalidInput."""
     return deadline_ms(text.strip().removeprefix("in "), now_ms, "start_at")
+
+
+def _patience_ms(spec: OrderSpec) -> int:
+    """How long it may wait for a better hour. Raises InvalidInput (`patience`)."""
+    if spec.patience is None:
+        return 0
+    if spec.preference is Preference.SPEED:
+        raise InvalidInput("does not go with preference speed", field="patience", hint="prefer cost or carbon")
+    if spec.patience.strip().lower() == "deadline":
+        if spec.deadline is None:
+            raise InvalidInput("needs a deadline", field="patience", hint="or say how long, for example patience: 6h")
+        return AS_LONG_AS_IT_MAY
+    return units.parse_duration(spec.patience, "patience")
 
 
 def deadline_ms(text: str, now_ms: int, field: str = "deadline") -> int:

@@ -141,6 +141,8 @@ class OrderSpec(Message):
     duration: Quantity = "10m"  # run limit of one task
     start_at: Quantity | None = None  # "in 2h", or an ISO 8601 time with zone: capacity is booked for then
     deadline: Quantity | None = None  # "6h" from now, or an ISO 8601 time with zone
+    # "6h", or "deadline" for as long as that allows: it may wait so long for an hour of cheaper or cleaner power.
+    patience: Quantity | None = None
     budget: Quantity | None = None  # "2CNY"
     preference: Preference = Preference.COST
     array: Annotated[int, Field(ge=1, le=10_000), NUMBER] = 1
