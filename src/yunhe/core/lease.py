@@ -11,7 +11,7 @@ from yunhe.core import posting
 from yunhe.core.policy import Policy
 from yunhe.core.posting import PostingSet
 from yunhe.core.supply import Pool, Site
-from yunhe.core.tariff import Charge, RatingInputs
+from yunhe.core.tariff import Charge, RatingInputs, unit_price
 from yunhe.core.usage import NOTHING_USED, Totals
 
 
@@ -48,6 +48,7 @@ class Asked:
     hold_microcny: int
     tasks: int
     attempts: int  # of all tasks, among which the order's hold is divided
+    spot: bool = False
 
 
 def agreed(asked: Asked, pool: Pool, site: Site, policy: Policy) -> LeaseTerms:
@@ -56,7 +57,9 @@ def agreed(asked: Asked, pool: Pool, site: Site, policy: Policy) -> LeaseTerms:
         milli=asked.milli,
         memory_bytes=asked.memory_bytes,
         chip=pool.chip,
-        price_microcny_per_unit_hour=pool.price_microcny_per_unit_hour,
+        price_microcny_per_unit_hour=unit_price(
+            pool.price_microcny_per_unit_hour, asked.spot, policy.spot_discount_percent
+        ),
         power_price_microcny_per_kwh=site.power_price_microcny_per_kwh,
         pue_milli=site.pue_milli,
         watts_per_unit=pool.watts_per_unit,

@@ -25,7 +25,7 @@ class Policy:
     reserve_share_limit_percent: int = 200
     # What a unit of a spot order costs less than the site's price, in percent; its energy costs what it costs.
     spot_discount_percent: int = 50
-    # For how many waiting tasks a round ends spot leases at most (bounds the commit's transaction), and how many leases.
+    # For how many waiting orders a round ends spot leases, and how many leases (bounds the commit's transaction).
     max_rooms: int = 100
     max_preempted: int = 1_000
     # Largest number of tasks that one round assigns (bounds the commit's transaction).

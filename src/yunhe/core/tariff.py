@@ -24,6 +24,11 @@ class Price:
         return self.compute + self.energy + self.transfer + self.line
 
 
+def unit_price(price_microcny_per_unit_hour: int, spot: bool, discount_percent: int) -> int:
+    """What a unit costs an order: the site's price, and less of it for a spot order; rounded down."""
+    return price_microcny_per_unit_hour * (100 - discount_percent) // 100 if spot else price_microcny_per_unit_hour
+
+
 def price(
     *,
     price_microcny_per_unit_hour: int,

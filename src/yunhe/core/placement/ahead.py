@@ -98,7 +98,7 @@ def ahead_of(shape: Shape, board: Board, seed: int) -> Ahead:
     kw = columns.kw_per_unit[pools]
     match terms.preference:
         case Preference.COST:
-            price = columns.price[pools] + kw * columns.power_price[pools]
+            price = board.price(spot=terms.spot)[pools] + kw * columns.power_price[pools]
             transfer = data_bytes(shape) * board.policy.transfer_microcny_per_gib / BYTES_PER_GIB
             floor = milli_ms / MILLI_MS_PER_UNIT_HOUR * price + transfer
         case Preference.CARBON:

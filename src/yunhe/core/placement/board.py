@@ -14,6 +14,7 @@ from yunhe.core.placement.columns import ANY, Bools, Columns, Floats, Ints, colu
 from yunhe.core.placement.topology import NO_PATH, Topology, great_circles_us, topology_of
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Free, Pool, Supply
+from yunhe.core.tariff import unit_price
 
 UNKNOWN_US = -1
 NO_RATE = 10**18  # stands where `known` is False; large, so that what is divided by it stays small
@@ -41,7 +42,8 @@ class Board:
         self._node = np.array([numbers.get(site.id, -1) for site in supply.sites], dtype=np.int64)
         self._one_way: dict[str, Ints] = {}
         self._path_bps: dict[str, Ints] = {}
-        self._prices: dict[bool, Floats] = {}
+        self._spot_price: Floats | None = None
+        self._prices: dict[tuple[bool, bool], Floats] = {}
         self._rates: dict[Precision, Rates] = {}
         self._masks: dict[Hashable, Bools] = {}
 
@@ -96,13 +98,24 @@ class Board:
             self._path_bps[place] = np.minimum(widest[self.columns.site_index], self.columns.bandwidth)
         return self._path_bps[place]
 
-    def prices(self, *, accelerator: bool) -> Floats:
+    def price(self, *, spot: bool) -> Floats:
+        """What a unit costs an order for an hour without its energy, at each pool. micro-CNY."""
+        if not spot:
+            return self.columns.price
+        if self._spot_price is None:
+            percent = self.policy.spot_discount_percent
+            each = [unit_price(pool.price_microcny_per_unit_hour, spot, percent) for pool in self.supply.pools]
+            self._spot_price = np.array(each, dtype=np.float64)
+        return self._spot_price
+
+    def prices(self, *, accelerator: bool, spot: bool) -> Floats:
         """Of a unit at full load for an hour, energy included, at the pools of one kind; sorted. micro-CNY."""
-        if accelerator not in self._prices:
+        key = accelerator, spot
+        if key not in self._prices:
             columns = self.columns
-            each = columns.price + columns.kw_per_unit * columns.power_price
-            self._prices[accelerator] = np.sort(each[columns.accelerator == accelerator])
-        return self._prices[accelerator]
+            each = self.price(spot=spot) + columns.kw_per_unit * columns.power_price
+            self._prices[key] = np.sort(each[columns.accelerator == accelerator])
+        return self._prices[key]
 
     def rates(self, precision: Precision) -> Rates:
         if precision not in self._rates:

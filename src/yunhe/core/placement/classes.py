@@ -151,7 +151,7 @@ def _kinds(shapes: tuple[Shape, ...]) -> Ints:
         if number is None:
             number = known[id(need)] = needs.setdefault(need, len(needs))
         deadline = terms.deadline_ms if need.work is not None else None
-        key = (number, terms.run_limit_ms, terms.preference, deadline)
+        key = (number, terms.run_limit_ms, terms.preference, terms.spot, deadline)
         found.append(kinds.setdefault(key, len(kinds)))
     return np.array(found, dtype=np.int64)
 

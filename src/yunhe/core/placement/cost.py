@@ -9,7 +9,7 @@ from yunhe.core.placement.columns import Floats, Ints
 from yunhe.core.placement.sizing import Sizes
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Pool, Site
-from yunhe.core.tariff import BYTES_PER_GIB, MILLI_MS_PER_UNIT_HOUR, Price, price
+from yunhe.core.tariff import BYTES_PER_GIB, MILLI_MS_PER_UNIT_HOUR, Price, price, unit_price
 
 # Relative error that floats are allowed: far more than a dozen operations make, far less than a budget means.
 _TOLERANCE = 1e-9
@@ -31,7 +31,7 @@ def costs(shape: Shape, board: Board, pools: Ints, sizes: Sizes) -> Costs:
     """Costs of `shape` at `pools`; the formulas are those of `yunhe.core.tariff` and `yunhe.core.energy`."""
     columns = board.columns
     power_price, kw_per_unit = columns.power_price[pools], columns.kw_per_unit[pools]
-    per_unit_hour = columns.price[pools] + kw_per_unit * power_price
+    per_unit_hour = board.price(spot=shape.terms.spot)[pools] + kw_per_unit * power_price
     transfer = data_bytes(shape) * board.policy.transfer_microcny_per_gib / BYTES_PER_GIB
     unit_hours_per_ms = sizes.milli / MILLI_MS_PER_UNIT_HOUR
     run_hours = unit_hours_per_ms * sizes.run_ms
@@ -54,7 +54,9 @@ def data_bytes(shape: Shape) -> int:
 def price_of(shape: Shape, pool: Pool, site: Site, milli: int, ms: int, policy: Policy) -> Price:
     """The exact price of one task that holds `milli` of `pool` at full load for `ms`."""
     return price(
-        price_microcny_per_unit_hour=pool.price_microcny_per_unit_hour,
+        price_microcny_per_unit_hour=unit_price(
+            pool.price_microcny_per_unit_hour, shape.terms.spot, policy.spot_discount_percent
+        ),
         milli=milli,
         wall_ms=ms,
         energy_mwh=full_load_mwh(site.pue_milli, pool.watts_per_unit, milli, ms),

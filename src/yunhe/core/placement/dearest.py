@@ -30,7 +30,7 @@ class Dearest:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._kinds: dict[Requirement, _Kind] = {}
+        self._kinds: dict[tuple[Requirement, bool], _Kind] = {}
         self._any_length = takes_any_length(board.supply)
 
     def hold(self, shape: Shape, now_ms: int) -> int | None:
@@ -47,11 +47,12 @@ class Dearest:
         return most
 
     def _kind(self, shape: Shape, now_ms: int) -> _Kind:
-        found = self._kinds.get(shape.requirement)
+        key = shape.requirement, shape.terms.spot
+        found = self._kinds.get(key)
         if found is None:
             if len(self._kinds) >= _MOST_KINDS:
                 self._kinds.clear()
-            found = self._kinds[shape.requirement] = _kind_of(shape, self._board, now_ms)
+            found = self._kinds[key] = _kind_of(shape, self._board, now_ms)
         return found
 
 
@@ -85,7 +86,8 @@ def _kind_of(shape: Shape, board: Board, now_ms: int) -> _Kind:
     if not len(pools):
         return _Kind((), ())
     milli = fit.look.sizes.milli[pools]
-    per_hour = milli * (columns.price[pools] + columns.kw_per_unit[pools] * columns.power_price[pools])
+    energy = columns.kw_per_unit[pools] * columns.power_price[pools]
+    per_hour = milli * (board.price(spot=shape.terms.spot)[pools] + energy)
     close = per_hour >= per_hour.max() * (1 - _CLOSE)
     alike: dict[tuple[int, ...], tuple[int, int]] = {}
     for p, m in zip(pools[close].tolist(), milli[close].tolist(), strict=True):

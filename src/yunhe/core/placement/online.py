@@ -233,7 +233,7 @@ class Online:
         if milli and not need.data_bytes:
             hours = min(need.slots * milli, HUGE) / MILLI_MS_PER_UNIT_HOUR * terms.run_limit_ms
             each = terms.budget_microcny / terms.array
-            prices = self.board.prices(accelerator=need.cards is not None)
+            prices = self.board.prices(accelerator=need.cards is not None, spot=terms.spot)
             within = int(prices.searchsorted((each * (1 - 1e-8) - _ROUNDING) / hours, "right"))
             if within == int(prices.searchsorted(each * (1 + 1e-8) / hours, "right")):
                 return len(prices) - within
@@ -286,7 +286,8 @@ class Online:
         return asked
 
     def _lane(self, shape: Shape, now_ms: int) -> _Lane:
-        key = (self._number(shape.requirement), shape.terms.run_limit_ms, shape.terms.preference)
+        terms = shape.terms
+        key = (self._number(shape.requirement), terms.run_limit_ms, terms.preference, terms.spot)
         lane = self._lanes.get(key)
         if lane is None:
             if len(self._lanes) >= _MOST_LANES:
@@ -297,7 +298,8 @@ class Online:
         return lane
 
     def _ahead_of(self, shape: Shape) -> Ahead:
-        key = (self._number(shape.requirement), shape.terms.run_limit_ms, shape.terms.preference)
+        terms = shape.terms
+        key = (self._number(shape.requirement), terms.run_limit_ms, terms.preference, terms.spot)
         found = self._ahead.get(key)
         if found is None:
             if len(self._ahead) >= _MOST_LANES:
