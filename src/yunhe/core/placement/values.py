@@ -34,12 +34,38 @@ class Queue:
     version: npt.NDArray[np.int64]  # of the order's row
 
 
+class Held(NamedTuple):
+    """A spot lease that holds units of a pool."""
+
+    lease_id: str
+    epoch: int
+    pool_id: str
+    milli: int
+    memory_bytes: int
+    at_risk_ms: int  # what it ran since its start or its newest checkpoint
+    leaving: bool  # it was told to end: its units come soon, and it need not be told again
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.lease_id, self.epoch
+
+
+class Room(NamedTuple):
+    """Units of one pool that are being freed for `tasks` tasks of an order that waits, or have been."""
+
+    order_id: str
+    pool_id: str
+    tasks: int
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     supply: Supply
     shapes: tuple[Shape, ...]
     accounts: tuple[AccountShare, ...]
     queue: Queue
+    held: tuple[Held, ...] = ()
+    rooms: tuple[Room, ...] = ()
 
 
 class Assignment(NamedTuple):
@@ -55,6 +81,16 @@ class Assignment(NamedTuple):
     tasks: int
     milli: int
     memory_bytes: int
+
+
+class Preemption(NamedTuple):
+    """The spot `leases` (lease id, epoch) of one pool end, so that `tasks` tasks of an order have room there."""
+
+    order_id: str
+    version: int
+    pool_id: str
+    tasks: int
+    leases: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +164,5 @@ class Plan:
     unplaceable: int  # orders that no pool can take, however long they wait
     seed: int
     bound: Bound | None = None  # of large rounds, whose places are improved together
+    preempted: tuple[Preemption, ...] = ()
+    bookings: tuple[Assignment, ...] = ()  # of orders that start later
