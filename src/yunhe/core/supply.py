@@ -1,6 +1,6 @@
 """What the network has, as plain values. Units are in the field names, as in `demand`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -70,6 +70,18 @@ class Site:
     state: SiteState
     connected: bool = True
     hours: Hours = FLAT  # how price and carbon go on; the two figures above are those of the hour that it is
+
+
+def at_hour(site: Site, hour: int) -> Site:
+    """The site at the price and the factor of an hour (since 1970, UTC)."""
+    if site.hours == FLAT:
+        return site
+    power, carbon = site.power_price_microcny_per_kwh, site.carbon_g_per_kwh
+    return replace(
+        site,
+        power_price_microcny_per_kwh=site.hours.power_at(hour, power),
+        carbon_g_per_kwh=site.hours.carbon_at(hour, carbon),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from yunhe.core.errors import Conflict, InvalidInput, Unauthenticated, YunheErro
 from yunhe.core.supply import SiteState
 from yunhe.facts.sites import SiteFacts, cluster_facts, located_facts
 from yunhe.hub.accounts import service as accounts
-from yunhe.hub.catalogue import store, texts
+from yunhe.hub.catalogue import store, tariffs, texts
 from yunhe.hub.catalogue.records import SiteRecord
 from yunhe.hub.platform.writer import Tx
 from yunhe.wire import signing
@@ -135,6 +135,7 @@ def _new_site(tx: Tx, wanted: Enrol, provider: str, facts: SiteFacts) -> SiteRec
         price_core_hour=facts.price_microcny_per_core_hour,
         price_card_hour=facts.price_microcny_per_card_hour,
         assumed=(*facts.assumed, "bandwidth_bps"),
+        tariff=tariffs.of_region(facts.region),
         tier=0,
         isolation="",
         software="",

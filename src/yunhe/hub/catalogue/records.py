@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from yunhe.core.supply import PoolKind, Rate, SiteState
+from yunhe.hub.catalogue.tariffs import Tariff
 from yunhe.wire.link import BenchmarkResult, StackReport
 
 # Sites that every user of the network may know of; the others only their provider, operators and auditors.
@@ -48,6 +49,7 @@ class SiteRecord:
 
 class SiteContact(NamedTuple):
     """What tells of a site whether it is silent, and whether it is to be measured. Columns of its row."""
+    tariff: Tariff = Tariff()
 
     id: str
     state: str  # SiteState

@@ -14,7 +14,16 @@ from yunhe.hub.catalogue import enrolment, service, views
 from yunhe.hub.catalogue.records import LISTED, PoolRecord, SiteFilter, SiteRecord
 from yunhe.hub.catalogue.service import SiteChange
 from yunhe.hub.platform.context import Platform
-from yunhe.wire.api import EnrolmentToken, EnrolmentTokenRequest, FactTable, PoolList, SiteList, SiteTerms, SiteView
+from yunhe.wire.api import (
+    EnrolmentToken,
+    EnrolmentTokenRequest,
+    FactTable,
+    PoolList,
+    SiteList,
+    SiteTariff,
+    SiteTerms,
+    SiteView,
+)
 from yunhe.wire.link import Enrol, Enrolled
 from yunhe.wire.message import NO_NUL
 
@@ -75,8 +84,10 @@ def _sites(platform: Platform, accounts: Accounts) -> APIRouter:
     async def list_pools(principal: Anyone) -> PoolList:
         sites, pools = await platform.read(_everything)
         by_id = {site.id: site for site in sites if visible(site, principal)}
-        found = (views.pool_view(pool, by_id[pool.site_id]) for pool in pools if pool.site_id in by_id)
-        return PoolList(pools=tuple(found))
+        now_ms = platform.clock.now_ms()
+        hours = {site_id: views.hours_view(site, now_ms) for site_id, site in by_id.items()}
+        of = ((pool, pool.site_id) for pool in pools if pool.site_id in by_id)
+        return PoolList(pools=tuple(views.pool_view(pool, by_id[site_id], hours[site_id]) for pool, site_id in of))
 
     return routes
 
@@ -91,9 +102,9 @@ def visible(site: SiteRecord, principal: Principal) -> bool:
 
 
 def _view(platform: Platform, site: SiteRecord, pools: list[PoolRecord]) -> SiteView:
-    settings = platform.settings
-    connected = site.connected(platform.clock.now_ms(), settings.silent_after_ms)
-    return views.site_view(site, pools, connected, settings.policy.route_factor_percent)
+    settings, now_ms = platform.settings, platform.clock.now_ms()
+    connected = site.connected(now_ms, settings.silent_after_ms)
+    return views.site_view(site, pools, connected, settings.policy.route_factor_percent, now_ms)
 
 
 # --- changing -----------------------------------------------------------------------------------------------------
@@ -116,6 +127,11 @@ def _changes(platform: Platform, accounts: Accounts) -> APIRouter:
     @routes.put("/terms")
     async def set_terms(site_id: str, principal: Operator, body: SiteTerms) -> SiteView:
         return await change(SiteChange(principal, site_id, "terms", body))
+
+    @routes.put("/tariff")
+    async def set_tariff(site_id: str, principal: Provider, body: SiteTariff) -> SiteView:
+        """By the operator or the site's provider; for what is placed from now on."""
+        return await change(SiteChange(principal, site_id, "tariff", tariff=body))
 
     @routes.post("/pause")
     async def pause(site_id: str, principal: Provider) -> SiteView:

@@ -13,14 +13,15 @@ from sqlalchemy import Connection, select
 
 from yunhe.core.demand import Ability
 from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
-from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply
+from yunhe.core.hours import HOUR_MS
+from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply, at_hour
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts.service import Principal
-from yunhe.hub.catalogue import store, texts
+from yunhe.hub.catalogue import store, tariffs, texts
 from yunhe.hub.catalogue.enrolment import create_token, enrol, terms_changes
 from yunhe.hub.catalogue.records import PoolRecord, SiteContact, SiteFilter, SiteRecord
 from yunhe.hub.platform.writer import Tx
-from yunhe.wire.api import SiteTerms
+from yunhe.wire.api import SiteTariff, SiteTerms
 from yunhe.wire.link import Certificate, PoolDigest, PoolReport
 
 __all__ = [
@@ -113,9 +114,10 @@ def supply(conn: Connection, now_ms: int, connected_within_ms: int) -> Supply:
     sites: list[Site] = []
     prices: dict[str, tuple[int, int]] = {}
     asking: set[str] = set()
-    for contact_ms, accepting, accept_asking, core_hour, card_hour, *columns in store.supply_sites(conn):
+    hour = now_ms // HOUR_MS
+    for contact_ms, accepting, accept_asking, core_hour, card_hour, tariff, *columns in store.supply_sites(conn):
         connected = contact_ms is not None and now_ms - contact_ms <= connected_within_ms
-        at = _supply_site(connected, accepting, *columns)
+        at = _supply_site(connected, accepting, hour if tariff != "{}" else None, tariff, *columns)
         sites.append(at)
         prices[at.id] = (core_hour, card_hour)
         if accept_asking:
@@ -136,13 +138,18 @@ def supply(conn: Connection, now_ms: int, connected_within_ms: int) -> Supply:
 
 # Equal rows are equal values: a round reads the same ones again and again, so they are made once.
 @lru_cache(maxsize=KEPT_VALUES)
-def _supply_site(connected: bool, accepting: bool, *columns: Any) -> Site:
+def _supply_site(connected: bool, accepting: bool, hour: int | None, tariff: str, *columns: Any) -> Site:
+    """At the price and the factor of the hour; None: they are the same in every hour."""
     *physical, state = columns
     shown = SiteState(state)
     if shown is SiteState.ACTIVE and not accepting:
         shown = SiteState.PAUSED
     values: tuple[Any, ...] = (*physical, shown, connected)
-    return Site(*values)
+    made = Site(*values)
+    if hour is None:
+        return made
+    hours = tariffs.from_text(tariff).hours(made.power_price_microcny_per_kwh, made.carbon_g_per_kwh)
+    return at_hour(replace(made, hours=hours), hour)
 
 
 @lru_cache(maxsize=KEPT_VALUES)
@@ -231,16 +238,17 @@ def _changed(tx: Tx, at: SiteRecord, changes: Mapping[str, object]) -> SiteRecor
 
 @dataclass(frozen=True, slots=True)
 class SiteChange:
-    """What a caller wants of a site: `action` is approve, terms, pause, resume, certify or leave."""
+    """What a caller wants of a site: `action` is approve, terms, tariff, pause, resume, certify or leave."""
 
     principal: Principal
     site_id: str
     action: str
     terms: SiteTerms = SiteTerms()
+    tariff: SiteTariff = SiteTariff()
 
 
 def change_sites(tx: Tx, wanted: Sequence[SiteChange]) -> list[SiteRecord | YunheError]:
-    """Write handler of the six changes. NotFound for another provider's site. A refusal writes nothing."""
+    """Write handler of the seven changes. NotFound for another provider's site. A refusal writes nothing."""
     results: list[SiteRecord | YunheError] = []
     for item in wanted:
         try:
@@ -257,6 +265,10 @@ def _apply(tx: Tx, item: SiteChange) -> SiteRecord:
             return approve(tx, item.site_id, item.terms)
         case "terms":
             return set_terms(tx, item.site_id, item.terms)
+        case "tariff":
+            at = _locked(tx, item.site_id)
+            said = tariffs.changed(at.tariff, item.tariff, item.principal)
+            return _changed(tx, at, {"tariff": tariffs.to_text(said)})
         case "pause":
             return pause(tx, item.site_id)
         case "resume":

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from yunhe.core.supply import Pool, PoolKind, Site, SiteState
+from yunhe.hub.catalogue import tariffs
 from yunhe.hub.catalogue.records import LISTED, PoolRecord, SiteFilter, SiteRecord
 from yunhe.hub.catalogue.texts import names, names_text, parse_rates, results, results_text, stack_check, stack_text
 from yunhe.hub.platform import bulk
@@ -71,6 +72,7 @@ site = Table(
     Column("certified_ms", BigInteger),
     Column("retest_ms", BigInteger),  # when it is to be measured again
     Column("network", Text, nullable=False, server_default="[]"),  # JSON list of wire.link.BenchmarkResult
+    Column("tariff", Text, nullable=False, server_default="{}"),  # JSON of tariffs.Tariff
 )
 pool = Table(
     "pool",
@@ -144,6 +146,7 @@ def add_site(conn: Connection, record: SiteRecord) -> bool:
     """False when the id or the key is taken."""
     values = {column.name: getattr(record, column.name) for column in site.c}
     values |= {"assumed": names_text(record.assumed), "state": record.state.value, "network": "[]"}
+    values["tariff"] = tariffs.to_text(record.tariff)
     return bool(insert_ignore(site).execute(conn, [values]) == 1)
 
 
@@ -204,7 +207,7 @@ def _site(row: Row[Any]) -> SiteRecord:
     values = dict(row._mapping)
     values["assumed"] = names(values["assumed"])
     values["state"] = SiteState(values["state"])
-    values["network"] = results(values["network"])
+    values |= {"network": results(values["network"]), "tariff": tariffs.from_text(values["tariff"])}
     return SiteRecord(**values)
 
 
@@ -275,7 +278,8 @@ _SUPPLY_SITES = (
         site.c.accept_asking,
         site.c.price_core_hour,
         site.c.price_card_hour,
-        *(site.c[field.name] for field in fields(Site) if field.name != "connected"),
+        site.c.tariff,
+        *(site.c[field.name] for field in fields(Site) if field.name not in ("connected", "hours")),
     )
     .where(_SEEN_BY_ROUNDS)
     .order_by(site.c.id)
@@ -293,8 +297,8 @@ _SUPPLY_POOLS = (
 
 
 def supply_sites(conn: Connection) -> Sequence[tuple[Any, ...]]:
-    """(last contact ms, accepting, accept asking, core hour price, card hour price, *fields of core.supply.Site but
-    `connected`)."""
+    """(last contact ms, accepting, accept asking, core hour price, card hour price, tariff, *fields of
+    core.supply.Site but `connected` and `hours`)."""
     rows: Sequence[Any] = conn.execute(_SUPPLY_SITES).all()
     return rows
 

@@ -3,14 +3,41 @@
 from collections.abc import Sequence
 
 from yunhe.core import lines
+from yunhe.core.hours import DAY, FLAT, HOUR_MS
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.catalogue.records import PoolRecord, SiteRecord
 from yunhe.hub.catalogue.service import unit_price
-from yunhe.wire.api import BenchmarkView, PoolView, RateView, SiteView, StackView
+from yunhe.hub.catalogue.tariffs import ONE
+from yunhe.wire.api import BenchmarkView, HoursView, PoolView, RateView, SiteView, StackView
 from yunhe.wire.link import BenchmarkResult, StackReport
 
 
-def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
+def hours_view(site: SiteRecord, now_ms: int) -> HoursView:
+    """What power costs and emits now, and the best hours of the next 24."""
+    tariff, first = site.tariff, now_ms // HOUR_MS
+    hours = tariff.hours(site.power_price_microcny_per_kwh, site.carbon_g_per_kwh)
+    coming = range(first, first + (1 if hours == FLAT else DAY))
+    power = [hours.power_at(hour, site.power_price_microcny_per_kwh) for hour in coming]
+    carbon = [hours.carbon_at(hour, site.carbon_g_per_kwh) for hour in coming]
+    cheapest, cleanest = power.index(min(power)), carbon.index(min(carbon))
+    foretold = [f.first + len(f.values) for f in (tariff.power_forecast, tariff.carbon_forecast) if f.values]
+    return HoursView(
+        utc_offset=tariff.utc_offset,
+        power_by_hour=tuple(milli / ONE for milli in tariff.power_milli),
+        carbon_by_hour=tuple(milli / ONE for milli in tariff.carbon_milli),
+        power_source=tariff.power_source,
+        carbon_source=tariff.carbon_source,
+        foretold_until_utc_ms=max(foretold) * HOUR_MS if foretold else None,
+        power_now_microcny_per_kwh=power[0],
+        carbon_now_g_per_kwh=carbon[0],
+        cheapest_utc_ms=max(now_ms, (first + cheapest) * HOUR_MS),
+        cheapest_microcny_per_kwh=power[cheapest],
+        cleanest_utc_ms=max(now_ms, (first + cleanest) * HOUR_MS),
+        cleanest_g_per_kwh=carbon[cleanest],
+    )
+
+
+def pool_view(pool: PoolRecord, site: SiteRecord, hours: HoursView | None = None) -> PoolView:
     """What is free is free for the hub's leases: certified minus leases minus foreign use."""
     return PoolView(
         id=pool.id,
@@ -45,6 +72,7 @@ def pool_view(pool: PoolRecord, site: SiteRecord) -> PoolView:
         trust_note=pool.trust_note,
         abilities=pool.abilities,
         stack_check=_stack_view(pool.stack_check),
+        hours=hours,
     )
 
 
@@ -62,9 +90,13 @@ def _benchmark_views(results: Sequence[BenchmarkResult]) -> tuple[BenchmarkView,
     )
 
 
-def site_view(site: SiteRecord, pools: Sequence[PoolRecord], connected: bool, route_factor_percent: int) -> SiteView:
+def site_view(
+    site: SiteRecord, pools: Sequence[PoolRecord], connected: bool, route_factor_percent: int, now_ms: int
+) -> SiteView:
     """`latency_us` is the computed one-way delay to every place of the facts."""
+    hours = hours_view(site, now_ms)
     return SiteView(
+        hours=hours,
         id=site.id,
         name=site.name,
         provider=site.provider,
@@ -87,7 +119,7 @@ def site_view(site: SiteRecord, pools: Sequence[PoolRecord], connected: bool, ro
         retest_utc_ms=site.retest_ms,
         software=site.software,
         network=_benchmark_views(site.network),
-        pools=tuple(pool_view(pool, site) for pool in pools),
+        pools=tuple(pool_view(pool, site, hours) for pool in pools),
         latency_us={
             place: lines.one_way_us(site.lat, site.lon, lat, lon, route_factor_percent)
             for place, (lat, lon) in place_coordinates().items()

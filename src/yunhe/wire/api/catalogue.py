@@ -1,10 +1,11 @@
 """What the network has: sites, pools, and the public facts that they are described with."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from yunhe.wire.message import Answer, Message, Name, Quantity
+from yunhe.core.hours import DAY, MAX_FORECAST
+from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
 
 
 class BenchmarkView(Answer):
@@ -27,6 +28,23 @@ class StackView(Answer):
     versions: dict[str, str]
     operators: tuple[str, ...]  # that an order can ask for
     missing: dict[str, str]  # operator -> what it said
+
+
+class HoursView(Answer):
+    """How a site's power price and carbon go with the hour. Best: of the 24 hours from now on, the first of equals."""
+
+    utc_offset: int  # of the site's clock, hours
+    power_by_hour: tuple[float, ...] = ()  # multiples of its price, 0 h first; empty: the same all day
+    carbon_by_hour: tuple[float, ...] = ()  # multiples of its factor
+    power_source: str = ""  # who says so; empty: nobody, it is assumed to be flat
+    carbon_source: str = ""
+    foretold_until_utc_ms: int | None = None  # where a forecast is stated
+    power_now_microcny_per_kwh: int
+    carbon_now_g_per_kwh: int
+    cheapest_utc_ms: int
+    cheapest_microcny_per_kwh: int
+    cleanest_utc_ms: int
+    cleanest_g_per_kwh: int
 
 
 class PoolView(Answer):
@@ -59,6 +77,7 @@ class PoolView(Answer):
     trust_note: str = ""  # what speaks against them
     abilities: tuple[str, ...] = ()  # what its engine gives jobs: secrets, data, checkpoints, network
     stack_check: StackView | None = None
+    hours: HoursView | None = None  # of its site's power
 
 
 class PoolList(Answer):
@@ -90,6 +109,7 @@ class SiteView(Answer):
     pools: tuple[PoolView, ...] = ()
     latency_us: dict[str, int] = Field(default_factory=dict)  # one-way to places
     accept_asking: bool = False
+    hours: HoursView | None = None
 
 
 class SiteList(Answer):
@@ -105,6 +125,35 @@ class SiteTerms(Message):
     power_price_per_kwh: Quantity | None = None
     # Pools that state an asking price are sold at it, now and whenever the site states another one.
     accept_asking: bool | None = None
+
+
+Multiples = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=10, allow_inf_nan=False), NUMBER], ...], Field(max_length=24)
+]
+
+
+class ForecastSpec(Message):
+    """Values of the hours from `first` on; none: no forecast any more."""
+
+    first: Quantity  # a full hour, ISO 8601 with its zone
+    values: Annotated[tuple[Quantity, ...], Field(max_length=MAX_FORECAST)]  # "0.31CNY" per kWh, or "412g/kWh"
+
+
+class SiteTariff(Message):
+    """How a site's power price and carbon go with the hour. None: keep; empty: the same all day."""
+
+    utc_offset: Annotated[int, Field(ge=-12, le=14), NUMBER] | None = None  # of the site's clock, hours
+    power_by_hour: Multiples | None = None  # 24 multiples of its price, 0 h first
+    carbon_by_hour: Multiples | None = None  # of its factor
+    power_forecast: ForecastSpec | None = None
+    carbon_forecast: ForecastSpec | None = None
+
+    @field_validator("power_by_hour", "carbon_by_hour")
+    @classmethod
+    def _whole_day(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value and len(value) != DAY:
+            raise ValueError(f"has {len(value)} hours, not {DAY}")
+        return value
 
 
 class EnrolmentTokenRequest(Message):

@@ -371,6 +371,7 @@ def upgrade() -> None:
         sa.Column("lease_id", sa.Text(), nullable=False),
         sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("idx", sa.Integer(), nullable=False),
+        sa.Column("tariff", sa.Text(), server_default="{}", nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("epoch", sa.Integer(), server_default="0", nullable=False),
         sa.Column("site_id", sa.Text(), nullable=True),
