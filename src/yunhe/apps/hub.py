@@ -43,7 +43,7 @@ from yunhe.hub.ledger import routes as ledger_routes
 from yunhe.hub.matching import routes as matching_routes
 from yunhe.hub.matching.service import Matching
 from yunhe.hub.metering import service as metering
-from yunhe.hub.orders import audit, streaming
+from yunhe.hub.orders import audit, streaming, transfers
 from yunhe.hub.orders import routes as orders_routes
 from yunhe.hub.orders.feed import Feed
 from yunhe.hub.orders.model import SETTLEMENT
@@ -152,7 +152,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(evidence.router(platform, who))
     app.include_router(ledger_routes.router(platform, who))
     app.include_router(catalogue_routes.router(platform, who))
-    app.include_router(network.router(platform))
+    app.include_router(network.router(platform, transfers.loads))
     app.include_router(accounts_routes.router(platform, who))
     app.include_router(dispatch_routes.agent_router(polling, gate, blobs, disk))
     app.include_router(checkpoints.router(polling, gate, blobs))

@@ -1,6 +1,10 @@
 """Calls about the network: sites, pools, the shipped facts, the hub itself."""
 
+from collections.abc import Iterator
+
+from yunhe.core import errors
 from yunhe.sdk.checked import checked
+from yunhe.sdk.streams import BEAT_S, HINT, NotUnderstood, blocks, understood
 from yunhe.sdk.transport import Transport, escaped
 from yunhe.wire.api import (
     EnrolmentToken,
@@ -9,6 +13,7 @@ from yunhe.wire.api import (
     HubReady,
     HubStats,
     HubView,
+    NetworkChange,
     NetworkHistory,
     NetworkView,
     PoolList,
@@ -20,6 +25,8 @@ from yunhe.wire.api import (
     SiteTerms,
     SiteView,
 )
+
+MAX_NETWORK_BYTES = 64 * 1024 * 1024  # tens of thousands of sites in one piece
 
 
 class NetworkCalls:
@@ -65,6 +72,19 @@ class NetworkCalls:
     def network_changed(self, tag: str = "") -> tuple[NetworkView, str] | None:
         """`network` and a tag that names what was seen; None when that is still what `tag` named."""
         return self._transport.get_changed(NetworkView, "/v1/network", tag)
+
+    def network_changes(self) -> Iterator[NetworkChange]:
+        """The whole network, then what differs, a second later at most; no account is needed.
+
+        Raises Unavailable when the stream breaks off or the hub ends it: who calls again is told everything once more.
+        """
+        try:
+            with self._transport.stream("/v1/network/changes", hold=BEAT_S) as chunks:
+                for block in blocks(chunks, MAX_NETWORK_BYTES):
+                    yield understood(NetworkChange, block.data)
+        except NotUnderstood as error:
+            raise errors.Unavailable(str(error), hint=HINT) from error
+        raise errors.Unavailable("the hub ended the stream of its network", hint="try again")
 
     def network_history(self) -> NetworkHistory:
         """Sums of the network over the last day, a sample a minute; no account is needed."""

@@ -11,6 +11,14 @@ from yunhe.wire.link import BenchmarkResult, StackReport
 LISTED = frozenset({SiteState.APPROVED, SiteState.ACTIVE, SiteState.PAUSED})
 
 
+class LineLoad(NamedTuple):
+    """What moves to and from a site now: inputs and outputs of its leases."""
+
+    transfers: int
+    left_bytes: int  # of those whose size is known
+    bps: int  # by the site's last words
+
+
 @dataclass(frozen=True, slots=True)
 class SiteRecord:
     """A computing centre. Prices in micro-CNY, `pue_milli` 1250 for PUE 1.25, times in ms UTC."""

@@ -122,6 +122,7 @@ class Committer:
             "detail": "",
             "staging": "",
             "delivery": "",
+            "moving_ms": None,
             "placed_ms": tx.now_ms,
             "started_ms": None,
             "ended_ms": None,

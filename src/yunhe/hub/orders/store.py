@@ -98,12 +98,22 @@ task = sa.Table(
     sa.Column("checkpoint", sa.Text),  # JSON of the newest wire.link.Checkpoint
     sa.Column("staging", sa.Text, nullable=False, server_default=""),  # JSON of wire.api.StagingView, of this epoch
     sa.Column("delivery", sa.Text, nullable=False, server_default=""),  # of this epoch's outputs with a URL
+    # When the site last said that data moves, and how fast that was since the word before; null: nothing moves.
+    sa.Column("moving_ms", sa.BigInteger),
+    sa.Column("moving_bps", sa.BigInteger, nullable=False, server_default="0"),
 )
 sa.Index(
     "ix_task_site_active",
     task.c.site_id,
     sqlite_where=task.c.state.in_(("leased", "running", "unknown")),
     postgresql_where=task.c.state.in_(("leased", "running", "unknown")),
+)
+
+sa.Index(
+    "ix_task_moving",
+    task.c.moving_ms,
+    sqlite_where=task.c.moving_ms.is_not(None),
+    postgresql_where=task.c.moving_ms.is_not(None),
 )
 
 sa.Index(

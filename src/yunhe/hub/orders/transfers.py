@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from yunhe.core.lifecycle import PLACED
 from yunhe.core.units import format_bytes
+from yunhe.hub.catalogue.records import LineLoad
 from yunhe.hub.orders import store, tasks
 from yunhe.hub.orders.model import order_of
 from yunhe.hub.platform import bulk
@@ -18,6 +19,7 @@ from yunhe.wire.link import LeaseMoved, LeaseStaging
 # A site that moves outputs says so about once a minute; until then the attempt is not overdue.
 PATIENCE_MS = 15 * 60_000
 MAX_PROBLEMS = 3  # in one fact
+FRESH_MS = 150_000  # what moves is told about once a minute at least
 
 DELIVERED, UNDELIVERED = "delivered", "undelivered"
 
@@ -43,16 +45,20 @@ def note(tx: Tx, reports: Sequence[LeaseStaging | LeaseMoved], touched: Iterable
             if report.problem and report.problem != problems[report.lease_id]:
                 facts.append(_fact(tx, report, "transfer_problem", report.problem))
             problems[report.lease_id] = report.problem
-            _update(tx, report, staging=_view(report).model_dump_json(), **_patience(tx, row, report, settings))
+            moving = {"moving_ms": tx.now_ms, "moving_bps": _bps(tx, row, report)}
+            _update(
+                tx, report, staging=_view(report).model_dump_json(), **moving, **_patience(tx, row, report, settings)
+            )
         elif report.phase == "in":
             facts.append(_fact(tx, report, "fetched", _list(report)))
+            _update(tx, report, moving_ms=None)
             if not row.started and not row.stopping:
                 last_ms = row.placed_ms + settings.staging_limit_ms + settings.queue_limit_ms
                 _update(tx, report, overdue_ms=last_ms)
         else:
             state = UNDELIVERED if any(file.problem for file in report.files) else DELIVERED
             facts.append(_fact(tx, report, state, _problems(report) or _list(report)))
-            _update(tx, report, delivery=state)
+            _update(tx, report, delivery=state, moving_ms=None)
         tx.notify(f"order:{row.order_id}")
     bulk.write(tx.conn, bulk.Insert(store.fact, facts))
     if facts:
@@ -70,6 +76,31 @@ def _patience(tx: Tx, row: sa.Row[Any], report: LeaseStaging, settings: HubSetti
         last_ms = row.started_ms + row.limit_ms + settings.staging_limit_ms
         return {"overdue_ms": max(row.overdue_ms, min(tx.now_ms + PATIENCE_MS, last_ms))}
     return {} if row.staging else {"overdue_ms": tx.now_ms + settings.staging_limit_ms}
+
+
+def _bps(tx: Tx, row: sa.Row[Any], report: LeaseStaging) -> int:
+    """Bits a second since the word before, of the same phase; 0 for the first, or when nothing came."""
+    before = StagingView.model_validate_json(row.staging) if row.staging else None
+    if before is None or before.phase != report.phase or row.moving_ms is None or tx.now_ms <= row.moving_ms:
+        return 0
+    span_ms: int = tx.now_ms - row.moving_ms
+    return max(0, report.done_bytes - before.done_bytes) * 8_000 // span_ms
+
+
+_MOVING = sa.select(store.task.c.site_id, store.task.c.staging, store.task.c.moving_bps).where(
+    store.task.c.moving_ms >= sa.bindparam("since_ms"), store.task.c.state.in_([state.value for state in PLACED])
+)
+
+
+def loads(conn: sa.Connection, now_ms: int) -> dict[str, LineLoad]:
+    """By site: what moves now. A site that said nothing for `FRESH_MS` moves nothing that is known."""
+    found: dict[str, LineLoad] = {}
+    for site_id, staging, bps in conn.execute(_MOVING, {"since_ms": now_ms - FRESH_MS}):
+        view = StagingView.model_validate_json(staging)
+        left_bytes = max(0, (view.total_bytes or view.done_bytes) - view.done_bytes)
+        have = found.get(site_id, LineLoad(0, 0, 0))
+        found[site_id] = LineLoad(have.transfers + 1, have.left_bytes + left_bytes, have.bps + bps)
+    return found
 
 
 def _view(report: LeaseStaging) -> StagingView:

@@ -76,3 +76,6 @@ class HubSettings(BaseModel):
     # more. Usage, charges and postings are kept. 0: everything is.
     retention_days: int = Field(default=400, ge=0, le=36_500)
     min_free_disk_bytes: int = Field(default=64 * 1024 * 1024, ge=0)  # below it, no new orders and no new logs
+    # Streams of the network, for visitors: a console has one for all its pages.
+    network_streams: int = Field(default=200, ge=1)
+    network_streams_per_address: int = Field(default=20, ge=1)

@@ -16,6 +16,9 @@ class ComputeView(Answer):
 
 
 class NetworkSiteView(ComputeView):
+    """Its line leads to `place`, the nearest of the facts: `one_way_us` is computed, not measured; `load_bps` is what
+    inputs and outputs of `transfers` moved at by the site's last word, and `left_bytes` what of known sizes is left."""
+
     id: str
     name: str
     provider: str
@@ -29,11 +32,25 @@ class NetworkSiteView(ComputeView):
     carbon_g_per_kwh: int
     bandwidth_bps: int
     vendors: tuple[str, ...]
+    place: str = ""
+    one_way_us: int = 0
+    transfers: int = 0
+    left_bytes: int = 0
+    load_bps: int = 0
 
 
 class NetworkView(Answer):
     at_utc_ms: int
     sites: tuple[NetworkSiteView, ...]
+
+
+class NetworkChange(Answer):
+    """What differs from what the stream said before; `whole`: it begins anew, and no other site takes part."""
+
+    at_utc_ms: int
+    whole: bool
+    sites: tuple[NetworkSiteView, ...]
+    gone: tuple[str, ...]  # ids
 
 
 class NetworkSample(ComputeView):

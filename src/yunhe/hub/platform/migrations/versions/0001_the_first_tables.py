@@ -425,10 +425,19 @@ def upgrade() -> None:
         sa.Column("from_ms", sa.BigInteger(), nullable=False),
         sa.Column("to_ms", sa.BigInteger(), nullable=False),
         sa.Column("wall_ms", sa.BigInteger(), nullable=False),
+        sa.Column("moving_ms", sa.BigInteger(), nullable=True),
+        sa.Column("moving_bps", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cpu_ms", sa.BigInteger(), nullable=False),
         sa.Column("peak_memory_bytes", sa.BigInteger(), nullable=False),
         sa.Column("sampled", sa.Boolean(), nullable=False),
         sa.Column("final", sa.Boolean(), nullable=False),
+        batch_op.create_index(
+            "ix_task_moving",
+            ["moving_ms"],
+            unique=False,
+            sqlite_where=sa.text("moving_ms IS NOT NULL"),
+            postgresql_where=sa.text("moving_ms IS NOT NULL"),
+        )
         sa.Column("evidence", sa.Text(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("lease_id", "epoch", "n", name=op.f("pk_usage")),
@@ -609,3 +618,8 @@ def downgrade() -> None:
     op.drop_table("bundle")
     op.drop_table("balance")
     # ### end Alembic commands ###
+        batch_op.drop_index(
+            "ix_task_moving",
+            sqlite_where=sa.text("moving_ms IS NOT NULL"),
+            postgresql_where=sa.text("moving_ms IS NOT NULL"),
+        )
