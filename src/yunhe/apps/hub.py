@@ -41,6 +41,7 @@ from yunhe.hub.intake.submitting import Submitting
 from yunhe.hub.intake.submitting import express as submitting_express
 from yunhe.hub.ledger import routes as ledger_routes
 from yunhe.hub.matching import routes as matching_routes
+from yunhe.hub.matching.looking import Rounds
 from yunhe.hub.matching.service import Matching
 from yunhe.hub.metering import service as metering
 from yunhe.hub.orders import audit, streaming, transfers
@@ -114,6 +115,7 @@ def build(settings: HubSettings, clock: Clock | None = None) -> Hub:
         loops=(
             ("leader", lead.run()),
             ("round", matching.run()),
+            ("rounds", matching.keeper.run()),
             ("outbox", reader.run()),
             ("events", source.run()),
             ("watch", Watch(platform, lead).run()),
@@ -140,6 +142,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     polling = Polling(platform, hub.outbox_reader, SyncHandler(metering.accept, platform.settings))
     vault = Vault.open(platform.settings.data_dir)
     submitting = Submitting(platform, pricer, disk, vault)
+    rounds = Rounds()
     app.include_router(intake_routes.router(submitting, who, shapes))
     app.include_router(orders_routes.router(platform, who))
     app.include_router(streaming.router(platform, who, hub.feed))
@@ -148,7 +151,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(settlement_routes.router(platform, who, hub.leader))
     app.include_router(looking.router(platform, who))
     app.include_router(earning.router(platform, who))
-    app.include_router(matching_routes.router(platform, who, hub.leader, hub.matching))
+    app.include_router(matching_routes.router(platform, who, hub.leader, hub.matching, rounds))
     app.include_router(evidence.router(platform, who))
     app.include_router(ledger_routes.router(platform, who))
     app.include_router(catalogue_routes.router(platform, who))

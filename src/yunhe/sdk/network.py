@@ -18,6 +18,9 @@ from yunhe.wire.api import (
     NetworkView,
     PoolList,
     PoolView,
+    RoundDetail,
+    RoundList,
+    RoundOrderView,
     RoundView,
     SiteChargePage,
     SiteList,
@@ -145,6 +148,22 @@ class NetworkCalls:
     def round(self) -> RoundView:
         """What rounds go by, and how the latest went. For operators and auditors."""
         return self._transport.get(RoundView, "/v1/round")
+
+    def rounds(self, *, limit: int = 100, cursor: str | None = None) -> RoundList:
+        """The rounds that the hub keeps, newest first: one page. For operators and auditors."""
+        return self._transport.get(RoundList, "/v1/rounds", _page(limit, cursor))
+
+    def round_detail(self, number: int, *, limit: int = 100, cursor: str | None = None) -> RoundDetail:
+        """One of them, with a page of the orders that it looked at. Raises NotFound when it is not kept."""
+        return self._transport.get(RoundDetail, f"/v1/rounds/{number}", _page(limit, cursor))
+
+    def round_order(self, number: int, order_id: str) -> RoundOrderView:
+        """One order in one round: every place that it had, ranked, and why it went where it did."""
+        return self._transport.get(RoundOrderView, f"/v1/rounds/{number}/orders/{escaped(order_id)}")
+
+
+def _page(limit: int, cursor: str | None) -> dict[str, str | int]:
+    return {"limit": limit} if cursor is None else {"limit": limit, "cursor": cursor}
 
 
 def _path(site_id: str, rest: str = "") -> str:

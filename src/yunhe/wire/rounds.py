@@ -14,10 +14,12 @@ from functools import cache
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+import orjson
 
 from yunhe.core.errors import InvalidInput
 from yunhe.core.policy import Policy
 from yunhe.core.round import Plan, Snapshot
+from yunhe.core.supply import Free, Supply
 
 FORMAT = 1
 
@@ -49,6 +51,98 @@ def from_line(line: bytes) -> RecordedRound:
         return RecordedRound(**{name: read(hints[name], value) for name, value in values.items()})
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"is no whole round: {error!r}"[:200], field="round") from error
+
+
+# --- in two parts -------------------------------------------------------------------------------------------------
+
+
+def supply_part(supply: Supply) -> bytes:
+    """What of a supply stays from round to round: all of it but what is free. Written as in `to_line`."""
+    places, measured = written(supply.places), written(supply.measured_latency_us)
+    return _fast(
+        {
+            "sites": supply.sites,
+            "pools": supply.pools,
+            "places": places,
+            "measured_latency_us": measured,
+            "links": supply.links,
+        }
+    )
+
+
+def rest_part(recorded: RecordedRound) -> bytes:
+    """The round without its `supply_part`."""
+    snapshot = recorded.snapshot
+    rest = {"shapes": snapshot.shapes, "accounts": snapshot.accounts, "queue": snapshot.queue}
+    return _fast({"format": FORMAT, **recorded._asdict(), "snapshot": {"free": snapshot.supply.free, **rest}})
+
+
+def read_supply(part: bytes) -> Supply:
+    """The supply with nothing free. Raises InvalidInput."""
+    values = _loaded(part)
+    nothing = [{"milli": 0, "memory_bytes": 0} for _ in values.get("pools", ())]
+    return _whole(Supply, {**values, "free": nothing})
+
+
+def from_parts(supply: Supply, rest: bytes) -> RecordedRound:
+    """`supply` as `read_supply` gave it. Raises InvalidInput."""
+    values = _loaded(rest)
+    if values.pop("format", None) != FORMAT:
+        raise InvalidInput(f"is no recorded round of format {FORMAT}", field="round")
+    snapshot = values.pop("snapshot", None)
+    if not isinstance(snapshot, dict):
+        raise InvalidInput("is no whole round", field="round")
+    free = _whole(tuple[Free, ...], snapshot.pop("free", None))
+    others = {name: _whole(_hints(Snapshot)[name], value) for name, value in snapshot.items()}
+    hints = _hints(RecordedRound)
+    try:
+        seen = Snapshot(dataclasses.replace(supply, free=free), **others)
+        return RecordedRound(snapshot=seen, **{name: _whole(hints[name], value) for name, value in values.items()})
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(f"is no whole round: {error!r}"[:200], field="round") from error
+
+
+def _fast(values: dict[str, Any]) -> bytes:
+    """As `written`, a hundred times as fast; of values beyond 64 bits the slow way."""
+    try:
+        return orjson.dumps(values, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return json.dumps(_document(values), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _document(values: Any) -> Any:
+    """`written`, of dictionaries that are objects of the document and no values of the core."""
+    if type(values) is dict:
+        return {name: _document(value) for name, value in values.items()}
+    return written(values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return list(value)
+    raise TypeError(f"a {type(value).__name__} has no place in a round")
+
+
+def _loaded(part: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(part)
+    except ValueError as error:
+        raise InvalidInput("is no JSON", field="round") from error
+    if not isinstance(values, dict):
+        raise InvalidInput("is no whole round", field="round")
+    return values
+
+
+def _whole(kind: Any, value: Any) -> Any:
+    try:
+        return read(kind, value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"is no whole round: {error!r}"[:200], field="round") from error
+
+
+# --- values -------------------------------------------------------------------------------------------------------
 
 
 def written(value: Any) -> Any:

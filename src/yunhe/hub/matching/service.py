@@ -11,9 +11,11 @@ import time
 import sqlalchemy as sa
 
 from yunhe.core.errors import YunheError
+from yunhe.core.round import Snapshot
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.catalogue.service import SUPPLY_TOPIC
+from yunhe.hub.matching.keeping import Decided, Keeper
 from yunhe.hub.matching.recording import Recorder
 from yunhe.hub.matching.worker import RoundWorker
 from yunhe.hub.orders import snapshot
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 1.0  # hints may be lost, retry delays run out
 FAILURE_S = 1.0
 MAX_REST_MS = 1_000
+MORE = "more"  # the round before placed some, so there may be more to place
 
 
 class Matching:
@@ -44,6 +47,8 @@ class Matching:
         self._worker = RoundWorker()
         to = platform.settings.round_record
         self._recorder = Recorder(to, platform.settings.round_record_cap_bytes) if to is not None else None
+        self.keeper = Keeper(platform)
+        self._seen_ms = 0  # until when orders were looked at
         self.rounds = 0
         self.last_round_ms = 0.0
 
@@ -53,11 +58,13 @@ class Matching:
         try:
             await self._worker.start()  # also where another replica leads: the lead may fall to this one at any time
             with self._platform.signals.waiting(*topics) as waiter:
+                placed = 0
                 while True:
+                    woken_by = {MORE} if placed else set(waiter.topics)
                     waiter.rearm()
                     placed = 0
                     if self._leader.leading:
-                        placed = await self._guarded_round()
+                        placed = await self._guarded_round(woken_by)
                     rested_s = time.monotonic() + self._rest_s(placed)
                     if not placed:
                         await waiter.wait(IDLE_S)
@@ -73,9 +80,9 @@ class Matching:
         """
         return min(self.last_round_ms * (1 if placed else 3), MAX_REST_MS) / 1000
 
-    async def _guarded_round(self) -> int:
+    async def _guarded_round(self, woken_by: set[str]) -> int:
         try:
-            return await self._round()
+            return await self._round(woken_by)
         except TimeoutError:
             log.error("a round took too long (limit %d ms)", self._platform.settings.round_timeout_ms)
         except YunheError as error:
@@ -86,7 +93,7 @@ class Matching:
         await asyncio.sleep(FAILURE_S)
         return 0
 
-    async def _round(self) -> int:
+    async def _round(self, woken_by: set[str]) -> int:
         """One round. Returns the number of tasks that were placed."""
         platform = self._platform
         started = time.perf_counter()
@@ -96,8 +103,8 @@ class Matching:
         settings, now_ms = platform.settings, platform.clock.now_ms()
         limit_s = settings.round_timeout_ms / 1000
         plan = await self._worker.plan(view.snapshot, settings.policy, now_ms, settings.round_seed, limit_s)
+        recorded = RecordedRound(view.snapshot, settings.policy, now_ms, settings.round_seed, plan)
         if self._recorder is not None:
-            recorded = RecordedRound(view.snapshot, settings.policy, now_ms, settings.round_seed, plan)
             await asyncio.to_thread(self._recorder.write, recorded)
         placed = 0
         if plan.assignments:
@@ -106,8 +113,17 @@ class Matching:
             placed = await platform.write(self._committer.commit_plans, commit)
         self.rounds += 1
         self.last_round_ms = (time.perf_counter() - started) * 1000
+        self.keeper.note(Decided(recorded, self._cause(view.snapshot, woken_by), placed, self.last_round_ms))
+        self._seen_ms = now_ms
         log.debug("round: %d open, %d placed, %.1f ms", len(view.snapshot.queue.ids), placed, self.last_round_ms)
         return placed
+
+    def _cause(self, snapshot: Snapshot, woken_by: set[str]) -> str:
+        """Why a round was held: orders came, the one before placed some, units came free, a site changed, or time."""
+        if int(snapshot.queue.submitted_ms.max(initial=0)) > self._seen_ms:
+            return "submitted"
+        causes = {MORE: MORE, ROUND: "freed", SUPPLY_TOPIC: "supply"}
+        return next((name for topic, name in causes.items() if topic in woken_by), "time")
 
     def _take(self, conn: sa.Connection) -> View | None:
         """None when nothing waits: it is asked every second, and the supply of a large network is long."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from yunhe.core.policy import Policy
+from yunhe.hub.platform.sign_in_settings import SignInSettings
 
 
 class HubSettings(BaseModel):
@@ -18,6 +19,7 @@ class HubSettings(BaseModel):
     tls_key: Path | None = None
     public_network: bool = True  # anybody sees sites and sums, no customer; GET /v1/network
     read_connections: int = Field(default=8, ge=1, le=64)
+    sign_in: SignInSettings = SignInSettings()  # through providers of OpenID Connect; none
 
     # Link. A poll must end well before a lease's disconnect limit, or a healthy site would look silent to itself.
     poll_hold_ms: int = Field(default=50_000, ge=100, le=60_000)
@@ -57,6 +59,9 @@ class HubSettings(BaseModel):
     round_seed: int = 1
     round_record: Path | None = None  # every round is appended to this file, to be decided again by the simulator
     round_record_cap_bytes: int = Field(default=2**30, ge=1024)  # a full file ends the recording, not the hub
+    # The newest rounds, for people who ask why an order went where it did: an hour of a busy hub, a day of a quiet one.
+    round_keep: int = Field(default=2_000, ge=0, le=100_000)  # 0: none is kept
+    round_keep_bytes: int = Field(default=64 * 2**20, ge=0)  # of the database: a nation's rounds are a megabyte each
     policy: Policy = Policy()
 
     # Leadership: the lease is renewed every third of its time; another replica takes over after it ran out.
@@ -71,11 +76,11 @@ class HubSettings(BaseModel):
     # Streams of events that are open at one process: a page of the console has one, and each is a connection.
     event_streams: int = Field(default=1_000, ge=1)
     event_streams_per_organisation: int = Field(default=100, ge=1)
+    # Streams of the network, for visitors: a console has one for all its pages.
+    network_streams: int = Field(default=200, ge=1)
+    network_streams_per_address: int = Field(default=20, ge=1)
     events_back_ms: int = Field(default=86_400_000, ge=0)  # a stream of all orders may begin so far back
     # Logs of attempts that ended, and the sites' signed words about usage: a year's bills can be checked for a month
     # more. Usage, charges and postings are kept. 0: everything is.
     retention_days: int = Field(default=400, ge=0, le=36_500)
     min_free_disk_bytes: int = Field(default=64 * 1024 * 1024, ge=0)  # below it, no new orders and no new logs
-    # Streams of the network, for visitors: a console has one for all its pages.
-    network_streams: int = Field(default=200, ge=1)
-    network_streams_per_address: int = Field(default=20, ge=1)

@@ -14,12 +14,15 @@ MANY = ("order:", "log:")  # topics of single things: as many waiters as there a
 class Waiter:
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.topics: set[str] = set()  # that woke it since it was armed
 
-    def wake(self) -> None:
+    def wake(self, topic: str = "") -> None:
+        self.topics.add(topic)
         self._event.set()
 
     def rearm(self) -> None:
         """Call before the next read when waiting in a loop."""
+        self.topics.clear()
         self._event.clear()
 
     async def wait(self, timeout_s: float) -> bool:
@@ -60,7 +63,7 @@ class Signals:
         """On the event loop's thread."""
         for topic in topics:
             for waiter in self._waiters.get(topic, ()):
-                waiter.wake()
+                waiter.wake(topic)
 
     def fire_shared(self) -> None:
         """Another replica wrote something: the loops of this one look again."""

@@ -310,6 +310,34 @@ def upgrade() -> None:
         batch_op.create_index("ix_posting_source", ["source", "at_ms"], unique=False)
 
     op.create_table(
+        "round",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("orders", sa.Integer(), nullable=False),
+        sa.Column("assigned", sa.Integer(), nullable=False),
+        sa.Column("placed", sa.Integer(), nullable=False),
+        sa.Column("waiting", sa.Integer(), nullable=False),
+        sa.Column("unplaceable", sa.Integer(), nullable=False),
+        sa.Column("took_ms", sa.Double(), nullable=False),
+        sa.Column("cost", sa.Double(), nullable=True),
+        sa.Column("least", sa.Double(), nullable=True),
+        sa.Column("supply", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_round")),
+    )
+    with op.batch_alter_table("round", schema=None) as batch_op:
+        batch_op.create_index("ix_round_at_ms", ["at_ms"], unique=False)
+
+    op.create_table(
+        "round_supply",
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("hash", name=op.f("pk_round_supply")),
+    )
+    op.create_table(
         "secret",
         sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("sealed", sa.Text(), nullable=False),
@@ -343,6 +371,7 @@ def upgrade() -> None:
         sa.Column("certified_ms", sa.BigInteger(), nullable=True),
         sa.Column("retest_ms", sa.BigInteger(), nullable=True),
         sa.Column("network", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("tariff", sa.Text(), server_default="{}", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_site")),
         sa.UniqueConstraint("public_key", name=op.f("uq_site_public_key")),
     )
@@ -371,7 +400,6 @@ def upgrade() -> None:
         sa.Column("lease_id", sa.Text(), nullable=False),
         sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("idx", sa.Integer(), nullable=False),
-        sa.Column("tariff", sa.Text(), server_default="{}", nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("epoch", sa.Integer(), server_default="0", nullable=False),
         sa.Column("site_id", sa.Text(), nullable=True),
@@ -397,10 +425,19 @@ def upgrade() -> None:
         sa.Column("checkpoint", sa.Text(), nullable=True),
         sa.Column("staging", sa.Text(), server_default="", nullable=False),
         sa.Column("delivery", sa.Text(), server_default="", nullable=False),
+        sa.Column("moving_ms", sa.BigInteger(), nullable=True),
+        sa.Column("moving_bps", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("lease_id", name=op.f("pk_task")),
     )
     with op.batch_alter_table("task", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_task_order_id"), ["order_id"], unique=False)
+        batch_op.create_index(
+            "ix_task_moving",
+            ["moving_ms"],
+            unique=False,
+            sqlite_where=sa.text("moving_ms IS NOT NULL"),
+            postgresql_where=sa.text("moving_ms IS NOT NULL"),
+        )
         batch_op.create_index(
             "ix_task_overdue",
             ["overdue_ms"],
@@ -425,19 +462,10 @@ def upgrade() -> None:
         sa.Column("from_ms", sa.BigInteger(), nullable=False),
         sa.Column("to_ms", sa.BigInteger(), nullable=False),
         sa.Column("wall_ms", sa.BigInteger(), nullable=False),
-        sa.Column("moving_ms", sa.BigInteger(), nullable=True),
-        sa.Column("moving_bps", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cpu_ms", sa.BigInteger(), nullable=False),
         sa.Column("peak_memory_bytes", sa.BigInteger(), nullable=False),
         sa.Column("sampled", sa.Boolean(), nullable=False),
         sa.Column("final", sa.Boolean(), nullable=False),
-        batch_op.create_index(
-            "ix_task_moving",
-            ["moving_ms"],
-            unique=False,
-            sqlite_where=sa.text("moving_ms IS NOT NULL"),
-            postgresql_where=sa.text("moving_ms IS NOT NULL"),
-        )
         sa.Column("evidence", sa.Text(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("lease_id", "epoch", "n", name=op.f("pk_usage")),
@@ -462,6 +490,8 @@ def upgrade() -> None:
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("revoked_ms", sa.BigInteger(), nullable=True),
+        sa.Column("expires_ms", sa.BigInteger(), nullable=True),
+        sa.Column("identity", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["organisation"],
             ["organisation.id"],
@@ -470,8 +500,51 @@ def upgrade() -> None:
         sa.UniqueConstraint("sha256", name=op.f("uq_api_key_sha256")),
     )
     with op.batch_alter_table("api_key", schema=None) as batch_op:
+        batch_op.create_index("ix_api_key_identity", ["identity"], unique=False)
         batch_op.create_index("ix_api_key_organisation", ["organisation"], unique=False)
 
+    op.create_table(
+        "identity",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("issuer", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("organisation", sa.Text(), nullable=False),
+        sa.Column("member", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("seen_ms", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["organisation"],
+            ["organisation.id"],
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_identity")),
+        sa.UniqueConstraint("issuer", "subject", name=op.f("uq_identity_issuer")),
+    )
+    op.create_table(
+        "sign_in",
+        sa.Column("state_sha256", sa.Text(), nullable=False),
+        sa.Column("browser_sha256", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("redirect_uri", sa.Text(), nullable=False),
+        sa.Column("nonce", sa.Text(), nullable=False),
+        sa.Column("verifier", sa.Text(), nullable=False),
+        sa.Column("expires_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("state_sha256", name=op.f("pk_sign_in")),
+    )
+    with op.batch_alter_table("sign_in", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_sign_in_expires_ms"), ["expires_ms"], unique=False)
+
+    op.create_table(
+        "account_fact",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("organisation", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_account_fact")),
+    )
     op.create_table(
         "member",
         sa.Column("organisation", sa.Text(), nullable=False),
@@ -537,8 +610,15 @@ def downgrade() -> None:
     op.drop_table("pool")
     op.drop_table("network_sample")
     op.drop_table("member")
+    op.drop_table("account_fact")
+    with op.batch_alter_table("sign_in", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_sign_in_expires_ms"))
+
+    op.drop_table("sign_in")
+    op.drop_table("identity")
     with op.batch_alter_table("api_key", schema=None) as batch_op:
         batch_op.drop_index("ix_api_key_organisation")
+        batch_op.drop_index("ix_api_key_identity")
 
     op.drop_table("api_key")
     with op.batch_alter_table("work", schema=None) as batch_op:
@@ -553,6 +633,11 @@ def downgrade() -> None:
             postgresql_where=sa.text("state IN ('leased', 'running', 'unknown')"),
         )
         batch_op.drop_index(
+            "ix_task_moving",
+            sqlite_where=sa.text("moving_ms IS NOT NULL"),
+            postgresql_where=sa.text("moving_ms IS NOT NULL"),
+        )
+        batch_op.drop_index(
             "ix_task_overdue",
             sqlite_where=sa.text("overdue_ms IS NOT NULL"),
             postgresql_where=sa.text("overdue_ms IS NOT NULL"),
@@ -564,6 +649,11 @@ def downgrade() -> None:
     op.drop_table("site_link")
     op.drop_table("site")
     op.drop_table("secret")
+    op.drop_table("round_supply")
+    with op.batch_alter_table("round", schema=None) as batch_op:
+        batch_op.drop_index("ix_round_at_ms")
+
+    op.drop_table("round")
     with op.batch_alter_table("posting", schema=None) as batch_op:
         batch_op.drop_index("ix_posting_source")
         batch_op.drop_index("ix_posting_destination")
@@ -618,8 +708,3 @@ def downgrade() -> None:
     op.drop_table("bundle")
     op.drop_table("balance")
     # ### end Alembic commands ###
-        batch_op.drop_index(
-            "ix_task_moving",
-            sqlite_where=sa.text("moving_ms IS NOT NULL"),
-            postgresql_where=sa.text("moving_ms IS NOT NULL"),
-        )
