@@ -25,17 +25,17 @@ def make_key(tx: Tx, organisation: str, role: accounts.Role) -> NewKey:
 
 def test_a_key_names_its_holder_until_it_is_revoked(tx: Tx) -> None:
     key = make_key(tx, "acme", "customer")
-    who = accounts.authenticate(tx.conn, key.secret)
+    who, _ = accounts.authenticate(tx.conn, key.secret, tx.now_ms)
     assert who == Principal("acme", "tester", "customer", key.id)
     assert isinstance(accounts.revoke_keys(tx, [(who, key.id)])[0], accounts.Key)
     with pytest.raises(Unauthenticated, match="revoked"):
-        accounts.authenticate(tx.conn, key.secret)
+        accounts.authenticate(tx.conn, key.secret, tx.now_ms)
 
 
 @pytest.mark.parametrize("key", ["", "yk_", "yk_" + "A" * 43, "yk_" + "A" * 44, "xx_" + "A" * 43, "yk_" + "é" * 43])
 def test_what_is_no_key_is_refused_without_repeating_it(tx: Tx, key: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
-        accounts.authenticate(tx.conn, key)
+        accounts.authenticate(tx.conn, key, tx.now_ms)
     assert not key or key not in str(refused.value)
 
 
@@ -49,7 +49,7 @@ def test_another_organisations_key_cannot_be_revoked(tx: Tx) -> None:
     key = make_key(tx, "acme", "customer")
     stranger = Principal("other", "m", "customer", "k")
     assert isinstance(accounts.revoke_keys(tx, [(stranger, key.id)])[0], NotFound)
-    assert accounts.authenticate(tx.conn, key.secret).key_id == key.id
+    assert accounts.authenticate(tx.conn, key.secret, tx.now_ms)[0].key_id == key.id
 
 
 def test_keys_and_tokens_are_never_stored_or_logged(
@@ -77,7 +77,7 @@ def test_keys_and_tokens_are_never_stored_or_logged(
 def test_bootstrap_gives_one_key_once(tx: Tx) -> None:
     key = accounts.bootstrap(tx)
     assert key is not None
-    assert accounts.authenticate(tx.conn, key).role == "operator"
+    assert accounts.authenticate(tx.conn, key, tx.now_ms)[0].role == "operator"
     assert accounts.bootstrap(tx) is None
 
 

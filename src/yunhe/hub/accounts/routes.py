@@ -52,7 +52,8 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
     @routes.get("/keys")
     async def list_keys(principal: Anyone) -> KeyList:
         only = None if principal.sees_all else principal.organisation
-        found = await platform.read(lambda conn: service.keys(conn, only))
+        now_ms = platform.clock.now_ms()
+        found = await platform.read(lambda conn: service.keys(conn, now_ms, only))
         return KeyList(keys=tuple(key_view(key) for key in found))
 
     @routes.delete("/keys/{key_id}")
@@ -88,4 +89,5 @@ def key_view(key: service.Key) -> KeyView:
         role=key.role,
         created_utc_ms=key.created_ms,
         revoked_utc_ms=key.revoked_ms,
+        expires_utc_ms=key.expires_ms,
     )

@@ -7,7 +7,7 @@ entropy, so a slow hash would add nothing but latency.
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, cast
 
 from fastapi import Header, Request
@@ -83,17 +83,20 @@ class Key:
     role: Role
     created_ms: int
     revoked_ms: int | None
+    expires_ms: int | None = None  # of a session
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that is asked for, and, as an answer, the only copy of its secret."""
+    """A key that is asked for, and, as an answer, the only copy of its secret. A session ends by itself."""
 
     organisation: str
     member: str
     role: Role
     id: str = ""
     secret: str = ""
+    expires_ms: int | None = None
+    identity: str | None = None  # of a session: who signed in
 
     def __repr__(self) -> str:  # so that no log line ever carries the secret
         return f"NewKey({self.organisation!r}, {self.member!r}, {self.role!r}, id={self.id!r})"
@@ -144,27 +147,37 @@ def create_keys(tx: Tx, wanted: Sequence[NewKey]) -> list[NewKey | YunheError]:
         if store.find_organisation(tx.conn, item.organisation) is None:
             results.append(InvalidInput(f"there is no organisation {item.organisation}", field="organisation"))
         else:
-            results.append(_create_key(tx, item))
+            results.append(create_key(tx, item))
     return results
 
 
-def _create_key(tx: Tx, wanted: NewKey) -> NewKey:
+def create_key(tx: Tx, wanted: NewKey) -> NewKey:
+    """With its secret; the organisation is known to exist."""
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
     key_id = "key-" + secrets.token_hex(8)
     store.add_member(tx.conn, wanted.organisation, wanted.member, tx.now_ms)
-    store.add_key(
-        tx.conn,
-        store.KeyRow(key_id, wanted.organisation, wanted.member, wanted.role, digest(secret), tx.now_ms),
+    row = store.KeyRow(
+        key_id,
+        wanted.organisation,
+        wanted.member,
+        wanted.role,
+        digest(secret),
+        tx.now_ms,
+        expires_ms=wanted.expires_ms,
+        identity=wanted.identity,
     )
-    return NewKey(wanted.organisation, wanted.member, wanted.role, key_id, secret)
+    store.add_key(tx.conn, row)
+    return replace(wanted, id=key_id, secret=secret)
 
 
-def keys(conn: Connection, only: str | None = None) -> tuple[Key, ...]:
-    return tuple(_key(row) for row in store.list_keys(conn, only))
+def keys(conn: Connection, now_ms: int, only: str | None = None) -> tuple[Key, ...]:
+    """Revoked ones too; of sessions those that have not run out."""
+    return tuple(_key(row) for row in store.list_keys(conn, only, now_ms))
 
 
 def _key(row: store.KeyRow) -> Key:
-    return Key(row.id, row.organisation, row.member, cast(Role, row.role), row.created_ms, row.revoked_ms)
+    role = cast(Role, row.role)
+    return Key(row.id, row.organisation, row.member, role, row.created_ms, row.revoked_ms, row.expires_ms)
 
 
 def revoke_keys(tx: Tx, wanted: Sequence[tuple[Principal, str]]) -> list[Key | YunheError]:
@@ -176,8 +189,7 @@ def revoke_keys(tx: Tx, wanted: Sequence[tuple[Principal, str]]) -> list[Key | Y
             results.append(NotFound(f"key {key_id} is not known"))
             continue
         store.revoke_key(tx.conn, key_id, tx.now_ms)
-        revoked = row.revoked_ms if row.revoked_ms is not None else tx.now_ms
-        results.append(Key(row.id, row.organisation, row.member, cast(Role, row.role), row.created_ms, revoked))
+        results.append(replace(_key(row), revoked_ms=row.revoked_ms if row.revoked_ms is not None else tx.now_ms))
     return results
 
 
@@ -189,7 +201,7 @@ def bootstrap(tx: Tx) -> str | None:
     row = store.OrganisationRow(OPERATOR_ORGANISATION, "Operator", 0, None, 0, 1, tx.now_ms)
     if not store.add_organisation(tx.conn, row):
         return None
-    return _create_key(tx, NewKey(OPERATOR_ORGANISATION, "first operator", "operator")).secret
+    return create_key(tx, NewKey(OPERATOR_ORGANISATION, "first operator", "operator")).secret
 
 
 # --- quota and fair share -----------------------------------------------------------------------------------------
@@ -216,14 +228,19 @@ def shares(conn: Connection) -> tuple[AccountShare, ...]:
 # --- authentication -----------------------------------------------------------------------------------------------
 
 
-def authenticate(conn: Connection, key: str) -> Principal:
-    """Raises Unauthenticated when the key is malformed, unknown or revoked; the message never repeats the key."""
+def authenticate(conn: Connection, key: str, now_ms: int) -> tuple[Principal, int | None]:
+    """Who calls, and when the session ends by which they do (None: it is a key, which does not).
+
+    Raises Unauthenticated when the key is malformed, unknown, revoked or over; the message never repeats the key.
+    """
     row = store.find_key_by_hash(conn, digest(key)) if _well_formed(key) else None
     if row is None:
         raise Unauthenticated("the API key is not known")
     if row.revoked_ms is not None:
         raise Unauthenticated(f"the API key {row.id} was revoked")
-    return Principal(row.organisation, row.member, cast(Role, row.role), row.id)
+    if row.expires_ms is not None and now_ms >= row.expires_ms:
+        raise Unauthenticated("the session has ended", hint="sign in again")
+    return Principal(row.organisation, row.member, cast(Role, row.role), row.id), row.expires_ms
 
 
 def _well_formed(key: str) -> bool:
@@ -235,7 +252,8 @@ class Accounts:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._cache: dict[str, tuple[int, Principal]] = {}  # by digest, never by key
+        # By digest, never by key: since when, until when.
+        self._cache: dict[str, tuple[int, int, Principal]] = {}
 
     async def principal(self, authorization: str | None) -> Principal:
         """The caller behind an `Authorization` header. Raises Unauthenticated."""
@@ -245,18 +263,19 @@ class Accounts:
         hashed = digest(key)
         now = self._platform.clock.now_ms()
         known = self._cache.get(hashed)
-        if known is not None and 0 <= now - known[0] < CACHE_TTL_MS:
-            return known[1]
+        if known is not None and known[0] <= now < known[1]:
+            return known[2]
         self._cache.pop(hashed, None)
-        principal = await self._platform.read(lambda conn: authenticate(conn, key))
+        principal, expires_ms = await self._platform.read(lambda conn: authenticate(conn, key, now))
         if len(self._cache) >= CACHE_SIZE:
             self._cache.clear()
-        self._cache[hashed] = (now, principal)
+        until = now + CACHE_TTL_MS
+        self._cache[hashed] = (now, until if expires_ms is None else min(until, expires_ms), principal)
         return principal
 
     def forget(self, key_id: str) -> None:
         """Drop a key from the cache, at its revocation."""
-        self._cache = {h: entry for h, entry in self._cache.items() if entry[1].key_id != key_id}
+        self._cache = {h: entry for h, entry in self._cache.items() if entry[2].key_id != key_id}
 
     def require(self, *roles: Role) -> Callable[..., Awaitable[Principal]]:
         """A FastAPI dependency that admits the given roles, operators always, and auditors to every read.

@@ -1,7 +1,7 @@
 """The tables of the accounts room and the statements on them. Only `accounts.service` imports this module."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import (
     BigInteger,
@@ -14,8 +14,11 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    UniqueConstraint,
     bindparam,
     case,
+    delete,
+    func,
     or_,
     select,
     update,
@@ -23,6 +26,8 @@ from sqlalchemy import (
 
 from yunhe.hub.platform.bulk import any_of
 from yunhe.hub.platform.db import insert_ignore, metadata
+
+SESSIONS_KEPT_MS = 30 * 86_400_000  # after they ended, so that one can see who was there
 
 organisation = Table(
     "organisation",
@@ -52,7 +57,48 @@ api_key = Table(
     Column("sha256", Text, nullable=False, unique=True),  # of the key; the key itself is kept nowhere
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
+    Column("expires_ms", BigInteger),  # of a session; null: never
+    Column("identity", Text),  # of a session: who signed in
     Index("ix_api_key_organisation", "organisation"),
+    Index("ix_api_key_identity", "identity"),
+)
+# A person as a provider knows them, and for whom they act. Never by an address of mail: those change hands.
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("organisation", Text, ForeignKey("organisation.id"), nullable=False),
+    Column("member", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("source", Text, nullable=False),  # service.Source
+    Column("since_ms", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger),  # the latest sign-in
+    UniqueConstraint("issuer", "subject"),
+)
+# Sign-ins that are begun: taken out by the one answer that may come.
+sign_in = Table(
+    "sign_in",
+    metadata,
+    Column("state_sha256", Text, primary_key=True),
+    Column("browser_sha256", Text, nullable=False),  # of what only the browser that began knows
+    Column("provider", Text, nullable=False),
+    Column("redirect_uri", Text, nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("verifier", Text, nullable=False),  # of PKCE
+    Column("expires_ms", BigInteger, nullable=False, index=True),
+)
+# Append-only: who was let in, and who let them.
+account_fact = Table(
+    "account_fact",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("organisation", Text),
+    Column("actor", Text, nullable=False),  # the key, or the identity, that did it
+    Column("detail", Text, nullable=False),
 )
 
 
@@ -67,6 +113,48 @@ class KeyRow:
     sha256: str
     created_ms: int
     revoked_ms: int | None = None
+    expires_ms: int | None = None
+    identity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    """One row of `identity`."""
+
+    id: str
+    issuer: str
+    subject: str
+    organisation: str
+    member: str
+    role: str
+    source: str
+    since_ms: int
+    seen_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignInRow:
+    """One row of `sign_in`."""
+
+    state_sha256: str
+    browser_sha256: str
+    provider: str
+    redirect_uri: str
+    nonce: str
+    verifier: str
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FactRow:
+    """One row of `account_fact`."""
+
+    id: int
+    at_ms: int
+    kind: str
+    organisation: str | None
+    actor: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +210,8 @@ def add_key(conn: Connection, row: KeyRow) -> None:
             sha256=row.sha256,
             created_ms=row.created_ms,
             revoked_ms=row.revoked_ms,
+            expires_ms=row.expires_ms,
+            identity=row.identity,
         )
     )
 
@@ -138,8 +228,10 @@ def _key(row: Row[tuple[object, ...]] | None) -> KeyRow | None:
     return None if row is None else KeyRow(**row._mapping)
 
 
-def list_keys(conn: Connection, only: str | None) -> list[KeyRow]:
-    query: Select[tuple[object, ...]] = select(api_key).order_by(api_key.c.created_ms, api_key.c.id)
+def list_keys(conn: Connection, only: str | None, now_ms: int) -> list[KeyRow]:
+    """Without sessions that have run out."""
+    lasting = or_(api_key.c.expires_ms.is_(None), api_key.c.expires_ms > now_ms)
+    query: Select[tuple[object, ...]] = select(api_key).where(lasting).order_by(api_key.c.created_ms, api_key.c.id)
     if only is not None:
         query = query.where(api_key.c.organisation == only)
     return [KeyRow(**row._mapping) for row in conn.execute(query)]
@@ -151,6 +243,83 @@ def revoke_key(conn: Connection, key_id: str, now_ms: int) -> None:
         update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_ms.is_(None)).values(revoked_ms=now_ms)
     )
 
+
+# --- people who sign in through providers -------------------------------------------------------------------------
+
+
+def find_identity(conn: Connection, issuer: str, subject: str) -> IdentityRow | None:
+    """Locked until the transaction ends."""
+    query = select(identity).where(identity.c.issuer == issuer, identity.c.subject == subject).with_for_update()
+    return _identity(conn.execute(query).one_or_none())
+
+
+def find_identity_by_id(conn: Connection, identity_id: str) -> IdentityRow | None:
+    """Locked until the transaction ends."""
+    return _identity(conn.execute(select(identity).where(identity.c.id == identity_id).with_for_update()).one_or_none())
+
+
+def _identity(row: Row[tuple[object, ...]] | None) -> IdentityRow | None:
+    return None if row is None else IdentityRow(**row._mapping)
+
+
+def list_identities(conn: Connection, after: str, limit: int) -> list[IdentityRow]:
+    query = select(identity).where(identity.c.id > after).order_by(identity.c.id).limit(limit)
+    return [IdentityRow(**row._mapping) for row in conn.execute(query)]
+
+
+def add_identity(conn: Connection, row: IdentityRow) -> None:
+    conn.execute(identity.insert().values(asdict(row)))
+
+
+def change_identity(conn: Connection, row: IdentityRow) -> None:
+    conn.execute(update(identity).where(identity.c.id == row.id).values(asdict(row)))
+
+
+def remove_identity(conn: Connection, identity_id: str) -> None:
+    conn.execute(delete(identity).where(identity.c.id == identity_id))
+
+
+def revoke_sessions(conn: Connection, identity_id: str, now_ms: int, keep: int = 0) -> None:
+    """All of a person but the `keep` newest that last; those that ended long ago are forgotten."""
+    mine = api_key.c.identity == identity_id
+    lasting = (mine, api_key.c.revoked_ms.is_(None), api_key.c.expires_ms > now_ms)
+    newest = select(api_key.c.id).where(*lasting).order_by(api_key.c.created_ms.desc(), api_key.c.id).limit(keep)
+    kept = list(conn.scalars(newest)) if keep else []
+    conn.execute(update(api_key).where(*lasting, api_key.c.id.not_in(kept)).values(revoked_ms=now_ms))
+    conn.execute(delete(api_key).where(mine, api_key.c.expires_ms < now_ms - SESSIONS_KEPT_MS))
+
+
+def add_sign_in(conn: Connection, row: SignInRow, most: int, now_ms: int) -> None:
+    """What has run out goes, and beyond `most` the oldest."""
+    conn.execute(delete(sign_in).where(sign_in.c.expires_ms <= now_ms))
+    beyond = (conn.scalar(select(func.count()).select_from(sign_in)) or 0) + 1 - most
+    if beyond > 0:
+        oldest = select(sign_in.c.state_sha256).order_by(sign_in.c.expires_ms, sign_in.c.state_sha256).limit(beyond)
+        conn.execute(delete(sign_in).where(sign_in.c.state_sha256.in_(list(conn.scalars(oldest)))))
+    conn.execute(sign_in.insert().values(asdict(row)))
+
+
+def take_sign_in(conn: Connection, state_sha256: str) -> SignInRow | None:
+    """Once: the second who asks finds nothing."""
+    taken = delete(sign_in).where(sign_in.c.state_sha256 == state_sha256).returning(sign_in)
+    row = conn.execute(taken).one_or_none()
+    return None if row is None else SignInRow(**row._mapping)
+
+
+def add_fact(conn: Connection, at_ms: int, kind: str, organisation: str | None, actor: str, detail: str) -> None:
+    values = {"at_ms": at_ms, "kind": kind, "organisation": organisation, "actor": actor, "detail": detail}
+    conn.execute(account_fact.insert().values(values))
+
+
+def list_facts(conn: Connection, before: int | None, limit: int) -> list[FactRow]:
+    """Newest first."""
+    query = select(account_fact).order_by(account_fact.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(account_fact.c.id < before)
+    return [FactRow(**row._mapping) for row in conn.execute(query)]
+
+
+# --- quotas -------------------------------------------------------------------------------------------------------
 
 # Run with every round and every report, so they are made once.
 _ID, _MILLI = bindparam("org", type_=Text), bindparam("milli", type_=BigInteger)

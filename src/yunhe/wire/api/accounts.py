@@ -54,6 +54,7 @@ class KeyView(Answer):
     role: Role
     created_utc_ms: int
     revoked_utc_ms: int | None
+    expires_utc_ms: int | None = None  # of a session: when it ends by itself
 
 
 class KeyList(Answer):
