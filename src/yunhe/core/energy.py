@@ -28,7 +28,7 @@ def busy_mwh(pue_milli: int, watts_per_unit: int, cpu_ms: int) -> int:
     return ceil_div(watts_per_unit * cpu_ms * pue_milli, _MS_PER_HOUR)
 
 
-def carbon_mg(mwh: int, g_per_kwh: int) -> int:
-    """Carbon dioxide in milligrams of `mwh` milliwatt-hours on a grid of `g_per_kwh`, rounded up."""
+def carbon_mg(mwh: int, g_per_kwh: int, parts: int = 1) -> int:
+    """Carbon dioxide in milligrams of `mwh` milliwatt-hours on a grid of `g_per_kwh` / `parts`, rounded up."""
     # mWh * g/kWh -> mg: 1000 / 1e6
-    return ceil_div(mwh * g_per_kwh, 1_000)
+    return ceil_div(mwh * g_per_kwh, 1_000 * parts)

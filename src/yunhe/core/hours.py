@@ -4,6 +4,7 @@ An hour is a full hour of UTC (`ms // HOUR_MS`), so that all series of a network
 of the day are those of its own time zone, a whole number of hours from UTC.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ class Forecast(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """What a site's two figures are in which hour. An empty series: always as the site says now."""
+    """What a site's two figures are in which hour. An empty series: always as the site says now; a forecast comes with
+    a day that holds beyond it."""
 
     utc_offset: int = UTC_OFFSET_HOURS  # of the site's clock, hours
     power: tuple[int, ...] = ()  # micro-CNY per kWh by the hour of the site's day, 24 of them
@@ -37,6 +39,13 @@ class Hours:
     def carbon_at(self, hour: int, now: int) -> int:
         return _at(hour, self.utc_offset, self.carbon, self.carbon_forecast, now)
 
+    def power_from(self, hour: int) -> tuple[int, ...]:
+        """Of this hour and those after it: as far as is foretold and a day more, which repeats. Empty: flat."""
+        return _from(hour, self.utc_offset, self.power, self.power_forecast)
+
+    def carbon_from(self, hour: int) -> tuple[int, ...]:
+        return _from(hour, self.utc_offset, self.carbon, self.carbon_forecast)
+
 
 FLAT = Hours()
 
@@ -47,7 +56,14 @@ def _at(hour: int, utc_offset: int, of_day: tuple[int, ...], forecast: Forecast,
     return of_day[(hour + utc_offset) % DAY] if of_day else now
 
 
-def whole(values: tuple[int, ...], placed_ms: int, length_ms: int) -> int:
+def _from(hour: int, utc_offset: int, of_day: tuple[int, ...], forecast: Forecast) -> tuple[int, ...]:
+    if not of_day:
+        return ()
+    end = max(hour, forecast.first + len(forecast.values)) + DAY
+    return tuple([_at(each, utc_offset, of_day, forecast, 0) for each in range(hour, end)])
+
+
+def whole(values: Sequence[int], placed_ms: int, length_ms: int) -> int:
     """Sum of value x ms over `length_ms` from `placed_ms` on; `values[0]` is of the hour of `placed_ms`.
 
     Beyond the last value the last day repeats (or all of them, where they are less than a day).

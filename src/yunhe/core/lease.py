@@ -8,6 +8,7 @@ captured(...)       its postings: exactly the charge leaves the hold
 from dataclasses import dataclass
 
 from yunhe.core import posting
+from yunhe.core.hours import HOUR_MS
 from yunhe.core.policy import Policy
 from yunhe.core.posting import PostingSet
 from yunhe.core.supply import Pool, Site
@@ -35,6 +36,9 @@ class LeaseTerms:
     task_hold_microcny: int  # most that all attempts of the task may be charged together
     provider: str
     measured_flops: dict[str, int]  # of one whole unit, by precision
+    placed_ms: int = 0  # UTC; the series below begin with its hour, and their last day repeats
+    power_by_hour: tuple[int, ...] = ()  # micro-CNY per kWh; empty: as above in every hour
+    carbon_by_hour: tuple[int, ...] = ()  # g per kWh
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,9 @@ class Asked:
     spot: bool = False
 
 
-def agreed(asked: Asked, pool: Pool, site: Site, policy: Policy) -> LeaseTerms:
+def agreed(asked: Asked, pool: Pool, site: Site, policy: Policy, now_ms: int) -> LeaseTerms:
     """The terms of a task that is placed in `pool` at `site` now."""
+    hour = now_ms // HOUR_MS
     return LeaseTerms(
         milli=asked.milli,
         memory_bytes=asked.memory_bytes,
@@ -74,6 +79,9 @@ def agreed(asked: Asked, pool: Pool, site: Site, policy: Policy) -> LeaseTerms:
         measured_flops={
             rate.precision.value: rate.measured_flops for rate in pool.rates if rate.measured_flops is not None
         },
+        placed_ms=now_ms,
+        power_by_hour=site.hours.power_from(hour),
+        carbon_by_hour=site.hours.carbon_from(hour),
     )
 
 
@@ -101,6 +109,9 @@ def rating_inputs(
         disputed=disputed,
         kept_wall_ms=kept.wall_ms,
         kept_cpu_ms=kept.cpu_ms,
+        placed_ms=terms.placed_ms,
+        power_by_hour=terms.power_by_hour,
+        carbon_by_hour=terms.carbon_by_hour,
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from yunhe.core import energy
+from yunhe.core.hours import whole
 from yunhe.core.rounding import ceil_div
 
 MILLI_MS_PER_UNIT_HOUR = 1_000 * 3_600_000
@@ -73,6 +74,11 @@ class RatingInputs:
     disputed: bool  # ended by the site's doing: only what the customer keeps of it is charged
     kept_wall_ms: int = 0  # disputed: up to the last checkpoint that was saved, of `wall_ms`
     kept_cpu_ms: int = 0  # and of `cpu_ms`
+    # Where price and factor go with the hour: what was agreed at `placed_ms` (UTC) for its hour and those after it, the
+    # last day of which repeats. Empty: the two figures above, in every hour.
+    placed_ms: int = 0
+    power_by_hour: tuple[int, ...] = ()  # micro-CNY per kWh
+    carbon_by_hour: tuple[int, ...] = ()  # g per kWh
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +112,11 @@ def capped(full: Price, limit: int) -> Price:
 def rate(inputs: RatingInputs) -> Charge:
     """The charge for the use in `inputs`: a function of them alone.
 
-    Energy is the busy time at full-load power.  The price is cut to what is left of the hold (see `capped`).  Of
-    disputed use only what the customer keeps is charged, and no transfer: the data have to be brought once more to
-    where the task goes on.  Energy and carbon are told for all of it.  The fee is rounded down.
+    Energy is the busy time at full-load power, spread evenly over the wall time; a run crosses the hours from its
+    placement on, for as long as it was used, and pays the mean of their prices (rounded up).  The price is cut to what
+    is left of the hold (see `capped`).  Of disputed use only what the customer keeps is charged, and no transfer: the
+    data have to be brought once more to where the task goes on.  Energy and carbon are told for all of it.  The fee is
+    rounded down.
     """
     energy_mwh = energy.busy_mwh(inputs.pue_milli, inputs.watts_per_unit, inputs.cpu_ms)
     wall_ms, cpu_ms, data_bytes = inputs.wall_ms, inputs.cpu_ms, inputs.data_bytes
@@ -119,7 +127,7 @@ def rate(inputs: RatingInputs) -> Charge:
         milli=inputs.milli,
         wall_ms=wall_ms,
         energy_mwh=energy.busy_mwh(inputs.pue_milli, inputs.watts_per_unit, cpu_ms),
-        power_price_microcny_per_kwh=inputs.power_price_microcny_per_kwh,
+        power_price_microcny_per_kwh=_power_price(inputs, wall_ms),
         data_bytes=data_bytes,
         transfer_microcny_per_gib=inputs.transfer_microcny_per_gib,
     )
@@ -130,5 +138,18 @@ def rate(inputs: RatingInputs) -> Charge:
         fee=fee,
         provider_amount=paid.total - fee,
         energy_mwh=energy_mwh,
-        carbon_mg=energy.carbon_mg(energy_mwh, inputs.carbon_g_per_kwh),
+        carbon_mg=_carbon_mg(inputs, energy_mwh),
     )
+
+
+def _power_price(inputs: RatingInputs, wall_ms: int) -> int:
+    if not inputs.power_by_hour or wall_ms <= 0:
+        return inputs.power_price_microcny_per_kwh
+    return ceil_div(whole(inputs.power_by_hour, inputs.placed_ms, wall_ms), wall_ms)
+
+
+def _carbon_mg(inputs: RatingInputs, energy_mwh: int) -> int:
+    if not inputs.carbon_by_hour or inputs.wall_ms <= 0:
+        return energy.carbon_mg(energy_mwh, inputs.carbon_g_per_kwh)
+    total = whole(inputs.carbon_by_hour, inputs.placed_ms, inputs.wall_ms)
+    return energy.carbon_mg(energy_mwh, total, inputs.wall_ms)

@@ -161,7 +161,7 @@ class World:
             data_bytes = order.shape.requirement.data_bytes
             limit_ms = order.shape.terms.run_limit_ms
             asked = Asked(milli, memory_bytes, data_bytes, limit_ms, order.hold_microcny, 1, attempts)
-            order.terms = lease.agreed(asked, at, site, self.network.policy)
+            order.terms = lease.agreed(asked, at, site, self.network.policy, now_ms)
             order.started_ms = -1
             self.tally.level(pool, milli, now_ms)
             self.tally.counts["placed"] += 1

@@ -147,7 +147,7 @@ class Committer:
             "site_id": site.id,
             "pool_id": pool.id,
             "placed_ms": tx.now_ms,
-            "terms": terms_to_json(lease.agreed(asked, pool, site, self._policy)),
+            "terms": terms_to_json(lease.agreed(asked, pool, site, self._policy, tx.now_ms)),
         }
 
     def _start(self, p: _Placement, task: Task, pool: Pool) -> StartLease:
