@@ -131,7 +131,9 @@ class Fgd:
         cpu = cores_around(fleet, need, one)
         # What the cores alone change, without any card.
         cores = self._table.around(fleet, Need(need.cpu_milli), one, cpu)
-        return int(_score(need, cores[1, 0] - cores[0, 0] + self._table.by_card(fleet, need, at)).argmax())
+        score = _score(need, cores[1, 0] - cores[0, 0] + self._table.by_card(fleet, need, at))
+        # A card that does well by no task scores 0 like one where the share does not fit.
+        return int(np.where(fleet.cards[:, at] >= need.card_milli, score, -1).argmax())
 
 
 def _score(need: Need, more: Floats) -> Floats:

@@ -97,6 +97,13 @@ def test_fgd_takes_the_node_where_fragments_grow_least() -> None:
     assert policy("FGD", fleet, given, 0)(HALF) == (2, (0,))
 
 
+def test_fgd_takes_a_card_that_fits_where_every_score_is_0() -> None:
+    fleet = Fleet([Node("n", 128_000, 2**40, 8, "A")])
+    fleet.take(0, MOST, 0)
+    place = policy("FGD", fleet, workload(Need(1_000, 0, 7, 1_000)), 0)
+    assert place(HALF) == (0, (1,))
+
+
 def test_generated_lists_differ_and_come_again() -> None:
     first, again, other = generated(5), generated(5), generated(6)
     assert first == again
