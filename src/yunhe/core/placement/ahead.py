@@ -98,11 +98,11 @@ def ahead_of(shape: Shape, board: Board, seed: int) -> Ahead:
     kw = columns.kw_per_unit[pools]
     match terms.preference:
         case Preference.COST:
-            price = board.price(spot=terms.spot)[pools] + kw * columns.power_price[pools]
+            price = board.price(spot=terms.spot)[pools] + kw * board.hourly.least_power[pools]
             transfer = data_bytes(shape) * board.policy.transfer_microcny_per_gib / BYTES_PER_GIB
             floor = milli_ms / MILLI_MS_PER_UNIT_HOUR * price + transfer
         case Preference.CARBON:
-            floor = milli_ms / MILLI_MS_PER_UNIT_HOUR * (kw * columns.carbon[pools] * 1000)
+            floor = milli_ms / MILLI_MS_PER_UNIT_HOUR * (kw * board.hourly.least_carbon[pools] * 1000)
         case Preference.SPEED:
             floor = np.zeros(len(pools))
     order = np.argsort(floor, kind="stable")

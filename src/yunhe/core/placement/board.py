@@ -11,6 +11,7 @@ import numpy as np
 
 from yunhe.core.demand import Precision
 from yunhe.core.placement.columns import ANY, Bools, Columns, Floats, Ints, columns
+from yunhe.core.placement.hourly import Hourly
 from yunhe.core.placement.topology import NO_PATH, Topology, great_circles_us, topology_of
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Free, Pool, Supply
@@ -38,6 +39,8 @@ class Board:
         self.columns: Columns = columns(supply)
         self.all: Ints = np.arange(len(supply.pools))
         self.topology: Topology | None = topology_of(supply.links) if supply.links else None
+        power, carbon = self.columns.power_price, self.columns.carbon.astype(np.float64)
+        self.hourly = Hourly(supply.sites, self.columns.site_index, power, carbon)
         numbers = self.topology.numbers if self.topology else {}
         self._node = np.array([numbers.get(site.id, -1) for site in supply.sites], dtype=np.int64)
         self._one_way: dict[str, Ints] = {}
@@ -113,7 +116,7 @@ class Board:
         key = accelerator, spot
         if key not in self._prices:
             columns = self.columns
-            each = self.price(spot=spot) + columns.kw_per_unit * columns.power_price
+            each = self.price(spot=spot) + columns.kw_per_unit * self.hourly.most_power
             self._prices[key] = np.sort(each[columns.accelerator == accelerator])
         return self._prices[key]
 

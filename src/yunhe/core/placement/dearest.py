@@ -8,7 +8,7 @@ import numpy as np
 
 from yunhe.core.demand import Requirement, Shape
 from yunhe.core.placement.board import Board
-from yunhe.core.placement.cost import hold_of
+from yunhe.core.placement.cost import dearest_power, hold_of
 from yunhe.core.placement.feasible import feasible
 from yunhe.core.supply import Supply
 
@@ -86,14 +86,14 @@ def _kind_of(shape: Shape, board: Board, now_ms: int) -> _Kind:
     if not len(pools):
         return _Kind((), ())
     milli = fit.look.sizes.milli[pools]
-    energy = columns.kw_per_unit[pools] * columns.power_price[pools]
+    energy = columns.kw_per_unit[pools] * board.hourly.most_power[pools]
     per_hour = milli * (board.price(spot=shape.terms.spot)[pools] + energy)
     close = per_hour >= per_hour.max() * (1 - _CLOSE)
     alike: dict[tuple[int, ...], tuple[int, int]] = {}
     for p, m in zip(pools[close].tolist(), milli[close].tolist(), strict=True):
         pool, site = board.supply.pools[p], columns.sites[p]
         price = pool.price_microcny_per_unit_hour, pool.watts_per_unit
-        alike.setdefault((*price, site.pue_milli, site.power_price_microcny_per_kwh, m), (p, m))
+        alike.setdefault((*price, site.pue_milli, dearest_power(site), m), (p, m))
     return _Kind(tuple(p for p, _ in alike.values()), tuple(m for _, m in alike.values()))
 
 

@@ -211,8 +211,16 @@ def _tier_too_low(at: Look) -> Bools:
 
 
 def _carbon_too_high(at: Look) -> Bools | None:
+    """In every hour."""
     limit = at.need.max_carbon_g_per_kwh
-    return None if limit is None else at.of(at.board.columns.carbon) > limit
+    return None if limit is None else at.of(at.board.hourly.least_carbon) > limit
+
+
+def _carbon_too_high_now(at: Look) -> Bools | None:
+    limit = at.need.max_carbon_g_per_kwh
+    if limit is None or at.board.hourly.flat:
+        return None
+    return (at.of(at.board.columns.carbon) > limit) & (at.of(at.board.hourly.least_carbon) <= limit)
 
 
 def _too_late(at: Look) -> Bools:
@@ -283,3 +291,4 @@ CONSTRAINTS = (
 )
 BUSY = Constraint("busy", lambda _: None, lasting=False)
 CODES = frozenset(constraint.code for constraint in (*CONSTRAINTS, BUSY))
+    Constraint("carbon", _carbon_too_high_now, lasting=False),

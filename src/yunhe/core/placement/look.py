@@ -44,7 +44,7 @@ class Look:
 
     @cached_property
     def costs(self) -> Costs:
-        return costs(self.shape, self.board, self.pools, self.sizes)
+        return costs(self.shape, self.board, self.pools, self.sizes, self.now_ms)
 
     def of(self, column: Array) -> Array:
         """A column of all pools, here."""

@@ -1,7 +1,7 @@
 """Offers: what it takes, costs and emits to run a whole order at one pool, in exact integers."""
 
 from yunhe.core.demand import Preference
-from yunhe.core.placement.cost import carbon_of, hold_of, price_of, times
+from yunhe.core.placement.cost import carbon_of, hold_of, run_price_of, times
 from yunhe.core.placement.feasible import Fit
 from yunhe.core.placement.values import Offer
 from yunhe.core.rounding import ceil_div
@@ -31,9 +31,9 @@ def offer_of(fit: Fit, pool: int, queue_ahead_ms: int) -> Offer:
         run_ms=run_ms,
         start_ms=start_ms,
         finish_ms=start_ms + run_ms * ceil_div(tasks, max(side_by_side, 1)),
-        price=times(price_of(asked, at, site, milli, run_ms, board.policy), tasks),
+        price=times(run_price_of(asked, at, site, milli, run_ms, board.policy, start_ms), tasks),
         hold=hold_of(asked, at, site, milli, board.policy),
-        carbon_mg=carbon_of(at, site, milli, run_ms) * tasks,
+        carbon_mg=carbon_of(at, site, milli, run_ms, start_ms) * tasks,
         latency_us=tuple(us for us in bounds if us is not None),
     )
 
