@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from tests.hub.running import RunningHub, running_hub
 from yunhe.core.errors import YunheError
+from yunhe.hub.accounts import audit
 from yunhe.hub.accounts import routes as account_routes
 from yunhe.hub.accounts.service import Accounts, NewKey, Organisation, Role, create_keys, create_organisations
 from yunhe.hub.catalogue import routes as catalogue_routes
@@ -155,7 +156,7 @@ def client(platform: Platform) -> ApiClient:
     app = FastAPI()
     install_problems(app)
     accounts = Accounts(platform)
-    for room in (account_routes, ledger_routes, catalogue_routes):
+    for room in (audit, account_routes, ledger_routes, catalogue_routes):
         app.include_router(room.router(platform, accounts))
     return ApiClient(app)
 

@@ -1,5 +1,6 @@
 """Accounts: keys are secrets, roles are kept, quotas are guarded."""
 
+import functools
 import logging
 import threading
 
@@ -183,6 +184,8 @@ ROUTES = [
     ("GET", "/v1/trial-balance", None, "operator auditor"),
     ("GET", "/v1/postings", None, ALL),
     ("POST", "/v1/enrolment-tokens", {"provider": "acme"}, "operator"),
+    ("PATCH", "/v1/organisations/none", {}, "operator"),
+    ("GET", "/v1/audit", None, "operator auditor"),
     ("GET", "/v1/sites", None, ALL),
     ("GET", "/v1/sites/none", None, ALL),
     ("POST", "/v1/sites/none/approve", {}, "operator"),
@@ -215,7 +218,8 @@ def test_the_table_of_roles_names_every_route(client: ApiClient) -> None:
     known = {(method, path) for method, path, _, _ in ROUTES} | {("GET", path) for path in OPEN}
     known.add(("POST", "/v1/agent/enrol"))
     served = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    shown = {(m, p.replace("{site_id}", "none").replace("{key_id}", "key-none")) for m, p in served}
+    names = {"{site_id}": "none", "{organisation_id}": "none", "{key_id}": "key-none"}
+    shown = {(m, functools.reduce(lambda text, n: text.replace(n, names[n]), names, p)) for m, p in served}
     assert shown == known
 
 

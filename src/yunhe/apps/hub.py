@@ -20,9 +20,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from yunhe.apps import crash_points
 from yunhe.core.errors import Conflict, InvalidInput, YunheError
 from yunhe.facts.load import place_names
+from yunhe.hub.accounts import audit as accounts_audit
 from yunhe.hub.accounts import routes as accounts_routes
 from yunhe.hub.accounts import service as accounts
+from yunhe.hub.accounts import sign_in_routes
 from yunhe.hub.accounts.service import Accounts
+from yunhe.hub.accounts.sign_in import SignIn
 from yunhe.hub.catalogue import network
 from yunhe.hub.catalogue import routes as catalogue_routes
 from yunhe.hub.dispatch import checkpoints, evidence
@@ -157,6 +160,8 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     app.include_router(catalogue_routes.router(platform, who))
     app.include_router(network.router(platform, transfers.loads))
     app.include_router(accounts_routes.router(platform, who))
+    app.include_router(sign_in_routes.router(platform, who, SignIn(platform)))
+    app.include_router(accounts_audit.router(platform, who))
     app.include_router(dispatch_routes.agent_router(polling, gate, blobs, disk))
     app.include_router(checkpoints.router(polling, gate, blobs))
     app.include_router(dispatch_secrets.router(platform, gate, vault))

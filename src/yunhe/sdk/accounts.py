@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from yunhe.sdk.checked import checked
 from yunhe.sdk.transport import Transport, escaped
 from yunhe.wire.api import (
+    AuditPage,
     BalanceView,
     DepositRequest,
     InvoiceView,
@@ -12,6 +13,7 @@ from yunhe.wire.api import (
     KeyList,
     KeyRequest,
     KeyView,
+    OrganisationChange,
     OrganisationList,
     OrganisationRequest,
     OrganisationView,
@@ -70,6 +72,19 @@ class AccountCalls:
 
     def create_organisation(self, organisation: OrganisationRequest) -> OrganisationView:
         return self._transport.post(OrganisationView, "/v1/organisations", organisation)
+
+    def change_organisation(self, organisation: str, change: OrganisationChange) -> OrganisationView:
+        """Change its name, credit limit, quota or weight. With a quota below what it uses nothing new is placed, and
+        what runs goes on. For operators. Raises NotFound."""
+        path = f"/v1/organisations/{escaped(organisation)}"
+        return self._transport.read(OrganisationView, self._transport.change("PATCH", path, change, again=True))
+
+    def audit(self, subject: str | None = None, *, limit: int = 100, cursor: str | None = None) -> AuditPage:
+        """What people changed, newest first: one page; of one site, organisation or key with `subject`. For operators
+        and auditors."""
+        given = {"subject": subject, "cursor": cursor}
+        query = {name: value for name, value in given.items() if value is not None}
+        return self._transport.get(AuditPage, "/v1/audit", {**query, "limit": limit})
 
     def create_key(self, organisation: str, member: str, role: Role | str) -> KeyCreated:
         """A new API key; the answer is the only place where it is ever shown. Raises InvalidInput."""

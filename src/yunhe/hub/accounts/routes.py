@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, status
 
 from yunhe.core import units
-from yunhe.hub.accounts import service
+from yunhe.hub.accounts import administration, service
 from yunhe.hub.accounts.service import Accounts, NewKey, Organisation, Principal
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.api import (
@@ -13,6 +13,7 @@ from yunhe.wire.api import (
     KeyList,
     KeyRequest,
     KeyView,
+    OrganisationChange,
     OrganisationList,
     OrganisationRequest,
     OrganisationView,
@@ -35,7 +36,16 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
             quota_milli=None if body.quota_cores is None else round(body.quota_cores * 1000),
             weight=body.weight,
         )
-        return organisation_view(await platform.write(service.create_organisations, wanted))
+        return organisation_view(await platform.write(administration.create_organisations, (principal, wanted)))
+
+    @routes.patch("/organisations/{organisation_id}")
+    async def change_organisation(
+        organisation_id: str, body: OrganisationChange, principal: Operator
+    ) -> OrganisationView:
+        """Name, credit limit, quota, weight. With a quota below what is used nothing new is placed, and what runs goes
+        on."""
+        change = administration.Change(principal, organisation_id, administration.values_of(body))
+        return organisation_view(await platform.write(administration.change_organisations, change))
 
     @routes.get("/organisations")
     async def list_organisations(principal: Anyone) -> OrganisationList:
@@ -46,7 +56,8 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
 
     @routes.post("/keys", status_code=status.HTTP_201_CREATED)
     async def create_key(body: KeyRequest, principal: Operator) -> KeyCreated:
-        made = await platform.write(service.create_keys, NewKey(body.organisation, body.member, body.role))
+        wanted = NewKey(body.organisation, body.member, body.role)
+        made = await platform.write(administration.create_keys, (principal, wanted))
         return KeyCreated(id=made.id, key=made.secret, role=made.role, organisation=made.organisation)
 
     @routes.get("/keys")
@@ -59,7 +70,7 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
     @routes.delete("/keys/{key_id}")
     async def revoke_key(key_id: str, principal: Anyone) -> KeyView:
         """Works at once here, and within 2 s at other replicas of the hub."""
-        revoked = await platform.write(service.revoke_keys, (principal, key_id))
+        revoked = await platform.write(administration.revoke_keys, (principal, key_id))
         accounts.forget(key_id)
         return key_view(revoked)
 

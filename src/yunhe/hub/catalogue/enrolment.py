@@ -11,7 +11,9 @@ from yunhe.core import units
 from yunhe.core.errors import Conflict, InvalidInput, Unauthenticated, YunheError
 from yunhe.core.supply import SiteState
 from yunhe.facts.sites import SiteFacts, cluster_facts, located_facts
+from yunhe.hub.accounts import audit
 from yunhe.hub.accounts import service as accounts
+from yunhe.hub.accounts.service import Principal
 from yunhe.hub.catalogue import store, tariffs, texts
 from yunhe.hub.catalogue.records import SiteRecord
 from yunhe.hub.platform.writer import Tx
@@ -65,6 +67,15 @@ def create_tokens(tx: Tx, providers: Sequence[str]) -> list[NewToken | YunheErro
         except InvalidInput as refusal:
             results.append(refusal)
     return results
+
+
+def issue_tokens(tx: Tx, wanted: Sequence[tuple[Principal, str]]) -> list[NewToken | YunheError]:
+    """Write handler of `create_tokens`, for whoever asked."""
+    made = create_tokens(tx, [provider for _, provider in wanted])
+    for (who, provider), token in zip(wanted, made, strict=True):
+        if not isinstance(token, YunheError):
+            audit.record(tx, who, "token.issue", provider, {}, {"expires_ms": token.expires_ms})
+    return made
 
 
 # --- enrolling ----------------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def _enrolment(platform: Platform, accounts: Accounts) -> APIRouter:
 
     @routes.post("/enrolment-tokens", status_code=status.HTTP_201_CREATED)
     async def create_token(body: EnrolmentTokenRequest, principal: Operator) -> EnrolmentToken:
-        made = await platform.write(enrolment.create_tokens, body.provider)
+        made = await platform.write(enrolment.issue_tokens, (principal, body.provider))
         return EnrolmentToken(token=made.secret, expires_utc_ms=made.expires_ms)
 
     @routes.post("/agent/enrol")

@@ -16,6 +16,7 @@ from yunhe.core.errors import Conflict, InvalidInput, NotFound, YunheError
 from yunhe.core.hours import HOUR_MS
 from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply, at_hour
 from yunhe.facts.load import place_coordinates
+from yunhe.hub.accounts import audit
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.catalogue import store, tariffs, texts
 from yunhe.hub.catalogue.enrolment import create_token, enrol, terms_changes
@@ -252,11 +253,26 @@ def change_sites(tx: Tx, wanted: Sequence[SiteChange]) -> list[SiteRecord | Yunh
     results: list[SiteRecord | YunheError] = []
     for item in wanted:
         try:
-            item.principal.check_owns(site(tx.conn, item.site_id).provider, f"site {item.site_id}")
-            results.append(_apply(tx, item))
+            before = site(tx.conn, item.site_id)
+            item.principal.check_owns(before.provider, f"site {item.site_id}")
+            after = _apply(tx, item)
+            audit.record(tx, item.principal, f"site.{item.action}", item.site_id, _audited(before), _audited(after))
+            results.append(after)
         except YunheError as refusal:
             results.append(refusal)
     return results
+
+
+def _audited(at: SiteRecord) -> dict[str, str | int | bool | None]:
+    """What a change of a site can change."""
+    return {
+        "state": at.state.value,
+        "price_microcny_per_core_hour": at.price_core_hour,
+        "price_microcny_per_card_hour": at.price_card_hour,
+        "power_price_microcny_per_kwh": at.power_price_microcny_per_kwh,
+        "accept_asking": at.accept_asking,
+        "retest_ms": at.retest_ms,
+    }
 
 
 def _apply(tx: Tx, item: SiteChange) -> SiteRecord:

@@ -33,7 +33,7 @@ def router(platform: Platform, accounts: Accounts) -> APIRouter:
         """Book a payment; the same reference again is not booked twice."""
         amount = units.parse_money(body.amount, "amount", zero_ok=False)
         wanted = Deposit(body.organisation, amount, body.reference, platform.clock.now_ms())
-        return balance_view(await platform.write(service.deposit, wanted))
+        return balance_view(await platform.write(service.deposit_by, (principal, wanted)))
 
     @routes.get("/trial-balance")
     async def trial_balance(principal: Operator) -> TrialBalance:

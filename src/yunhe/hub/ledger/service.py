@@ -21,7 +21,9 @@ from yunhe.core.errors import (
     YunheError,
 )
 from yunhe.core.posting import PostingSet
+from yunhe.hub.accounts import audit
 from yunhe.hub.accounts import service as accounts
+from yunhe.hub.accounts.service import Principal
 from yunhe.hub.ledger import store
 from yunhe.hub.platform.writer import Tx
 
@@ -295,6 +297,18 @@ def deposit(tx: Tx, deposits: Sequence[Deposit]) -> list[Balance | YunheError]:
         except (InvalidInput, IdempotencyConflict) as refusal:
             results.append(refusal)
     return results
+
+
+def deposit_by(tx: Tx, wanted: Sequence[tuple[Principal, Deposit]]) -> list[Balance | YunheError]:
+    """Writer handler of `deposit`, for whoever asked; one that is booked already leaves no second line."""
+    earlier = {item.reference for _, item in wanted if store.moves_of(tx.conn, f"deposit:{item.reference}")}
+    booked = deposit(tx, [item for _, item in wanted])
+    for (who, item), result in zip(wanted, booked, strict=True):
+        if not isinstance(result, YunheError) and item.reference not in earlier:
+            earlier.add(item.reference)
+            values = {"amount_microcny": item.amount, "reference": item.reference}
+            audit.record(tx, who, "deposit", item.organisation, {}, values)
+    return booked
 
 
 def _deposit(tx: Tx, item: Deposit) -> Balance:

@@ -4,10 +4,13 @@ Answers carry plain integers with the unit in the name; `yunhe.core.units` forma
 """
 
 from yunhe.wire.api.accounts import (
+    AuditPage,
+    AuditView,
     KeyCreated,
     KeyList,
     KeyRequest,
     KeyView,
+    OrganisationChange,
     OrganisationList,
     OrganisationRequest,
     OrganisationView,
@@ -106,6 +109,18 @@ from yunhe.wire.api.rounds import (
     RoundShare,
     RoundSummary,
 )
+from yunhe.wire.api.sign_in import (
+    IdentityPage,
+    IdentityView,
+    LinkRequest,
+    SessionCreated,
+    SignedOut,
+    SignInAnswer,
+    SignInBegun,
+    SignInProvider,
+    SignInProviders,
+    SignInRequest,
+)
 from yunhe.wire.message import MAX_BODY_BYTES
 
 __all__ = [
@@ -118,6 +133,8 @@ __all__ = [
     "EventView",
     "ComputeView",
     "AttemptView",
+    "AuditPage",
+    "AuditView",
     "BalanceView",
     "BatchAccepted",
     "BenchmarkView",
@@ -156,6 +173,7 @@ __all__ = [
     "OrderPage",
     "OrderSpec",
     "OrderView",
+    "OrganisationChange",
     "OrganisationList",
     "OrganisationRequest",
     "OrganisationView",
@@ -199,4 +217,14 @@ __all__ = [
     "UsageView",
     "WhoAmI",
     "WhyView",
+    "IdentityPage",
+    "IdentityView",
+    "LinkRequest",
+    "SessionCreated",
+    "SignedOut",
+    "SignInAnswer",
+    "SignInBegun",
+    "SignInProvider",
+    "SignInProviders",
+    "SignInRequest",
 ]

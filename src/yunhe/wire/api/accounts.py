@@ -17,6 +17,15 @@ class OrganisationRequest(Message):
     weight: Annotated[int, Field(ge=1, le=1000), NUMBER] = 1
 
 
+class OrganisationChange(Message):
+    """What is to change; what is left out stays. "none" as a quota: no limit."""
+
+    name: Name | None = None
+    credit_limit: Quantity | None = None
+    quota_cores: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), NUMBER] | Literal["none"] | None = None
+    weight: Annotated[int, Field(ge=1, le=1000), NUMBER] | None = None
+
+
 class OrganisationView(Answer):
     id: str
     name: str
@@ -59,6 +68,26 @@ class KeyView(Answer):
 
 class KeyList(Answer):
     keys: tuple[KeyView, ...]
+
+
+class AuditView(Answer):
+    """One change that somebody made: who, when, what, and the values that it changed."""
+
+    id: int
+    at_utc_ms: int
+    organisation: str  # the caller's
+    member: str
+    role: str
+    key_id: str
+    action: str  # site.approve, site.pause, organisation.change, key.create, ...
+    subject: str  # the id of what was changed
+    before: dict[str, str | int | bool | None]
+    after: dict[str, str | int | bool | None]
+
+
+class AuditPage(Answer):
+    entries: tuple[AuditView, ...]  # newest first
+    next_cursor: str | None = None
 
 
 class WhoAmI(Answer):
