@@ -18,6 +18,9 @@ from yunhe.core.lifecycle import (
     ORDER_ENDED,
     PLACED,
     SITE_FAULTS,
+    WAITING,
+    Booked,
+    BookingLost,
     CancelRequested,
     DeadlinePassed,
     Ended,
@@ -41,6 +44,7 @@ from yunhe.core.lifecycle import (
 REASONS = st.sampled_from(list(EndReason))
 EXITS = st.one_of(st.none(), st.integers(0, 3))
 NEVER_MIND = (
+    BookingLost("the site is paused"),
     Started(1),
     Ended(1, EndReason.EXITED, 0),
     CancelRequested(),
@@ -86,13 +90,34 @@ class OneTask(RuleBasedStateMachine):
 
     @precondition(lambda self: self.task.state is TaskState.PENDING)
     @rule(pool=st.sampled_from(["a:cpu", "b:cpu"]))
+    def book(self, pool: str) -> None:
+        before = self.task
+        self.give(Booked(pool[0], pool, "from then to then"))
+        assert self.task == replace(before, state=TaskState.BOOKED, site_id=pool[0], pool_id=pool)
+
+    @precondition(lambda self: self.task.state is not TaskState.PENDING)
+    @rule()
+    def booking_twice_is_a_bug(self) -> None:
+        with pytest.raises(Conflict):
+            step(self.task, Booked("a", "a:cpu", ""), self.now_ms)
+
+    @rule()
+    def lose_the_booking(self) -> None:
+        before = self.task
+        result = self.give(BookingLost("the site is paused"))
+        assert result.changed == (before.state is TaskState.BOOKED)
+        if result.changed:
+            assert (self.task.state, self.task.pool_id, self.task.epoch) == (TaskState.PENDING, None, before.epoch)
+
+    @precondition(lambda self: self.task.state in WAITING)
+    @rule(pool=st.sampled_from(["a:cpu", "b:cpu"]))
     def place(self, pool: str) -> None:
         self.give(Placed(pool[0], pool))
         self.placements += 1
         assert self.task.state is TaskState.LEASED
         assert self.task.epoch == self.placements
 
-    @precondition(lambda self: self.task.state is not TaskState.PENDING)
+    @precondition(lambda self: self.task.state not in WAITING)
     @rule()
     def placing_twice_is_a_bug(self) -> None:
         with pytest.raises(Conflict):
@@ -134,7 +159,7 @@ class OneTask(RuleBasedStateMachine):
     def cancel(self) -> None:
         before = self.task
         self.give(CancelRequested())
-        if before.state is TaskState.PENDING:
+        if before.state in WAITING:
             never = before.epoch == 0
             assert self.task.state is (TaskState.WITHDRAWN if never else TaskState.CANCELLED)
         self.cancel_asked |= before.state not in ENDED
@@ -172,7 +197,7 @@ class OneTask(RuleBasedStateMachine):
     def deadline(self) -> None:
         before = self.task
         self.give(DeadlinePassed())
-        if before.state is TaskState.PENDING:
+        if before.state in WAITING:
             assert (self.task.state, self.task.reason) == (TaskState.FAILED, EndReason.DEADLINE_MISSED)
         else:
             assert self.task == before
@@ -333,7 +358,7 @@ def test_an_order_ends_with_its_last_task(counts: dict[TaskState, int]) -> None:
     if state is OrderState.FAILED:
         assert counts.get(TaskState.FAILED)
     if state is OrderState.OPEN:
-        assert not any(counts.get(s) for s in TaskState if s is not TaskState.PENDING)
+        assert not any(counts.get(s) for s in TaskState if s not in WAITING)
 
 
 def test_an_order_cancelled_midway_says_so() -> None:

@@ -10,6 +10,7 @@ gives the lease a new epoch, and events of an older epoch never change the task 
        +-------- lost <------+         only after the site itself must have stopped the job
        +------ preempted               the site's own users needed the units; what was kept goes along
     pending -> withdrawn               cancelled before it was ever placed
+    pending -> booked -> leased        units are promised to it for later; lost where they are not there then: pending
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from yunhe.core.errors import Conflict
 
 class TaskState(StrEnum):
     PENDING = "pending"
+    BOOKED = "booked"  # the place is known, and when it starts there
     LEASED = "leased"  # the start instruction is written
     RUNNING = "running"
     UNKNOWN = "unknown"  # its site is silent
@@ -30,6 +32,7 @@ class TaskState(StrEnum):
 
 
 ENDED = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.WITHDRAWN})
+WAITING = frozenset({TaskState.PENDING, TaskState.BOOKED})
 PLACED = frozenset({TaskState.LEASED, TaskState.RUNNING, TaskState.UNKNOWN})
 
 
@@ -115,6 +118,20 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class Booked:
+    site_id: str
+    pool_id: str
+    detail: str  # for people: from when to when
+
+
+@dataclass(frozen=True, slots=True)
+class BookingLost:
+    """What was promised is not there."""
+
+    detail: str  # for people: why
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     epoch: int
 
@@ -158,7 +175,19 @@ class DeadlinePassed:
     """The order's deadline passed before the task was placed."""
 
 
-Event = Placed | Started | Ended | CancelRequested | SiteSilent | SiteBack | GivenUp | Overdue | DeadlinePassed
+Event = (
+    Placed
+    | Booked
+    | BookingLost
+    | Started
+    | Ended
+    | CancelRequested
+    | SiteSilent
+    | SiteBack
+    | GivenUp
+    | Overdue
+    | DeadlinePassed
+)
 
 
 # --- results --------------------------------------------------------------------------------------------------
@@ -194,11 +223,16 @@ class Step:
 def step(task: Task, event: Event, now_ms: int) -> Step:
     """Apply one event. Events that are late, doubled or fenced return the task as it is.
 
-    Raises Conflict only for `Placed` on a task that is not pending: that is a bug of the caller, not luck.
+    Raises Conflict only for `Placed` and `Booked` on a task that does not wait: that is a bug of the caller, not luck.
     """
     match event:
         case Placed(site_id, pool_id):
             return _placed(task, site_id, pool_id)
+        case Booked():
+            return _booked(task, event)
+        case BookingLost(detail):
+            if task.state is TaskState.BOOKED:
+                return Step(_unbooked(task), (("booking_lost", detail),))
         case Started(epoch):
             return _started(task, epoch)
         case Ended():
@@ -218,13 +252,13 @@ def step(task: Task, event: Event, now_ms: int) -> Step:
         case Overdue():
             return _overdue(task, now_ms)
         case DeadlinePassed():
-            if task.state is TaskState.PENDING:
-                return _over(task, TaskState.FAILED, EndReason.DEADLINE_MISSED, None)
+            if task.state in WAITING:
+                return _over(_unbooked(task), TaskState.FAILED, EndReason.DEADLINE_MISSED, None)
     return Step(task)
 
 
 def _placed(task: Task, site_id: str, pool_id: str) -> Step:
-    if task.state is not TaskState.PENDING:
+    if task.state not in WAITING:
         raise Conflict(f"task {task.lease_id} is {task.state}, not pending")
     leased = replace(
         task,
@@ -239,6 +273,20 @@ def _placed(task: Task, site_id: str, pool_id: str) -> Step:
     )
     start = Instruction(InstructionKind.START, task.lease_id, leased.epoch)
     return Step(leased, (("leased", pool_id),), (start,))
+
+
+def _booked(task: Task, event: Booked) -> Step:
+    if task.state is not TaskState.PENDING:
+        raise Conflict(f"task {task.lease_id} is {task.state}, not pending")
+    booked = replace(task, state=TaskState.BOOKED, site_id=event.site_id, pool_id=event.pool_id)
+    return Step(booked, (("booked", event.detail),))
+
+
+def _unbooked(task: Task) -> Task:
+    """Without the place that was promised, if there was one."""
+    if task.state is not TaskState.BOOKED:
+        return task
+    return replace(task, state=TaskState.PENDING, site_id=None, pool_id=None)
 
 
 def _started(task: Task, epoch: int) -> Step:
@@ -308,10 +356,10 @@ def _preempted(task: Task, event: Ended, now_ms: int) -> Step:
 
 
 def _cancel_requested(task: Task) -> Step:
-    if task.state is TaskState.PENDING:
+    if task.state in WAITING:
         if task.epoch == 0:
-            return _over(task, TaskState.WITHDRAWN, EndReason.WITHDRAWN, None)
-        return _over(task, TaskState.CANCELLED, EndReason.CANCELLED, None)
+            return _over(_unbooked(task), TaskState.WITHDRAWN, EndReason.WITHDRAWN, None)
+        return _over(_unbooked(task), TaskState.CANCELLED, EndReason.CANCELLED, None)
     if task.state in PLACED and not task.cancel_requested:
         stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.CANCELLED)
         return Step(replace(task, cancel_requested=True, stopping=True), (("cancel_requested", ""),), (stop,))
@@ -369,7 +417,7 @@ def order_state(counts: dict[TaskState, int]) -> OrderState:
     """The state of an order from how many of its tasks are in each state."""
     alive = sum(n for state, n in counts.items() if state not in ENDED)
     if alive:
-        touched = any(n for state, n in counts.items() if n and state is not TaskState.PENDING)
+        touched = any(n for state, n in counts.items() if n and state not in WAITING)
         return OrderState.RUNNING if touched else OrderState.OPEN
     if counts.get(TaskState.FAILED):
         return OrderState.FAILED

@@ -28,6 +28,11 @@ class Policy:
     # For how many waiting orders a round ends spot leases, and how many leases (bounds the commit's transaction).
     max_rooms: int = 100
     max_preempted: int = 1_000
+    # A job that is stopped at its limit is gone so long after it (ms): an order without a start of its own ends so long
+    # before a booking, and a booking whose units are not back yet waits for them for so long.
+    booking_margin_ms: int = 60_000
+    # How many orders with a start of their own a round books at most: each looks at the calendars of many pools.
+    max_bookings: int = 200
     # Largest number of tasks that one round assigns (bounds the commit's transaction).
     max_assignments: int = 5_000
     # From how many open orders times pools on a round's places are improved together by a linear program; smaller

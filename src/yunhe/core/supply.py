@@ -124,6 +124,26 @@ class Link(NamedTuple):
     bandwidth_bps: int
 
 
+class Booking(NamedTuple):
+    """Units of a pool that are promised to one task for [from_ms, until_ms), UTC ms; in use only from then on."""
+
+    pool_id: str
+    account: str
+    from_ms: int
+    until_ms: int
+    milli: int
+    memory_bytes: int
+
+
+class LeaseEnd(NamedTuple):
+    """A lease gives so much back by `until_ms` at the latest, UTC ms."""
+
+    pool_id: str
+    until_ms: int
+    milli: int
+    memory_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """All sites and pools; `free[i]` belongs to `pools[i]`. `places` maps place id to (lat, lon)."""
@@ -136,3 +156,5 @@ class Supply:
     measured_latency_us: dict[tuple[str, str], int] = field(default_factory=dict)
     # Where both a site and a place are nodes, delay and bandwidth between them follow the links; else great circles.
     links: tuple[Link, ...] = ()
+    bookings: tuple[Booking, ...] = ()
+    leases: tuple[LeaseEnd, ...] = ()  # where an end matters to bookings; one that is not listed is taken to stay

@@ -76,7 +76,7 @@ def columns(supply: Supply) -> Columns:
     site_index = np.array(positions, dtype=np.int64)
     pue = _floats([site.pue_milli / 1000 for site in supply.sites])[site_index]
     regions = coded([site.region for site in supply.sites])
-    by_id = sorted(range(len(pools)), key=lambda i: pools[i].id)
+    by_id = sorted(range(len(pools)), key=lambda i: (pools[i].id, -i))  # of lanes of one pool (`booking`) the last
     id_rank = np.empty(len(pools), dtype=np.int64)
     id_rank[by_id] = np.arange(len(pools))
     capacity = _ints([pool.capacity_milli for pool in pools])
@@ -86,7 +86,7 @@ def columns(supply: Supply) -> Columns:
         sites=tuple([supply.sites[i] for i in positions]),
         site_index=site_index,
         site=Coded(index, site_index),
-        pool=Coded({pool.id: i for i, pool in enumerate(pools)}, np.arange(len(pools))),
+        pool=coded([pool.id for pool in pools]),
         stack=coded([pool.stack for pool in pools]),
         chip=coded([pool.chip for pool in pools]),
         region=Coded(regions.numbers, regions.codes[site_index]),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from yunhe.core import units
 from yunhe.core.demand import LatencyBound, LatencyKind, Shape
 from yunhe.core.placement.board import trusted_rate
+from yunhe.core.placement.calendar import moment
 from yunhe.core.placement.cost import hold_of
 from yunhe.core.placement.feasible import Fit
 from yunhe.core.placement.look import Look
@@ -19,11 +20,12 @@ _DIGITS = 2  # decimals in what people read
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One shape at one pool. `free`: what of it is free now."""
+    """One shape at one pool. `free`: what of it is free now; `room`: for as long as a task needs it (`calendar`)."""
 
     look: Look
     pool: int
     free: Free
+    room: Free
 
     @property
     def asked(self) -> Shape:
@@ -50,9 +52,9 @@ class Case:
         return int(self.look.sizes.memory[self.pool])
 
 
-def reasons_of(fit: Fit, pool: int, free: Free) -> tuple[Reason, ...]:
+def reasons_of(fit: Fit, pool: int, free: Free, room: Free | None = None) -> tuple[Reason, ...]:
     """Every constraint that fails at a pool, in reading order; empty when the shape fits and the pool is free."""
-    case = Case(fit.look, pool, free)
+    case = Case(fit.look, pool, free, room or free)
     found = []
     for constraint, fails in fit.failing:
         if fails[pool]:
@@ -61,9 +63,9 @@ def reasons_of(fit: Fit, pool: int, free: Free) -> tuple[Reason, ...]:
     return tuple(found)
 
 
-def explain_shape(fit: Fit, free: tuple[Free, ...]) -> tuple[SiteReasons, ...]:
+def explain_shape(fit: Fit, free: tuple[Free, ...], room: tuple[Free, ...] = ()) -> tuple[SiteReasons, ...]:
     """Reasons of every pool, by site in the order of the supply; a site without pools says so."""
-    supply = fit.look.board.supply
+    supply, room = fit.look.board.supply, room or free
     pools_of: dict[str, list[int]] = {site.id: [] for site in supply.sites}
     for i, pool in enumerate(supply.pools):
         pools_of[pool.site_id].append(i)
@@ -72,7 +74,7 @@ def explain_shape(fit: Fit, free: tuple[Free, ...]) -> tuple[SiteReasons, ...]:
         if not pools_of[site.id]:
             found.append(SiteReasons(site.id, None, (_no_pool(site),)))
         for i in pools_of[site.id]:
-            found.append(SiteReasons(site.id, supply.pools[i].id, reasons_of(fit, i, free[i])))
+            found.append(SiteReasons(site.id, supply.pools[i].id, reasons_of(fit, i, free[i], room[i])))
     return tuple(found)
 
 
@@ -239,7 +241,12 @@ def _budget(case: Case) -> tuple[str, str]:
 
 
 def _busy(case: Case) -> tuple[str, str]:
-    free = case.free
+    need, have = _lacks(case, case.free)
+    return need, f"{have} free now"
+
+
+def _lacks(case: Case, free: Free) -> tuple[str, str]:
+    """What the task takes, and what there is, where that is less."""
     need, have = [], []
     if case.milli > free.milli:
         need.append(_units(case.at, case.milli))
@@ -247,7 +254,20 @@ def _busy(case: Case) -> tuple[str, str]:
     if case.memory > free.memory_bytes:
         need.append(_bytes(case.memory))
         have.append(_bytes(free.memory_bytes))
-    return " and ".join(need), f"{' and '.join(have)} free now"
+    return " and ".join(need), " and ".join(have)
+
+
+def _taken(case: Case) -> tuple[str, str]:
+    need, have = _lacks(case, case.room)
+    start_ms = case.asked.terms.start_ms
+    assert start_ms is not None
+    return f"{need} from {moment(start_ms)} to {moment(start_ms + case.asked.terms.run_limit_ms)}", f"{have} free then"
+
+
+def _before_booking(case: Case) -> tuple[str, str]:
+    need, have = _lacks(case, case.room)
+    whole = case.asked.terms.run_limit_ms + case.policy.booking_margin_ms
+    return f"{need} for {_time(whole)}", f"{have} for so long, bookings take the rest"
 
 
 def _list(names: frozenset[str]) -> str:
@@ -289,4 +309,6 @@ _TEXTS: dict[str, Callable[[Case], tuple[str, str]]] = {
     "deadline": _deadline,
     "budget": _budget,
     "busy": _busy,
+    "taken": _taken,
+    "before_booking": _before_booking,
 }
