@@ -20,6 +20,7 @@ from yunhe.core.placement.explain import explain_shape
 from yunhe.core.placement.feasible import feasible
 from yunhe.core.placement.improve import Improver
 from yunhe.core.placement.offer import best_first, offer_of
+from yunhe.core.placement.rooms import Made
 from yunhe.core.placement.values import (
     AccountShare,
     Assignment,
@@ -77,7 +78,14 @@ def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int, board
     given = assigner.run(Improver(grouped, grouped.of_shape[snapshot.queue.shape]) if large else None)
     # 4. say it: what was given, and who waits for what.
     waiting, unplaceable = _left_over(snapshot.queue, grouped, given)
-    return Plan(_assignments(snapshot, given), waiting, unplaceable, seed, assigner.bound if large else None)
+    return Plan(
+        _assignments(snapshot, given),
+        waiting,
+        unplaceable,
+        seed,
+        assigner.bound if large else None,
+        preempted=_preempted(snapshot, assigner.made),
+    )
 
 
 def quote(shape: Shape, supply: Supply, policy: Policy, now_ms: int, queue_ahead_ms: int = 0) -> Quote:
@@ -108,6 +116,20 @@ def _assignments(snapshot: Snapshot, given: Given) -> tuple[Assignment, ...]:
     )
     # The constructor of tuple makes each row without a Python call: thousands of them are half of this function.
     return tuple(map(tuple.__new__, repeat(Assignment), zip(*columns, strict=True)))
+
+
+def _preempted(snapshot: Snapshot, made: list[Made]) -> tuple[Preemption, ...]:
+    queue, pools = snapshot.queue, snapshot.supply.pools
+    return tuple(
+        Preemption(
+            queue.ids[room.row],
+            int(queue.version[room.row]),
+            pools[room.pool].id,
+            room.tasks,
+            tuple(sorted(one.key for one in room.leases)),
+        )
+        for room in made
+    )
 
 
 def _left_over(queue: Queue, grouped: Classes, given: Given) -> tuple[int, int]:

@@ -19,7 +19,9 @@ from yunhe.core.placement import order
 from yunhe.core.placement.board import free_of
 from yunhe.core.placement.classes import Classes, Row
 from yunhe.core.placement.columns import Bools, Floats, Ints
+from yunhe.core.placement.giving import by_arrival, joined
 from yunhe.core.placement.improve import Improver
+from yunhe.core.placement.rooms import Left, Made, Own, Rooms
 from yunhe.core.placement.sizing import HUGE
 from yunhe.core.placement.values import Bound, Given, Snapshot
 from yunhe.core.policy import Policy
@@ -87,18 +89,32 @@ class Assigner:
         self._allowed: list[bytes | None] = [None] * count
         self._mark = [0] * count
         self._current = [(_NONE, 0, 0)] * count  # pool at the mark (or why none), milli and memory of one task there
+        self._rooms = Rooms(snapshot, grouped, policy)
+        self._own: dict[int, Own] = {}  # of each row for which something is kept
+        self._tasks = snapshot.queue.tasks.astype(np.int64)  # of each row, but for those that get their rooms
+        self._spot = np.array([shape.terms.spot for shape in snapshot.shapes], dtype=bool)[snapshot.queue.shape]
+        self.made: list[Made] = []
         self.bound = Bound(0.0, 0.0)
         self._single: list[tuple[int, int, int, int, int]] = []  # as in Given, given one by one
         self._bulk: list[Given] = []  # given by whole windows
 
     def run(self, improver: Improver | None = None) -> Given:
-        """Walk all priorities, highest first; `improver` finds better places for each."""
+        """Walk all priorities, highest first, then those of spot orders; `improver` finds better places for each."""
         queue = self._queue
         certified = self._least < HUGE
         self._startable = self._can_start() if self._policy.backfill else certified
         self._closed |= ~self._startable[:, None]
         hopeful = certified[self._class] & (queue.tasks > 0)
         rows = np.flatnonzero(hopeful)
+        self._keep_promises()
+        ordinary = rows[~self._spot[rows]]
+        self._levels(ordinary, improver)
+        self._make_rooms(ordinary)
+        self._levels(rows[self._spot[rows]], improver)
+        return joined(self._parts((0, 0)), len(self._free))
+
+    def _levels(self, rows: order.Rows, improver: Improver | None) -> None:
+        queue = self._queue
         priority = queue.priority[rows]
         for level in np.unique(priority)[::-1]:
             if self._budget > 0:
@@ -107,10 +123,9 @@ class Assigner:
                 self._level(of_level)
                 if improver is not None:
                     self._improve(improver, before, of_level)
-        return _joined(self._parts((0, 0)), len(self._free))
 
     def _level(self, rows: order.Rows) -> None:
-        tasks = self._queue.tasks[rows].astype(np.int64)
+        tasks = self._tasks[rows]
         self._oldest_first(rows, tasks)
         self._everybody(rows, tasks)
 
@@ -122,7 +137,7 @@ class Assigner:
 
     def _improve(self, improver: Improver, before: tuple[int, int], rows: order.Rows) -> None:
         """Better places for all tasks given since `before`; what that leaves free goes to those of `rows` that wait."""
-        given = _by_arrival(_joined(self._parts(before), len(self._free)), rows)
+        given = by_arrival(joined(self._parts(before), len(self._free)), rows)
         free, memory = np.array(self._free), np.array(self._memory)
         better, bound = improver.improve(given, free.copy(), memory.copy())
         if bound is not None:
@@ -144,7 +159,7 @@ class Assigner:
                 choices.first = 0
         self._closed[:] = ~self._startable[:, None]
         placed = np.bincount(better.row, weights=better.tasks, minlength=len(self._queue.ids)).astype(np.int64)
-        left = self._queue.tasks[rows] - placed[rows]
+        left = self._tasks[rows] - placed[rows]
         self._everybody(rows, left)
 
     # --- orders that have waited too long -----------------------------------------------------------------------
@@ -169,9 +184,9 @@ class Assigner:
             if self._take(row, group, account, 1):
                 tasks[i] -= 1
             elif self._look(group)[0] == _CLOSED:
-                self._reserve(group)
+                self._own[row] = self._reserve(group)
 
-    def _reserve(self, group: int) -> None:
+    def _reserve(self, group: int) -> Own:
         """Keep what is free where a task of `group` lacks the fewest units (then memory) for that task."""
         row, allowed = self._classes.rows[self._kind[group]], self._classes.allowed.get(group)
         at = np.flatnonzero(row.open if allowed is None else row.open & allowed)
@@ -180,8 +195,38 @@ class Assigner:
         lacks_memory = np.maximum(memory - np.array(self._memory)[pools], 0)
         best = int(np.lexsort((lacks_memory, lacks))[0])
         pool = int(pools[best])
-        self._free[pool] -= min(self._free[pool], int(milli[best]))
-        self._memory[pool] -= min(self._memory[pool], int(memory[best]))
+        own = Own(pool, min(self._free[pool], int(milli[best])), min(self._memory[pool], int(memory[best])))
+        self._free[pool] -= own.milli
+        self._memory[pool] -= own.memory
+        return own
+
+    # --- room that spot leases make ------------------------------------------------------------------------------
+
+    def _keep_promises(self) -> None:
+        """Before all others: what has come is taken, and what comes is kept."""
+        left = Left(self._free, self._memory, self._within, self._budget)
+        for at in self._rooms.promised(left, self._tasks):
+            if at.fits:
+                self._single.append((at.row, at.pool, at.fits, at.milli * at.fits, at.memory * at.fits))
+                self._tasks[at.row] -= at.fits
+        self._budget = left.budget
+
+    def _make_rooms(self, rows: order.Rows) -> None:
+        """For those that wait, in the sequence in which they were looked at: what of spot leases ends for them."""
+        if not self._rooms or self._budget <= 0:
+            return
+        given = joined(self._parts((0, 0)), len(self._free))
+        started = Left(self._start_free.tolist(), self._start_memory.tolist(), self._within, self._budget)
+        left, tasks = self._rooms.after(given, started, self._own)
+        rows = order.by_arrival(self._queue, rows[tasks[rows] > 0])
+        turns = order.fair(
+            self._queue.account[rows].astype(np.int64),
+            self._least[self._class[rows]] * tasks[rows],
+            self._used + self._taken(),
+            self._weight,
+        )
+        self.made = self._rooms.make(rows[turns], tasks, left, self._own)
+        self._free, self._memory = left.least(self._free, self._memory)
 
     # --- everybody's turn ---------------------------------------------------------------------------------------
 
@@ -340,25 +385,3 @@ class Assigner:
     def _parts(self, since: tuple[int, int]) -> list[Given]:
         single = np.array(self._single[since[0] :], dtype=np.int64).reshape(-1, 5)
         return [Given(*single.T), *self._bulk[since[1] :]]
-
-
-def _joined(parts: list[Given], pools: int) -> Given:
-    """Parts of an array order that met again at one pool become one."""
-    row, pool, *amounts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    distinct, index = np.unique(row * pools + pool, return_inverse=True)
-    row, pool = np.divmod(distinct, max(pools, 1))
-    return Given(row, pool, *(_sums(index, amount, len(distinct)) for amount in amounts))
-
-
-def _by_arrival(given: Given, rows: order.Rows) -> Given:
-    """The cheapest places are for those that came first, in whatever order the rows of the queue are."""
-    rank = np.zeros(int(rows.max(initial=0)) + 1, dtype=np.int64)
-    rank[rows] = np.arange(len(rows))
-    turn = np.lexsort((given.pool, rank[given.row]))
-    return Given(*(column[turn] for column in given))
-
-
-def _sums(index: Ints, amount: Ints, count: int) -> Ints:
-    found = np.zeros(count, dtype=np.int64)
-    np.add.at(found, index, amount)
-    return found
