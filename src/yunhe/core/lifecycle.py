@@ -8,7 +8,7 @@ gives the lease a new epoch, and events of an older epoch never change the task 
        |         v  |       v  |
        |        unknown   unknown      the site is silent: disconnected is not failed
        +-------- lost <------+         only after the site itself must have stopped the job
-       +------ preempted               the site's own users needed the units; what was kept goes along
+       +------ preempted               others needed the units; what was kept goes along
     pending -> withdrawn               cancelled before it was ever placed
     pending -> booked -> leased        units are promised to it for later; lost where they are not there then: pending
 """
@@ -53,7 +53,7 @@ class EndReason(StrEnum):
     DISCONNECTED = "disconnected"  # the site stopped it: no hub for the disconnect limit
     SUPERVISOR_LOST = "supervisor_lost"  # the site's host killed the supervisor or restarted
     LOST = "lost"  # the hub gave the site up
-    PREEMPTED = "preempted"  # the site gave the units back to its own users
+    PREEMPTED = "preempted"  # others need the units: the site's own users, or of a spot order those of another order
 
 
 # Not the customer's doing: charged 0, disputed, and placed again without using up a retry of the customer.
@@ -150,6 +150,13 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """Of a task of a spot order: an order that is not needs its units."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSilent:
     pass
 
@@ -182,6 +189,7 @@ Event = (
     | Started
     | Ended
     | CancelRequested
+    | Reclaimed
     | SiteSilent
     | SiteBack
     | GivenUp
@@ -239,6 +247,8 @@ def step(task: Task, event: Event, now_ms: int) -> Step:
             return _ended(task, event, now_ms)
         case CancelRequested():
             return _cancel_requested(task)
+        case Reclaimed(epoch):
+            return _reclaimed(task, epoch)
         case SiteSilent():
             if task.state in (TaskState.LEASED, TaskState.RUNNING):
                 return Step(replace(task, state=TaskState.UNKNOWN), (("unknown", "site silent"),))
@@ -364,6 +374,14 @@ def _cancel_requested(task: Task) -> Step:
         stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.CANCELLED)
         return Step(replace(task, cancel_requested=True, stopping=True), (("cancel_requested", ""),), (stop,))
     return Step(task)
+
+
+def _reclaimed(task: Task, epoch: int) -> Step:
+    """The site ends it as if its own users needed the units: a notice, a checkpoint, and `Ended` as preempted."""
+    if epoch != task.epoch or task.stopping or task.state not in (TaskState.LEASED, TaskState.RUNNING):
+        return Step(task)
+    stop = Instruction(InstructionKind.CANCEL, task.lease_id, task.epoch, EndReason.PREEMPTED)
+    return Step(replace(task, stopping=True), (("reclaimed", "for an order that is not spot"),), (stop,))
 
 
 def _attempt_over(task: Task, reason: EndReason, exit_code: int | None, now_ms: int) -> Step:
