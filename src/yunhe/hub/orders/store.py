@@ -33,6 +33,7 @@ order = sa.Table(
     sa.Column("array", sa.Integer, nullable=False),
     sa.Column("submitted_ms", sa.BigInteger, nullable=False),
     sa.Column("deadline_ms", sa.BigInteger),
+    sa.Column("start_ms", sa.BigInteger),  # not before; what is ordered for later is booked
     sa.Column("ended_ms", sa.BigInteger),
     sa.Column("hold_microcny", sa.BigInteger, nullable=False),
     sa.Column("charged_microcny", sa.BigInteger, nullable=False, server_default="0"),
@@ -43,6 +44,10 @@ order = sa.Table(
     sa.Column("all_from_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),  # +1 whenever a snapshot becomes stale
     sa.Column("secrets", sa.Boolean, nullable=False, server_default=sa.false()),  # there is a row of `secret`
+    sa.Column("spot", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Units of this pool are being freed for so many of its tasks (see `rooms`).
+    sa.Column("room_pool", sa.Text),
+    sa.Column("room_tasks", sa.Integer, nullable=False, server_default="0"),
     sa.Column("origin", sa.Text),  # JSON of wire.origin.Origin: passed down by another hub
     sa.Column("idem_key", sa.Text),
     sa.Column("idem_sha", sa.Text),
@@ -55,6 +60,8 @@ sa.Index(
     sqlite_where=order.c.pending > 0,
     postgresql_where=order.c.pending > 0,
 )
+
+sa.Index("ix_order_spot", order.c.state, sqlite_where=order.c.spot, postgresql_where=order.c.spot)
 
 # Who orders for others, and when it was last heard (see `following`).
 follower = sa.Table(
@@ -88,6 +95,9 @@ task = sa.Table(
     sa.Column("exit_code", sa.Integer),
     sa.Column("reason", sa.Text),
     sa.Column("detail", sa.Text, nullable=False, server_default=""),
+    # For which time its units are promised; while it is booked they are in use from then on only.
+    sa.Column("booked_from_ms", sa.BigInteger),
+    sa.Column("booked_until_ms", sa.BigInteger),
     sa.Column("placed_ms", sa.BigInteger),
     sa.Column("started_ms", sa.BigInteger),
     sa.Column("ended_ms", sa.BigInteger),
@@ -96,6 +106,8 @@ task = sa.Table(
     sa.Column("overdue_ms", sa.BigInteger),
     sa.Column("kept_ms", sa.BigInteger, nullable=False, server_default="0"),  # of all preempted attempts
     sa.Column("checkpoint", sa.Text),  # JSON of the newest wire.link.Checkpoint
+    # In this epoch: from its start to the newest checkpoint, as its site saw it at the last usage record.
+    sa.Column("saved_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("staging", sa.Text, nullable=False, server_default=""),  # JSON of wire.api.StagingView, of this epoch
     sa.Column("delivery", sa.Text, nullable=False, server_default=""),  # of this epoch's outputs with a URL
     # When the site last said that data moves, and how fast that was since the word before; null: nothing moves.
@@ -114,6 +126,13 @@ sa.Index(
     task.c.moving_ms,
     sqlite_where=task.c.moving_ms.is_not(None),
     postgresql_where=task.c.moving_ms.is_not(None),
+)
+
+sa.Index(
+    "ix_task_booked",
+    task.c.booked_from_ms,
+    sqlite_where=task.c.state == "booked",
+    postgresql_where=task.c.state == "booked",
 )
 
 sa.Index(

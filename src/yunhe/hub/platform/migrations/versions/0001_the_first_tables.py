@@ -258,6 +258,7 @@ def upgrade() -> None:
         sa.Column("array", sa.Integer(), nullable=False),
         sa.Column("submitted_ms", sa.BigInteger(), nullable=False),
         sa.Column("deadline_ms", sa.BigInteger(), nullable=True),
+        sa.Column("start_ms", sa.BigInteger(), nullable=True),
         sa.Column("ended_ms", sa.BigInteger(), nullable=True),
         sa.Column("hold_microcny", sa.BigInteger(), nullable=False),
         sa.Column("charged_microcny", sa.BigInteger(), server_default="0", nullable=False),
@@ -433,6 +434,8 @@ def upgrade() -> None:
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("detail", sa.Text(), server_default="", nullable=False),
+        sa.Column("booked_from_ms", sa.BigInteger(), nullable=True),
+        sa.Column("booked_until_ms", sa.BigInteger(), nullable=True),
         sa.Column("placed_ms", sa.BigInteger(), nullable=True),
         sa.Column("started_ms", sa.BigInteger(), nullable=True),
         sa.Column("ended_ms", sa.BigInteger(), nullable=True),
@@ -454,6 +457,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("moving_ms IS NOT NULL"),
             postgresql_where=sa.text("moving_ms IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_task_booked",
+            ["booked_from_ms"],
+            unique=False,
+            sqlite_where=sa.text("state = 'booked'"),
+            postgresql_where=sa.text("state = 'booked'"),
         )
         batch_op.create_index(
             "ix_task_overdue",
@@ -642,6 +652,11 @@ def downgrade() -> None:
             "ix_task_moving",
             sqlite_where=sa.text("moving_ms IS NOT NULL"),
             postgresql_where=sa.text("moving_ms IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_task_booked",
+            sqlite_where=sa.text("state = 'booked'"),
+            postgresql_where=sa.text("state = 'booked'"),
         )
         batch_op.drop_index(
             "ix_task_overdue",
