@@ -117,7 +117,7 @@ class Classes:
 
 def classes(shapes: tuple[Shape, ...], board: Board, now_ms: int, seed: int = 0) -> Classes:
     """Group `shapes`; every constraint gives all shapes of a class the same answer at every pool."""
-    kind_of = _kinds(shapes)
+    kind_of = _kinds(shapes, now_ms)
     firsts = _firsts(kind_of)
     places: dict[int, Ints] = {}  # of each requirement: orders of work differ in their deadlines alone
     for i in firsts:
@@ -138,7 +138,7 @@ def is_late(shape: Shape, now_ms: int) -> bool:
     return shape.requirement.work is None and deadline is not None and deadline - now_ms < shape.terms.run_limit_ms
 
 
-def _kinds(shapes: tuple[Shape, ...]) -> Ints:
+def _kinds(shapes: tuple[Shape, ...], now_ms: int) -> Ints:
     """The kind of each shape: what its row depends on, numbered in the order in which they come first."""
     # Hashing a requirement takes longer than all the rest, and shapes of one order form share the object.
     known: dict[int, int] = {}
@@ -151,6 +151,8 @@ def _kinds(shapes: tuple[Shape, ...]) -> Ints:
         if number is None:
             number = known[id(need)] = needs.setdefault(need, len(needs))
         deadline = terms.deadline_ms if need.work is not None else None
+        if deadline is not None and deadline - now_ms >= terms.run_limit_ms:
+            deadline = None  # the run limit ends before it
         key = (number, terms.run_limit_ms, terms.preference, terms.spot, deadline)
         found.append(kinds.setdefault(key, len(kinds)))
     return np.array(found, dtype=np.int64)
