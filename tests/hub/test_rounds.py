@@ -184,3 +184,48 @@ def until(operator: httpx.Client, wanted: Callable[[set[str]], bool], path: str)
                 return detail
         time.sleep(0.1)
     raise AssertionError("no such round was kept")
+
+
+# --- why an order is where it is ----------------------------------------------------------------------------------
+
+
+def why_of(customer: httpx.Client, order_id: str) -> dict[str, Any]:
+    """As soon as the round that placed it is kept."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        found: dict[str, Any] = customer.get(f"/v1/orders/{order_id}/why").json()
+        if found["placings"] and found["placings"][0]["chosen"]:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(found)
+
+
+def test_an_order_that_ran_says_why_it_ran_there(shared_hub: RunningHub) -> None:
+    customer = shared_hub.customer("asker")
+    dear, cheap = shared_hub.site("why-dear"), shared_hub.site("why-cheap")
+    for site, price in ((dear, "9CNY"), (cheap, "0.01CNY")):
+        shared_hub.operator.put(f"/v1/sites/{site.site_id}/terms", json={"price_per_core_hour": price})
+    where = {"cores": 1, "sites": [dear.site_id, cheap.site_id]}
+    spec = {"run": {"command": ["false"]}, "requirement": where, "budget": "5CNY"}
+    order_id = customer.post("/v1/orders", json=spec).json()["id"]
+    found = why_of(customer, order_id)
+    (placing,) = found["placings"]
+    assert (placing["site_id"], placing["fitting"]) == (cheap.site_id, 2)
+    assert placing["chosen"]["price"]["total_microcny"] < placing["others"][0]["price"]["total_microcny"]
+    assert [other["site_id"] for other in placing["others"]] == [dear.site_id]
+    assert [reason["code"] for reason in placing["others"][0]["reasons"]] == ["price"]
+    assert "the cheapest of 2 places that fitted" in placing["text"]
+    assert "Next best was why-dear" in placing["text"]
+    stranger = shared_hub.customer("stranger-to-why")
+    assert stranger.get(f"/v1/orders/{order_id}/why").status_code == 404
+
+
+def test_a_chip_that_nobody_has_is_refused_with_the_nearest(shared_hub: RunningHub) -> None:
+    customer = shared_hub.customer("speller")
+    spec = {"run": {"stacks": {"cuda": ["true"]}}, "requirement": {"cards": 1, "chip": "h1000"}, "budget": "5CNY"}
+    for path in ("/v1/orders", "/v1/quotes"):
+        refused = customer.post(path, json=spec)
+        assert (refused.status_code, refused.json()["field"]) == (422, "requirement.chip")
+        assert "h100" in refused.json()["hint"]
+    spec["requirement"] = {"cards": 1, "chip": "h100-sxm"}
+    assert customer.post("/v1/orders", json=spec).status_code == 201

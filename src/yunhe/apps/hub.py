@@ -146,7 +146,7 @@ def _routes(hub: Hub, shapes: Shapes, pricer: Pricer, blobs: Blobs) -> Handlers:
     vault = Vault.open(platform.settings.data_dir)
     submitting = Submitting(platform, pricer, disk, vault)
     rounds = Rounds()
-    app.include_router(intake_routes.router(submitting, who, shapes))
+    app.include_router(intake_routes.router(submitting, who, shapes, rounds.placing))
     app.include_router(orders_routes.router(platform, who))
     app.include_router(streaming.router(platform, who, hub.feed))
     app.include_router(audit.router(platform, who))
@@ -276,8 +276,8 @@ def init(settings: HubSettings) -> Path | None:
     return file if file.exists() and file.stat().st_mtime_ns != before else None
 
 
-def serve(settings: HubSettings) -> None:
-    """Run a hub until SIGTERM or Ctrl-C."""
+def serve(settings: HubSettings, ready: Callable[[int], None] = lambda _port: None) -> None:
+    """Run a hub until SIGTERM or Ctrl-C. `ready` is called with its port once it answers there."""
     keep_memory_private()  # orders bring secrets
     # The writer's thread asks for the interpreter after each statement; at the usual 5 ms a busy event loop would
     # keep it waiting for longer than the statement takes.
@@ -302,7 +302,7 @@ def serve(settings: HubSettings) -> None:
         server_header=False,
     )
     with listening:
-        _Server(config, hub.platform).run(sockets=[listening])
+        _Server(config, hub.platform, lambda: ready(listening.getsockname()[1])).run(sockets=[listening])
 
 
 def _check_readable(field: str, path: Path | None) -> None:
@@ -336,9 +336,15 @@ def _is_loopback(host: str) -> bool:
 class _Server(uvicorn.Server):
     """Answers long polls before it waits for connections to end: a stop takes no poll's whole hold."""
 
-    def __init__(self, config: uvicorn.Config, platform: Platform) -> None:
+    def __init__(self, config: uvicorn.Config, platform: Platform, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._platform = platform
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         asyncio.get_running_loop().call_soon(self._platform.signals.close)

@@ -98,7 +98,7 @@ def places(ctx: typer.Context, as_json: AsJson = False) -> None:
 def pool_row(pool: PoolView) -> tuple[str, ...]:
     return (
         pool.id,
-        pool.chip if pool.chip != "unknown" else pool.chip_name,
+        f"unknown ({pool.chip_name})" if pool.chip == "unknown" and pool.chip_name else pool.chip,
         format_milli(pool.free_milli),
         f"{format_milli(pool.capacity_milli)} {pool.unit}s",
         format_bytes(pool.free_memory_bytes, 1),

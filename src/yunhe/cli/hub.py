@@ -66,8 +66,11 @@ def serve(
     }
     settings = hub_settings(given, config, os.environ)
     secure = "https" if settings.tls_certificate else "http"
-    remark(f"hub at {secure}://{settings.host}:{settings.port}, data in {settings.data_dir}; Ctrl-C stops it")
-    application.serve(settings)
+
+    def ready(port: int) -> None:
+        remark(f"hub at {secure}://{settings.host}:{port}, data in {settings.data_dir}; Ctrl-C stops it")
+
+    application.serve(settings, ready)
 
 
 def hub_settings(given: Mapping[str, str | None], config: Path | None, env: Mapping[str, str]) -> HubSettings:

@@ -57,7 +57,8 @@ def show(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None
         )
     )
     print()
-    show_table(("task", "state", "site", "attempt", "started", "ran", "~ended because"), _task_rows(order))
+    columns = ("task", "state", "site", "attempt", "started", "ran (hub's clock)", "~ended because")
+    show_table(columns, _task_rows(order))
     print()
     facts = ((moment(f.utc_ms), f.lease_id or NONE, f.kind, f.detail) for f in order.facts)
     show_table(("time", "lease", "what happened", "~detail"), facts)
@@ -72,7 +73,9 @@ def why(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None:
         show_json(answer)
         return
     show_pairs((("order", answer.order_id), ("state", answer.state), ("why", answer.summary)))
-    for line in answer.placed:
+    for placing in answer.placings:
+        show_pairs((("where", placing.text),))
+    for line in answer.placed if not answer.placings else ():
         show_pairs((("", line),))
     if answer.sites:
         print()
@@ -134,8 +137,10 @@ def usage(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> Non
         show_json(found)
         return
     show_table(
-        ("lease", "attempt", ">from", ">to", ">cpu time", ">peak memory", "measured", "remark"), _usage_rows(found)
+        ("lease", "attempt", ">run from", ">to (measured)", ">cpu time", ">peak memory", "measured by", "remark"),
+        _usage_rows(found),
     )
+    remark("Run times here are measured beside the job, and billed; `yunhe show` has them as the hub heard of them.")
     print()
     show_table(
         ("lease", "attempt", "site", *PRICE_COLUMNS, ">fee in it", ">energy", ">carbon", "~compute reserved", "remark"),

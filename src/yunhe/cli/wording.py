@@ -1,32 +1,14 @@
 """Values as people read them."""
 
 from yunhe.core.demand import Precision, Work
-from yunhe.core.lifecycle import EndReason
 from yunhe.core.units import format_bytes, format_money, format_work
 from yunhe.wire.api import OrderView, OutputView, PriceView, ReasonView, TaskView
+from yunhe.wire.ends import end_words
 from yunhe.wire.urls import shown
 
 NONE = "-"
 
 PRICE_COLUMNS = (">compute", ">energy", ">transfer", ">line", ">total")
-
-_ENDS: dict[str, str] = {
-    EndReason.MEMORY_LIMIT: "killed at its memory limit",
-    EndReason.TIME_LIMIT: "stopped at its time limit",
-    EndReason.CANCELLED: "cancelled",
-    EndReason.WITHDRAWN: "withdrawn before it was placed",
-    EndReason.DEADLINE_MISSED: "no place was free before its deadline",
-    EndReason.SPAWN_FAILED: "the site could not start it",
-    EndReason.DISK_FULL: "the site's disk was full",
-    EndReason.DATA_IN_FAILED: "an input could not be had",
-    EndReason.DATA_UNREACHABLE: "the site could not reach an input",
-    EndReason.SITE_REFUSED: "the site refused it",
-    EndReason.DISCONNECTED: "stopped by a site that had lost its hub",
-    EndReason.SUPERVISOR_LOST: "lost with its host",
-    EndReason.LOST: "lost with its site",
-    EndReason.PREEMPTED: "given back to the site's own users",
-}
-
 
 def price_cells(price: PriceView) -> tuple[str, ...]:
     amounts = (
@@ -56,10 +38,7 @@ def end_of(task: TaskView) -> str:
     """Why a task's latest attempt ended, in words."""
     if task.reason is None:
         return NONE
-    exited = task.reason == EndReason.EXITED
-    # A newer hub may know reasons that this command does not.
-    words = f"exit code {task.exit_code}" if exited else _ENDS.get(task.reason, task.reason)
-    return f"{words}: {task.detail}" if task.detail else words
+    return end_words(task.reason, task.exit_code, task.detail)
 
 
 def counts(view: OrderView) -> str:

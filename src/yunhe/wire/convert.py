@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from difflib import get_close_matches
 
 from yunhe.core import units
 from yunhe.core.demand import (
@@ -26,6 +27,8 @@ from yunhe.wire.invalid import field_path
 
 MAX_RUN_LIMIT_MS = 30 * 86_400_000
 MAX_SLOTS_PER_ORDER = 100_000  # array x slots: bounds what one order can ask of a round
+
+NEAR = 0.5  # likeness from which a chip's name may have been meant: h1000, h100-sxm
 
 _MILLI = 1_000
 _SIZES = ("cores", "cards", "compute", "work")
@@ -58,6 +61,19 @@ def to_shape(spec: OrderSpec, now_ms: int, places: Mapping[str, str]) -> Shape:
     if requirement.data_at is not None and not requirement.data_bytes:  # where it lies is said, how much is known
         requirement = replace(requirement, data_bytes=stated_bytes(spec.run))
     return Shape(requirement, terms)
+
+
+def check_chip(spec: OrderSpec, chips: Collection[str]) -> None:
+    """Raises InvalidInput for a chip that neither the catalogue nor the network has: the order would wait for ever.
+
+    For orders that come in; one that was accepted stays readable when a chip is gone.
+    """
+    chip = spec.requirement.chip
+    if chip is not None and chip not in chips:
+        near = get_close_matches(chip.lower(), sorted(chips), n=3, cutoff=NEAR)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        hint += "`yunhe chips` lists those that are known"
+        raise InvalidInput(f"unknown chip {chip[:40]!r}", field="requirement.chip", hint=hint)
 
 
 def command_for(spec: OrderSpec, stack: str) -> tuple[str, ...]:
@@ -284,6 +300,8 @@ def _patience_ms(spec: OrderSpec) -> int:
         return 0
     if spec.preference is Preference.SPEED:
         raise InvalidInput("does not go with preference speed", field="patience", hint="prefer cost or carbon")
+    if spec.start_at is not None:
+        raise InvalidInput("does not go with start_at", field="patience", hint="state one of them")
     if spec.patience.strip().lower() == "deadline":
         if spec.deadline is None:
             raise InvalidInput("needs a deadline", field="patience", hint="or say how long, for example patience: 6h")

@@ -81,7 +81,8 @@ def read_supply(part: bytes) -> Supply:
     """The supply with nothing free. Raises InvalidInput."""
     values = _loaded(part)
     nothing = [{"milli": 0, "memory_bytes": 0} for _ in values.get("pools", ())]
-    return _whole(Supply, {**values, "free": nothing})
+    supply: Supply = _whole(Supply, {**values, "free": nothing})
+    return supply
 
 
 def from_parts(supply: Supply, rest: bytes) -> RecordedRound:

@@ -61,7 +61,7 @@ def create_organisations(tx: Tx, wanted: Sequence[tuple[Principal, Organisation]
     made = service.create_organisations(tx, [item for _, item in wanted])
     for (who, item), result in zip(wanted, made, strict=True):
         if not isinstance(result, YunheError):
-            values = {
+            values: audit.Values = {
                 "name": item.name,
                 "credit_limit_microcny": item.credit_limit_microcny,
                 "quota_milli": item.quota_milli,

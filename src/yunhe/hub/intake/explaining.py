@@ -1,5 +1,7 @@
 """Quotes and reasons as the public API shows them."""
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from yunhe.core.demand import Shape
@@ -7,6 +9,7 @@ from yunhe.core.lifecycle import ORDER_ENDED, OrderState, TaskState
 from yunhe.core.policy import Policy
 from yunhe.core.round import Offer, Price, Quote, SiteReasons, explain
 from yunhe.core.supply import Supply
+from yunhe.hub.intake.placed import Recall, placings
 from yunhe.hub.intake.pricing import Pricer
 from yunhe.hub.orders import views
 from yunhe.hub.orders.shapes import Shapes
@@ -18,8 +21,10 @@ from yunhe.wire.api import (
     QuoteView,
     ReasonView,
     SiteReasonsView,
+    TaskView,
     WhyView,
 )
+from yunhe.wire.ends import end_words
 
 MAX_PLACED_SHOWN = 20
 
@@ -78,18 +83,31 @@ def _reasons_view(found: tuple[SiteReasons, ...], names: dict[str, str]) -> tupl
     )
 
 
-def why(conn: sa.Connection, order_id: str, pricer: Pricer, shapes: Shapes, policy: Policy, now_ms: int) -> WhyView:
-    """For an order that waits: what each pool lacks now. For a placed or ended one: where it went."""
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """What `why` asks. `recall`: the rounds that are kept."""
+
+    pricer: Pricer
+    shapes: Shapes
+    policy: Policy
+    recall: Recall
+
+
+def why(conn: sa.Connection, order_id: str, by: Explainer, now_ms: int) -> WhyView:
+    """For an order that waits: what each pool lacks now. For a placed or ended one: where it went and why there, or
+    why it failed."""
     order = views.detail(conn, order_id)
+    where = placings(conn, order, by.recall)
     waiting = order.tasks.get(TaskState.PENDING.value, 0)
     placed = tuple(
         f"task {task.index}: {task.pool_id}" for task in order.task_list[:MAX_PLACED_SHOWN] if task.pool_id is not None
     )
     if OrderState(order.state) in ORDER_ENDED or not waiting:
-        return WhyView(order_id=order_id, state=order.state, summary=_settled_summary(order), placed=placed)
-    supply = pricer.supply(conn)
-    shape = views.shape_of(conn, order_id, shapes)
-    sites = explain(shape, supply, policy, now_ms)
+        summary = _settled_summary(order)
+        return WhyView(order_id=order_id, state=order.state, summary=summary, placed=placed, placings=where)
+    supply = by.pricer.supply(conn)
+    shape = views.shape_of(conn, order_id, by.shapes)
+    sites = explain(shape, supply, by.policy, now_ms)
     names = {site.id: site.name for site in supply.sites}
     return WhyView(
         order_id=order_id,
@@ -97,6 +115,7 @@ def why(conn: sa.Connection, order_id: str, pricer: Pricer, shapes: Shapes, poli
         summary=_waiting_summary(waiting, sites),
         placed=placed,
         sites=_reasons_view(sites, names),
+        placings=where,
     )
 
 
@@ -113,7 +132,23 @@ def _waiting_summary(waiting: int, sites: tuple[SiteReasons, ...]) -> str:
 
 
 def _settled_summary(order: OrderDetail) -> str:
-    sites = sorted({task.site_id for task in order.task_list if task.site_id is not None})
-    where = f" at {', '.join(sites)}" if sites else ""
-    reasons = sorted({f"{task.reason} {task.detail}".strip() for task in order.task_list if task.reason})
-    return f"{order.state.value}{where}" + (f": {'; '.join(reasons)}" if reasons else "")
+    """`1 task succeeded at north: exit code 0`; each way to end, or to be under way, by itself."""
+    ways: dict[str, int] = {}
+    for task in order.task_list:
+        way = _way(task)
+        ways[way] = ways.get(way, 0) + 1
+    said = [f"{count} task{'s' if count > 1 else ''} {way}" for way, count in ways.items()]
+    return "; ".join(said[:MAX_PLACED_SHOWN]) or order.state.value
+
+
+def _way(task: TaskView) -> str:
+    where = f" at {task.site_id}" if task.site_id else ""
+    attempts = f", attempt {task.epoch}" if task.epoch > 1 else ""
+    if task.state is TaskState.LEASED:
+        return f"given to {task.site_id}{attempts}, not started yet"
+    if task.state is TaskState.RUNNING:
+        return f"running{where}{attempts}"
+    if task.state is TaskState.UNKNOWN:
+        return f"placed{where}{attempts}, which the hub does not hear from"
+    ended = f": {end_words(task.reason, task.exit_code, task.detail)}" if task.reason else ""
+    return f"{task.state.value}{where}{attempts}{ended}"

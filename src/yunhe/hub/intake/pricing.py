@@ -13,10 +13,11 @@ from yunhe.core.demand import Shape
 from yunhe.core.errors import OverBudget, Refused
 from yunhe.core.round import Quote, quote
 from yunhe.core.supply import Supply
+from yunhe.facts import load
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.api import OrderSpec
-from yunhe.wire.convert import to_shape
+from yunhe.wire.convert import check_chip, to_shape
 
 SUPPLY_TTL_MS = 250  # a quote may be this old; the round decides on a fresh view
 CACHED_QUOTES = 2_000
@@ -85,6 +86,7 @@ class Pricer:
     def __init__(self, platform: Platform, places: Mapping[str, str]) -> None:
         self._platform = platform
         self._places = places
+        self._chips = frozenset(chip.id for chip in load.chips())
         self._supply: Supply | None = None
         self._supply_ms = 0
         self._priced: OrderedDict[str, Priced] = OrderedDict()
@@ -116,7 +118,12 @@ class Pricer:
         now_ms = self._platform.clock.now_ms()
         shape = to_shape(spec, now_ms, self._places)
         supply = self.supply(conn)
+        self._check_chip(spec, supply)
         return shape, quote(shape, supply, self._platform.settings.policy, now_ms), supply
+
+    def _check_chip(self, spec: OrderSpec, supply: Supply) -> None:
+        if spec.requirement.chip is not None and spec.requirement.chip not in self._chips:
+            check_chip(spec, self._chips | {pool.chip for pool in supply.pools})
 
     def price(self, conn: sa.Connection, spec: OrderSpec, spec_hash: str) -> Priced:
         """Raises OverBudget when places fit but for the budget, Refused when none fits and no budget is stated."""
@@ -126,6 +133,7 @@ class Pricer:
             return known
         now_ms = self._platform.clock.now_ms()
         shape = to_shape(spec, now_ms, self._places)
+        self._check_chip(spec, supply)
         attempts = 1 + spec.retries
         budget = shape.terms.budget_microcny
         if budget is not None and attempts > 1:

@@ -6,7 +6,8 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from yunhe.hub.accounts.service import Accounts, Principal
-from yunhe.hub.intake.explaining import quote_view, why
+from yunhe.hub.intake.explaining import Explainer, quote_view, why
+from yunhe.hub.intake.placed import Recall
 from yunhe.hub.intake.pricing import canonical
 from yunhe.hub.intake.submitting import MAX_KEY, Submitting
 from yunhe.hub.orders import views
@@ -16,9 +17,10 @@ from yunhe.wire.api import BatchAccepted, OrderBatch, OrderSpec, OrderView, Quot
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=MAX_KEY, pattern=r"^[\x21-\x7e]+$")]
 
 
-def router(submitting: Submitting, accounts: Accounts, shapes: Shapes) -> APIRouter:
+def router(submitting: Submitting, accounts: Accounts, shapes: Shapes, recall: Recall) -> APIRouter:
     api = APIRouter(tags=["orders"])
     platform, pricer = submitting.platform, submitting.pricer
+    explainer = Explainer(pricer, shapes, platform.settings.policy, recall)
     Customer = Annotated[Principal, Depends(accounts.require("customer"))]
 
     @api.post("/v1/quotes")
@@ -48,7 +50,7 @@ def router(submitting: Submitting, accounts: Accounts, shapes: Shapes) -> APIRou
     async def why_order(order_id: str, who: Customer) -> WhyView:
         def read(conn: sa.Connection) -> WhyView:
             views.check_sees(conn, who, order_id)
-            return why(conn, order_id, pricer, shapes, platform.settings.policy, platform.clock.now_ms())
+            return why(conn, order_id, explainer, platform.clock.now_ms())
 
         return await platform.read(read)
 

@@ -74,6 +74,7 @@ from yunhe.wire.api.orders import (
     MAX_FILES_BYTES,
     AttemptView,
     BatchAccepted,
+    CandidateView,
     DataSpec,
     FactView,
     Follow,
@@ -91,6 +92,7 @@ from yunhe.wire.api.orders import (
     OutputList,
     OutputSpec,
     OutputView,
+    PlacingView,
     QuoteView,
     ReasonView,
     RequirementSpec,
@@ -101,7 +103,6 @@ from yunhe.wire.api.orders import (
     WhyView,
 )
 from yunhe.wire.api.rounds import (
-    CandidateView,
     RoundDetail,
     RoundList,
     RoundOrderLine,
@@ -180,6 +181,7 @@ __all__ = [
     "OutputList",
     "OutputSpec",
     "OutputView",
+    "PlacingView",
     "PoolList",
     "PoolView",
     "PostingPage",

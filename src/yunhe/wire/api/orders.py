@@ -201,6 +201,43 @@ class QuoteView(Answer):
     refused: tuple[SiteReasonsView, ...]
 
 
+class CandidateView(Answer):
+    """A pool that fitted an order. `reasons`: why none, or no more, of its tasks went there."""
+
+    rank: int  # 1: the best by the order's preference
+    site_id: str
+    site_name: str
+    pool_id: str
+    chip: str
+    tasks: int  # that went there
+    units_milli: int  # per task
+    run_ms: int
+    start_utc_ms: int
+    finish_utc_ms: int
+    price: PriceView  # expected, of the whole order there
+    carbon_mg: int
+    latency_us: tuple[int, ...]  # one per bound
+    free_milli: int  # of the pool when the round began
+    left_milli: int  # when it was over
+    reasons: tuple[ReasonView, ...]
+
+
+class PlacingView(Answer):
+    """Why one attempt went where it did. `chosen` None: the round that decided it is kept no more."""
+
+    lease_id: str
+    epoch: int
+    site_id: str
+    pool_id: str
+    placed_utc_ms: int
+    text: str  # in plain sentences
+    round_id: int | None = None
+    preference: str = ""
+    fitting: int = 0  # pools that fitted then
+    chosen: CandidateView | None = None
+    others: tuple[CandidateView, ...] = ()  # the best of those that were not chosen, each with its reasons
+
+
 class WhyView(Answer):
     """Why an order is where it is, or why it waits."""
 
@@ -209,6 +246,7 @@ class WhyView(Answer):
     summary: str
     placed: tuple[str, ...] = ()  # "task 0: zhangjiakou (cheapest of 2 offers)"
     sites: tuple[SiteReasonsView, ...] = ()
+    placings: tuple[PlacingView, ...] = ()  # of an order that was placed: the newest attempts
 
 
 # --- orders that exist ---------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Rounds as they were decided, and one order in one of them."""
 
-from yunhe.wire.api.money import PriceView
-from yunhe.wire.api.orders import ReasonView, SiteReasonsView
+from yunhe.wire.api.orders import CandidateView, SiteReasonsView
 from yunhe.wire.message import Answer
 
 
@@ -55,27 +54,6 @@ class RoundDetail(Answer):
     shares: tuple[RoundShare, ...]
     orders: tuple[RoundOrderLine, ...]  # one page, in the order of the queue
     next_cursor: str | None = None
-
-
-class CandidateView(Answer):
-    """A pool that fitted an order. `reasons`: why none, or no more, of its tasks went there."""
-
-    rank: int  # 1: the best by the order's preference
-    site_id: str
-    site_name: str
-    pool_id: str
-    chip: str
-    tasks: int  # that went there
-    units_milli: int  # per task
-    run_ms: int
-    start_utc_ms: int
-    finish_utc_ms: int
-    price: PriceView  # expected, of the whole order there
-    carbon_mg: int
-    latency_us: tuple[int, ...]  # one per bound
-    free_milli: int  # of the pool when the round began
-    left_milli: int  # when it was over
-    reasons: tuple[ReasonView, ...]
 
 
 class RoundOrderView(Answer):
