@@ -6,6 +6,7 @@ round, or all decisions between two changes of the network.
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class Board:
         self._prices: dict[tuple[bool, bool], Floats] = {}
         self._rates: dict[Precision, Rates] = {}
         self._masks: dict[Hashable, Bools] = {}
+        # Rows of `classes`, for who decides many rounds over one board; None: every round makes its own.
+        self.rows: dict[Hashable, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.all)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from yunhe.core.demand import Shape
+from yunhe.core.hours import HOUR_MS
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.columns import Bools, Floats, Ints
 from yunhe.core.placement.feasible import CONSTRAINTS, within_budget
@@ -23,6 +24,7 @@ Key = tuple[object, ...]
 _LASTING_OF_PLACE = tuple(c for c in CONSTRAINTS if c.lasting and c.of_place)
 _LASTING_OF_SIZE = tuple(c for c in CONSTRAINTS if c.lasting and not c.of_place)
 _PASSING = tuple(c for c in CONSTRAINTS if not c.lasting)
+_MOST_KEPT = 10_000_000  # pools of all rows that a board keeps; 25 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +122,33 @@ def classes(shapes: tuple[Shape, ...], board: Board, now_ms: int, seed: int = 0)
     kind_of = _kinds(shapes, now_ms)
     firsts = _firsts(kind_of)
     places: dict[int, Ints] = {}  # of each requirement: orders of work differ in their deadlines alone
-    for i in firsts:
-        if id(shapes[i].requirement) not in places:
-            places[id(shapes[i].requirement)] = places_of(shapes[i], board)
-    rows = tuple(row_among(shapes[i], board, now_ms, places[id(shapes[i].requirement)], seed) for i in firsts)
+    rows = tuple(_row(shapes[i], board, now_ms, places, seed) for i in firsts)
     parts = _Parts(shapes, now_ms)
     by_kind = np.argsort(kind_of, kind="stable")
     ends = np.searchsorted(kind_of[by_kind], np.arange(len(rows) + 1))
     for kind, row in enumerate(rows):
         parts.add(kind, row, by_kind[ends[kind] : ends[kind + 1]])
     return parts.classes(rows)
+
+
+def _row(shape: Shape, board: Board, now_ms: int, places: dict[int, Ints], seed: int) -> Row:
+    """The row of `shape`, kept for later rounds where the board keeps rows. `places`: what was found of requirements."""
+    need, terms = shape.requirement, shape.terms
+    kept = board.rows if need.work is None else None  # work is sized by the time that is left
+    hour = None if board.hourly.flat else now_ms // HOUR_MS
+    key = (need, terms.run_limit_ms, terms.preference, terms.spot, seed, hour)
+    found = None if kept is None else kept.get(key)
+    if found is None:
+        if id(need) not in places:
+            places[id(need)] = places_of(shape, board)
+        found = row_among(shape, board, now_ms, places[id(need)], seed)
+        if kept is not None:
+            if len(kept) * len(board) >= _MOST_KEPT:
+                kept.clear()
+            kept[key] = found
+    if kept is not None:
+        found.look.forget()  # most of what it holds
+    return found
 
 
 def is_late(shape: Shape, now_ms: int) -> bool:
