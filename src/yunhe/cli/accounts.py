@@ -11,7 +11,7 @@ from yunhe.cli.output import moment, show_json, show_pairs, show_table
 from yunhe.cli.wording import NONE
 from yunhe.core.units import format_milli, format_money
 from yunhe.sdk.checked import checked
-from yunhe.wire.api import KeyList, OrganisationList, OrganisationRequest, OrganisationView, Role
+from yunhe.wire.api import KeyList, OrganisationChange, OrganisationList, OrganisationRequest, OrganisationView, Role
 
 org = typer.Typer()
 key = typer.Typer()
@@ -46,6 +46,33 @@ def create(
         show_json(made)
         return
     _table((made,))
+
+
+@org.command("set", epilog=example("yunhe org set acme --quota-cores 32 --weight 2"))
+def set_organisation(
+    ctx: typer.Context,
+    organisation: Annotated[str, typer.Argument(help="Its id.")],
+    name: Annotated[str | None, typer.Option(help="Its name for people.")] = None,
+    credit_limit: Annotated[str | None, typer.Option(help="How far it may go below zero, as 100CNY.")] = None,
+    quota_cores: Annotated[str | None, typer.Option(help="Most cores at one time; `none`: no limit.")] = None,
+    weight: Annotated[int | None, typer.Option(help="Its share beside others.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change an organisation's quota, weight, credit or name (operators).
+
+    With a quota below what is used nothing new is placed, and what runs goes on.
+    """
+    values = {"name": name, "credit_limit": credit_limit, "quota_cores": quota_cores, "weight": weight}
+    wanted = checked(OrganisationChange, {key: value for key, value in values.items() if value is not None})
+    with connect(ctx) as hub:
+        view = hub.change_organisation(organisation, wanted)
+    if as_json:
+        show_json(view)
+        return
+    _table((view,))
+    if view.quota_milli is not None and view.used_milli > view.quota_milli:
+        used, quota = format_milli(view.used_milli), format_milli(view.quota_milli)
+        remark(f"{view.id} uses {used}, more than its quota of {quota}: nothing new is placed, what runs goes on")
 
 
 @org.command("list", epilog=example("yunhe org list"))
@@ -111,8 +138,9 @@ def _table(found: tuple[OrganisationView, ...]) -> None:
             o.name,
             format_money(o.credit_limit_microcny),
             NONE if o.quota_milli is None else format_milli(o.quota_milli),
+            format_milli(o.used_milli),
             str(o.weight),
         )
         for o in found
     )
-    show_table(("organisation", "~name", ">credit limit", ">quota", ">weight"), rows)
+    show_table(("organisation", "~name", ">credit limit", ">quota", ">used", ">weight"), rows)

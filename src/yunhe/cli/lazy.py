@@ -31,6 +31,7 @@ class Branch:
     help: str
     children: Mapping[str, Leaf]
     panel: str | None = None
+    usual: str = ""  # the command that is meant where none is named
 
 
 Tree = Mapping[str, Leaf | Branch]
@@ -60,16 +61,26 @@ class LazyGroup(TyperGroup):
     tree: ClassVar[Tree] = {}
 
     def __init__(self, **settings: Any) -> None:
-        tree = settings.pop("tree", self.tree)
+        tree, self._usual = settings.pop("tree", self.tree), settings.pop("usual", "")
         super().__init__(**settings)
         for name, entry in tree.items():
             if isinstance(entry, Leaf):
                 self.add_command(Stub(name, entry))
             else:
                 group = LazyGroup(
-                    name=name, tree=entry.children, help=entry.help, short_help=entry.help, rich_help_panel=entry.panel
+                    name=name,
+                    tree=entry.children,
+                    usual=entry.usual,
+                    help=entry.help,
+                    short_help=entry.help,
+                    rich_help_panel=entry.panel,
                 )
                 self.add_command(group)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if self._usual and "--help" not in args and (not args or args[0].startswith("-")):
+            args = [self._usual, *args]
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)

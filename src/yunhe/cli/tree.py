@@ -81,6 +81,10 @@ TREE: Tree = {
             "lend": Leaf("yunhe.cli.lending", "Say what a site lends: share, hours, length of runs."),
             "pause": Leaf("yunhe.cli.agent", "Give a site no new work; what runs there goes on."),
             "resume": Leaf("yunhe.cli.agent", "Give a paused site work again."),
+            "charges": Leaf(
+                "yunhe.cli.earning", "List what ran at a site and what it earned, newest first (its provider)."
+            ),
+            "revenue": Leaf("yunhe.cli.earning", "Show what a site earned in a month, day by day (its provider)."),
             "leave": Leaf("yunhe.cli.sites", "Take a site out of the network for good."),
         },
         _RUN,
@@ -90,6 +94,9 @@ TREE: Tree = {
         {
             "create": Leaf("yunhe.cli.accounts:org", "Add an organisation."),
             "list": Leaf("yunhe.cli.accounts:org", "List organisations."),
+            "set": Leaf(
+                "yunhe.cli.accounts:org", "Change an organisation's quota, weight, credit or name (operators)."
+            ),
         },
         _RUN,
     ),
@@ -100,6 +107,22 @@ TREE: Tree = {
             "list": Leaf("yunhe.cli.accounts:key", "List API keys, without their secrets."),
             "revoke": Leaf("yunhe.cli.accounts:key", "Make an API key worthless."),
         },
+        _RUN,
+    ),
+    "rounds": Branch(
+        "Rounds of placement: why orders went where they did (operators).",
+        {
+            "list": Leaf("yunhe.cli.rounds", "List the rounds that the hub keeps, newest first (operators)."),
+            "show": Leaf("yunhe.cli.rounds", "Show one round, or one order in it with its candidates (operators)."),
+            "policy": Leaf("yunhe.cli.rounds", "Show what rounds go by, and how the latest one went (operators)."),
+        },
+        _RUN,
+        usual="list",
+    ),
+    "audit": Leaf("yunhe.cli.trail", "List what people changed: who, when, what, before and after (operators).", _RUN),
+    "events": Leaf(
+        "yunhe.cli.trail",
+        "List what happened to anybody's orders, newest first (operators); as it happens: yunhe watch.",
         _RUN,
     ),
     "sim": Branch(
