@@ -239,6 +239,20 @@ def test_a_slow_hub_holds_up_no_other_page(windows: Windows, own: Own) -> None:
         own.to_hub.slow = b""
 
 
+def test_an_empty_network_fills_itself(windows: Windows, tmp_path: Path) -> None:
+    hub = OwnHub(tmp_path)
+    with ExitStack() as stack:
+        stack.callback(hub.stop)
+        hub.start()
+        watched = windows(url=f"http://127.0.0.1:{stack.enter_context(console(tmp_path, hub.url))}")
+        watched.open("/")
+        watched.page.locator(".yunhe-empty").wait_for()
+        hub.site()
+        watched.page.locator(".yunhe-map canvas").wait_for()
+        watched.page.locator(".yunhe-figure", has_text="1").first.wait_for()
+        watched.page.close()
+
+
 def test_a_session_that_ended_leads_to_sign_in_and_back(windows: Windows, own: Own, tmp_path: Path) -> None:
     with console(tmp_path, own.hub.url, session_idle_s=3) as port:
         watched = windows(url=f"http://127.0.0.1:{port}")

@@ -18,6 +18,7 @@ class Asking:
         self._settings = settings
         self._free = asyncio.Semaphore(settings.calls_at_once)
         self.visitor = self.client(None)
+        self.closed = False
 
     def client(self, api_key: str | None) -> Client:
         return Client(self._settings.hub_url, api_key or "", timeout=self._settings.call_timeout_s, retries=1)
@@ -33,4 +34,5 @@ class Asking:
             raise Unavailable("the hub took too long", hint="try again in a moment") from error
 
     def close(self) -> None:
+        self.closed = True
         self.visitor.close()

@@ -1,39 +1,49 @@
-"""The network as visitors see it, asked of the hub once for all open pages."""
+"""The network as visitors see it: one stream from the hub for all open pages, and each is told when it has changed."""
 
 import asyncio
+import logging
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from yunhe.console.asking import Asking
-from yunhe.console.sums import Seen
+from yunhe.console.sums import Network, Seen
+from yunhe.core.errors import YunheError
 from yunhe.sdk.client import Client
 from yunhe.wire.api import NetworkHistory
 
-FRESH_S = 1.5
+IDLE_S = 60.0  # so long after the last page the stream goes on: the next visitor finds the network there
+PAUSES_S = (0.2, 0.5, 1.0, 2.0)  # before the stream is opened again
 HISTORY_FRESH_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class Live:
-    """Each question is asked at most once in its time, however many look."""
+    """`seen`: the network as it was last told, None while nothing is known; `error`: why it may be old."""
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
-        # Of each its own: one that takes long does not hold up the other.
-        self._network_lock, self._history_lock = asyncio.Lock(), asyncio.Lock()
-        self._network: tuple[float, str, Seen] | None = None
+        self._history_lock = asyncio.Lock()
         self._history: tuple[float, NetworkHistory] | None = None
+        self.seen: Seen | None = None
+        self.error: YunheError | None = None
+        self._told: set[Callable[[], None]] = set()
+        self._left_s = 0.0  # monotonic: when somebody last looked
+        self._following = False
 
-    async def network(self) -> Seen:
-        """At most `FRESH_S` old; the same object as long as nothing changed. Raises errors of `core.errors`."""
-        async with self._network_lock:
-            if self._network is None or time.monotonic() - self._network[0] > FRESH_S:
-                _, tag, seen = self._network or (0.0, "", None)
-                found = await self._asking.ask(self._asking.visitor, _look(tag))
-                if found is not None:
-                    tag, seen = found
-                assert seen is not None  # a hub that was given no tag answers in full
-                self._network = (time.monotonic(), tag, seen)
-            return self._network[2]
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """`changed` is called whenever `seen` or `error` is another one, until what is returned is called."""
+        self._told.add(changed)
+        if not self._following:
+            self._start(asyncio.get_running_loop())
+
+        def leave() -> None:
+            self._told.discard(changed)
+            self._left_s = time.monotonic()
+
+        return leave
 
     async def history(self) -> NetworkHistory:
         """At most `HISTORY_FRESH_S` old. Raises errors of `core.errors`."""
@@ -43,12 +53,45 @@ class Live:
                 self._history = (time.monotonic(), found)
             return self._history[1]
 
+    # --- the stream, on a thread of its own ---------------------------------------------------------------------------
 
-def _look(tag: str) -> Callable[[Client], tuple[str, Seen] | None]:
-    """With the sums, which the thread that asks makes: pages do not wait for them."""
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._following = True
+        threading.Thread(target=self._follow, args=(loop,), daemon=True).start()
 
-    def look(hub: Client) -> tuple[str, Seen] | None:
-        found = hub.network_changed(tag)
-        return None if found is None else (found[1], Seen.of(found[0].sites))
+    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        tries = 0
+        while not self._idle() and not self._asking.closed:
+            network = Network()
+            try:
+                for change in self._asking.visitor.network_changes():
+                    tries = 0
+                    if change.whole or change.sites or change.gone:
+                        _tell(loop, self._take, network.take(change), None)
+                    if self._idle():
+                        break
+            except YunheError as error:
+                log.info("the stream of the network broke off: %s", error.message)
+                _tell(loop, self._take, self.seen, error)
+                time.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
+                tries += 1
+        _tell(loop, self._rest, loop)
 
-    return look
+    def _idle(self) -> bool:
+        return not self._told and time.monotonic() - self._left_s > IDLE_S
+
+    def _take(self, seen: Seen | None, error: YunheError | None) -> None:
+        self.seen, self.error = seen, error
+        for changed in tuple(self._told):
+            changed()
+
+    def _rest(self, loop: asyncio.AbstractEventLoop) -> None:
+        """What is known gets old from now on: who looks next waits for what is new."""
+        self._following, self.seen, self.error = False, None, None
+        if self._told:  # somebody came meanwhile
+            self._start(loop)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *values: object) -> None:
+    with suppress(RuntimeError):  # the console ends
+        loop.call_soon_threadsafe(what, *values)

@@ -49,10 +49,22 @@ class View:
         return await self.asking.ask(self.asking.visitor, call)
 
     def part(
-        self, fetch: Callable[[], Awaitable[Value]], draw: Callable[[Value], None], every_s: float | None = None
+        self,
+        fetch: Callable[[], Awaitable[Value]],
+        draw: Callable[[Value], None],
+        every_s: float | None = None,
+        late: bool = False,
     ) -> "Part[Value]":
-        """A part of the page that fetches what it draws; it is there at once and shows that it is loading."""
-        return Part(self, fetch, draw, every_s)
+        """A part of the page that fetches what it draws; it is there at once and shows that it is loading.
+
+        `late`: it fetches when the page is shown, so that what it is drawn with holds up nothing before.
+        """
+        return Part(self, fetch, draw, every_s, late)
+
+    def show_loading(self) -> None:
+        with ui.row().classes("items-center").props("role=status"):
+            ui.spinner()
+            ui.label(self.say("state.loading"))
 
     def show_empty(self, text: str, next_text: str = "", path: str = "") -> None:
         """Nothing is here yet, and what to do next."""
@@ -92,15 +104,18 @@ class Part(Generic[Value]):
         fetch: Callable[[], Awaitable[Value]],
         draw: Callable[[Value], None],
         every_s: float | None,
+        late: bool,
     ) -> None:
         self._view, self._fetch, self._draw = view, fetch, draw
         self._box = ui.column().classes("full-width")
         self._busy = False
         self._drawn: list[Value] = []  # what is shown; empty: something else is
-        with self._box, ui.row().classes("items-center").props("role=status"):
-            ui.spinner()
-            ui.label(view.say("state.loading"))
-        self.refresh()
+        with self._box:
+            view.show_loading()
+        if late:
+            ui.timer(0.1, self.refresh, once=True)
+        else:
+            self.refresh()
         if every_s is not None:
             ui.timer(every_s, self.refresh, immediate=False)
 

@@ -1,101 +1,120 @@
 """The front page: the network as anybody may see it, live."""
 
-import json
-from functools import cache
-from importlib import resources
-from typing import Any
+from collections.abc import Sequence
 
 from nicegui import ui
 
+from yunhe.console import panels
+from yunhe.console.network_map import NetworkMap
 from yunhe.console.shell import shell
-from yunhe.console.sums import Seen, Sum, used_percent
+from yunhe.console.sums import WAYS, Cell, Seen, Sum
 from yunhe.console.view import View
 from yunhe.core.demand import Precision
-from yunhe.core.errors import YunheError
-from yunhe.core.units import format_flops
-from yunhe.wire.api import NetworkHistory
+from yunhe.core.units import format_bandwidth, format_bytes, format_flops, format_latency
+from yunhe.wire.api import NetworkHistory, NetworkSiteView
 
-LIVE_S = 2.0
 TOP = 10  # rows of a ranking
-FRAME_MS = 16  # a moved map is drawn again as often as the browser draws
-LARGEST_PX, SMALLEST_PX = 34, 6
-COLOURS = ["#2c7bb6", "#7fb8d6", "#f2d57e", "#f09a4a", "#c9361f"]  # idle to full; apart for the colour-blind too
+DAY_S = 60.0
 
 
 async def page(view: View) -> None:
     with shell(view, view.say("shell.network"), "/"):
         ui.label(view.say("shell.network")).classes("yunhe-title").props("role=heading aria-level=1")
-        view.part(lambda: view.live.network(), lambda found: _Live(view, found).draw())
-        view.part(lambda: view.live.history(), lambda found: _day(view, found), every_s=60.0)
+        _Live(view)
+        # Its library is large: what is above is there before it.
+        view.part(view.live.history, lambda found: _day(view, found), every_s=DAY_S, late=True)
 
 
 class _Live:
     """What is drawn once and then kept up to date, so that a map that was moved stays where it is."""
 
-    def __init__(self, view: View, found: Seen) -> None:
-        self._view, self._found = view, found
+    def __init__(self, view: View) -> None:
+        self._view = view
         self._shown: Seen | None = None
-        self._way = "region"
+        self._drawn = ""  # which of loading, failed, empty, full
+        self._way = WAYS[0]
+        self._note = ui.label().classes("yunhe-soft").props("role=status")
+        self._box = ui.column().classes("full-width")
+        ui.context.client.on_delete(view.live.watch(self._update))
+        self._update()
 
-    def draw(self) -> None:
+    def _update(self) -> None:
+        """What differs from what is shown."""
+        view, found, error = self._view, self._view.live.seen, self._view.live.error
+        self._note.text = f"{view.say('network.stale')} {error.message} ({error.code})" if found and error else ""
+        drawn = ("full" if found.sites else "empty") if found else ("failed" if error else "loading")
+        if drawn != self._drawn:
+            self._drawn, self._shown = drawn, None
+            self._box.clear()
+            with self._box:
+                match drawn:
+                    case "loading":
+                        view.show_loading()
+                    case "empty":
+                        view.show_empty(view.say("network.none"))
+                    case "failed" if error:
+                        view.show_error(error)
+                    case "full":
+                        self._lay_out()
+        if drawn == "full" and found is not None and found is not self._shown:
+            self._show(found)
+
+    def _lay_out(self) -> None:
         view = self._view
-        if not self._found.sites:
-            view.show_empty(view.say("network.none"))
-            return
         self._figures = ui.element("div").classes("yunhe-row")
         with ui.element("div").classes("yunhe-row"):
             with ui.element("div").classes("yunhe-card yunhe-map-box"):
                 ui.label(view.say("network.map")).classes("yunhe-sub")
-                self._map = (
-                    ui.echart(_map(view)).classes("yunhe-map").props(f'role=img aria-label="{view.say("network.map")}"')
-                )
+                words = {name: view.say(f"network.{name}") for name in ("nearer", "farther")}
+                tell = self._tell
+                self._map = NetworkMap(view.say("network.map_keys"), words, tell, self._show_map)
+                with ui.element("div").classes("yunhe-scale").props('aria-hidden="true"'):
+                    ui.label("0 %")
+                    ui.element("div")
+                    ui.label("100 %")
                 ui.label(view.say("network.legend")).classes("yunhe-soft")
             with ui.element("div").classes("yunhe-card"):
-                ways = {way: view.say(f"network.by_{way}") for way in ("region", "vendor", "provider", "kind")}
+                ways = {way: view.say(f"network.by_{way}") for way in WAYS}
                 ui.toggle(ways, value=self._way, on_change=lambda event: self._turn(event.value)).props("no-caps dense")
                 self._ranking = ui.element("div").classes("yunhe-wide")
-        self._note = ui.label().classes("yunhe-soft").props("role=status")
-        self._show()
-        ui.timer(LIVE_S, self._refresh)
+        with panels.card(view.say("network.lines")):
+            ui.label(view.say("network.lines_are")).classes("yunhe-soft")
+            self._lines = ui.element("div").classes("full-width")
 
     def _turn(self, way: str) -> None:
         self._way = way
-        self._rank()
+        if self._shown is not None:
+            self._rank(self._shown)
 
-    async def _refresh(self) -> None:
-        try:
-            found = await self._view.live.network()
-        except YunheError as error:
-            self._note.text = f"{self._view.say('network.stale')} {error.message} ({error.code})"
-            return
-        self._note.text = ""
-        if found is not self._found:
-            self._found = found
-            self._show()
-
-    def _show(self) -> None:
-        """What differs from what is shown."""
-        before, found = self._shown, self._found
-        self._shown = found
+    def _show(self, found: Seen) -> None:
+        before, self._shown = self._shown, found
         if before is None or before.total != found.total:
             self._figures.clear()
             with self._figures:
                 _figures(self._view, found.total)
         if before is None or before.by[self._way] != found.by[self._way]:
-            self._rank()
-        if before is not None and before.bubbles == found.bubbles:
-            return
-        self._map.options["series"][1]["data"] = [
-            {
-                "name": _told(self._view, bubble.name, bubble.sites, bubble.used_percent),
-                "value": [bubble.lon, bubble.lat, bubble.used_percent],
-                "symbolSize": SMALLEST_PX + (LARGEST_PX - SMALLEST_PX) * bubble.size,
-            }
-            for bubble in found.bubbles
-        ]
-        self._map.update()
+            self._rank(found)
+        if before is None or before.lines != found.lines:
+            self._lines.clear()
+            with self._lines:
+                _lines(self._view, found.lines)
+        self._show_map()
 
-    def _rank(self) -> None:
+    def _show_map(self) -> None:
+        if self._shown is not None:
+            self._map.show(self._shown.cells(self._map.view))
+
+    def _tell(self, cell: Cell) -> str:
+        view = self._view
+        told = view.say("network.bubble", name=cell.name, sites=cell.sites, used=f"{cell.used_percent:.1f}")
+        line = {
+            "place": cell.place.capitalize(),
+            "latency": format_latency(cell.one_way_us, 2),
+            "load": f"{cell.load_percent:.1f}",
+        }
+        return f"{told}\n{view.say('network.line', **line)}" if cell.place else told
+
+    def _rank(self, found: Seen) -> None:
         view = self._view
         self._ranking.clear()
         names = ("name", "sites", "intelligent", "general", "used")
@@ -107,11 +126,11 @@ class _Live:
             {
                 "name": view.say(f"network.{each.name}") if self._way == "kind" else each.name,
                 "sites": each.sites,
-                "intelligent": _rate(each.intelligent, Precision.FP16),
-                "general": _rate(each.general, Precision.FP32),
-                "used": f"{used_percent(each):.1f} %",
+                "intelligent": _rate(each.intelligent, Precision.FP16).partition("@")[0],  # its column says so
+                "general": _rate(each.general, Precision.FP32).partition("@")[0],
+                "used": f"{each.used_percent:.1f} %",
             }
-            for each in self._found.by[self._way][:TOP]
+            for each in found.by[self._way][:TOP]
         ]
         with self._ranking:
             ui.table(columns=columns, rows=rows, row_key="name").props("dense flat").classes("full-width")
@@ -134,69 +153,34 @@ def _figures(view: View, found: Sum) -> None:
         ui.label(view.say("network.connected", count=found.connected)).classes("yunhe-soft")
 
 
+def _lines(view: View, lines: Sequence[NetworkSiteView]) -> None:
+    columns = [
+        panels.column("site", view.say("network.line_site")),
+        panels.column("place", view.say("network.line_place")),
+        panels.column("latency", view.say("network.line_latency"), right=True),
+        panels.column("width", view.say("network.line_width"), right=True, wide=True),
+        panels.column("transfers", view.say("network.line_transfers"), right=True, wide=True),
+        panels.column("left", view.say("network.line_left"), right=True, wide=True),
+        panels.column("load", view.say("network.line_load"), right=True),
+    ]
+    rows = [
+        {
+            "id": site.id,
+            "site": site.name,
+            "place": site.place.capitalize(),
+            "latency": format_latency(site.one_way_us, 3),
+            "width": format_bandwidth(site.bandwidth_bps),
+            "transfers": site.transfers,
+            "left": format_bytes(site.left_bytes, 1) if site.left_bytes else panels.NONE,
+            "load": f"{100 * site.load_bps / site.bandwidth_bps:.1f} %" if site.bandwidth_bps else panels.NONE,
+        }
+        for site in lines
+    ]
+    panels.table(columns, rows)
+
+
 def _rate(gflops: int, precision: Precision) -> str:
     return format_flops(gflops * 10**9, precision, 3) if gflops else "-"
-
-
-def _told(view: View, name: str, sites: int, used: float) -> str:
-    return view.say("network.bubble", name=name, sites=sites, used=f"{used:.1f}")
-
-
-# --- charts -------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _coasts() -> list[dict[str, Any]]:
-    text = resources.files("yunhe.console").joinpath("static", "land.json").read_text(encoding="utf-8")
-    return [{"coords": line} for line in json.loads(text)]
-
-
-def _map(view: View) -> dict[str, Any]:
-    axis = {"type": "value", "show": False, "scale": True}
-    return {
-        "animation": False,
-        "grid": {"left": 4, "right": 4, "top": 4, "bottom": 4},
-        "xAxis": {**axis, "min": 73, "max": 136},
-        "yAxis": {**axis, "min": 17, "max": 54},
-        "dataZoom": [
-            {"type": "inside", "xAxisIndex": 0, "filterMode": "none", "throttle": FRAME_MS},
-            {"type": "inside", "yAxisIndex": 0, "filterMode": "none", "throttle": FRAME_MS},
-        ],
-        "visualMap": {
-            "type": "continuous",
-            "min": 0,
-            "max": 100,
-            "dimension": 2,
-            "seriesIndex": 1,
-            "inRange": {"color": COLOURS},
-            "orient": "horizontal",
-            "left": "center",
-            "bottom": 0,
-            "itemWidth": 10,
-            "itemHeight": 90,
-            "text": ["100 %", "0 %"],
-            "textStyle": {"color": "#888"},
-        },
-        "tooltip": {"formatter": "{b}", "extraCssText": "white-space: pre-line", "confine": True},
-        "series": [
-            {
-                "type": "lines",
-                "coordinateSystem": "cartesian2d",
-                "polyline": True,
-                "silent": True,
-                "lineStyle": {"color": "#8a8f98", "width": 1, "opacity": 0.8},
-                "data": _coasts(),
-                "tooltip": {"show": False},
-            },
-            {
-                "type": "scatter",
-                "name": view.say("shell.network"),
-                "itemStyle": {"opacity": 0.78},
-                "emphasis": {"disabled": True},
-                "data": [],
-            },
-        ],
-    }
 
 
 def _day(view: View, found: NetworkHistory) -> None:

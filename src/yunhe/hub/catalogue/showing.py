@@ -3,7 +3,7 @@
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -170,14 +170,13 @@ def sites(
     for *shown, connected in found:
         if wanted is None or shown[0] in wanted:
             fields = dict(zip(_SHOWN, shown, strict=True))
-            place, one_way_us = _line(fields["lat"], fields["lon"], route_factor_percent)
+            line = _line(fields["lat"], fields["lon"], route_factor_percent)
             has, load = pools[shown[0]], loads.get(shown[0], _NOTHING)
             yield NetworkSiteView(
                 **fields,
                 connected=bool(connected),
                 vendors=tuple(sorted({_vendors().get(chip, "unknown") for _, chip, *_ in has})),
-                place=place,
-                one_way_us=one_way_us,
+                **line._asdict(),
                 transfers=load.transfers,
                 left_bytes=load.left_bytes,
                 load_bps=load.bps,
@@ -185,12 +184,21 @@ def sites(
             )
 
 
-def _line(lat: float, lon: float, route_factor_percent: int) -> tuple[str, int]:
+class _Line(NamedTuple):
+    place: str
+    place_lat: float
+    place_lon: float
+    one_way_us: int
+
+
+@lru_cache(maxsize=50_000)
+def _line(lat: float, lon: float, route_factor_percent: int) -> _Line:
     """The nearest place of the facts, and how long light needs to it: one way, along a fibre."""
     place, (there_lat, there_lon) = min(
         place_coordinates().items(), key=lambda each: (each[1][0] - lat) ** 2 + (0.8 * (each[1][1] - lon)) ** 2
     )  # at 37 degrees north a degree of longitude is 0.8 of one of latitude: near enough to choose
-    return place, lines.one_way_us(lat, lon, there_lat, there_lon, route_factor_percent)
+    one_way_us = lines.one_way_us(lat, lon, there_lat, there_lon, route_factor_percent)
+    return _Line(place, there_lat, there_lon, one_way_us)
 
 
 def _compute(pools: Sequence[Sequence[Any]]) -> dict[str, int]:

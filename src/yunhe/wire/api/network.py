@@ -33,6 +33,8 @@ class NetworkSiteView(ComputeView):
     bandwidth_bps: int
     vendors: tuple[str, ...]
     place: str = ""
+    place_lat: float = 0.0
+    place_lon: float = 0.0
     one_way_us: int = 0
     transfers: int = 0
     left_bytes: int = 0
