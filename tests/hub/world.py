@@ -11,7 +11,7 @@ from tests.fakes.agent import cpu_pool
 from tests.hub.conftest import FakeClock
 from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import ORDER_ENDED, EndReason, OrderState, TaskState, order_state
-from yunhe.core.round import plan_round
+from yunhe.core.round import Preemption, plan_round
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.accounts.service import Organisation, Principal
@@ -24,7 +24,7 @@ from yunhe.hub.intake.service import Submission
 from yunhe.hub.ledger import service as ledger
 from yunhe.hub.ledger.service import Deposit
 from yunhe.hub.metering import service as metering
-from yunhe.hub.orders import events, outbox, snapshot
+from yunhe.hub.orders import events, outbox, rooms, snapshot
 from yunhe.hub.orders.commit import Committer, PlanCommit
 from yunhe.hub.orders.model import SETTLEMENT
 from yunhe.hub.orders.shapes import Shapes
@@ -60,6 +60,7 @@ class Held:
     used_ms: int = 0
     n: int = 0
     running: bool = False
+    told: EndReason | None = None  # to end
 
 
 @dataclass
@@ -101,6 +102,8 @@ class SiteDouble:
         for item in told:
             if item.kind == "start":
                 self.held[item.lease_id, item.epoch] = Held(item)
+            elif item.kind == "cancel" and (item.lease_id, item.epoch) in self.held:
+                self.held[item.lease_id, item.epoch].told = item.reason
             self.applied_seq = item.seq
 
     def started(self, held: Held) -> Report:
@@ -150,6 +153,7 @@ class World:
         self.committer, self.sync = Committer(platform.settings), SyncHandler(metering.accept, platform.settings)
         self.sites: dict[str, SiteDouble] = {}
         self._deposits = 0
+        self.preempted: tuple[Preemption, ...] = ()
 
     def write(self, handler: Callable[[Tx, Sequence[Any]], Sequence[R | YunheError]], item: object) -> R:
         with self.platform.db.write_engine.begin() as conn:
@@ -224,14 +228,20 @@ class World:
     def plan(self, seed: int = 1) -> PlanCommit:
         view = self.view()
         plan = plan_round(view.snapshot, self.platform.settings.policy, self.clock.now_ms(), seed)
+        self.preempted = plan.preempted
         return PlanCommit(plan.assignments, view.open_orders, view.snapshot.supply)
 
     def commit(self, plan: PlanCommit) -> int:
         return self.write(self.committer.commit_plans, plan)
 
+    def make_rooms(self) -> int:
+        """The newest plan's spot leases are told to end."""
+        return self.write(rooms.make, self.preempted) if self.preempted else 0
+
     def round(self) -> int:
         """Plan, commit, and every site that takes part hears of it."""
         placed = self.commit(self.plan())
+        self.make_rooms()
         for site in self.sites.values():
             site.poll()
         return placed

@@ -4,20 +4,34 @@ import asyncio
 import errno
 import hashlib
 import io
+import logging
 import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from yunhe.core.errors import InvalidInput, TooLarge
+from yunhe.core.errors import InvalidInput, TooLarge, YunheError
 from yunhe.site.drivers.contract import Checkpoints, Driver, LeaseKey, Output, SpawnFailed
 from yunhe.site.drivers.saved import MAX_FILES, finished
 from yunhe.site.link import Link
 from yunhe.wire.link import MAX_CHUNK_BYTES, Checkpoint, CheckpointPlan, StartLease
 
+log = logging.getLogger(__name__)
 BLOCK = 512  # of a tar archive: each file has a header and is filled up to a whole block
 UNLIMITED = 2**62
+
+
+async def saved_ms(driver: Driver, start: StartLease) -> int:
+    """From a running job's start to its newest checkpoint, as far as the engine can say it now; 0: nothing yet."""
+    if start.checkpoint is None or not isinstance(driver, Checkpoints):
+        return 0
+    key = LeaseKey(start.lease_id, start.epoch)
+    try:
+        return await driver.kept_ms(key, start.checkpoint.folder)
+    except (YunheError, OSError) as error:  # the folder is the job's, and what it likes
+        log.info("%s: what it has saved cannot be seen: %s", key, error)
+        return 0
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import EndReason
-from yunhe.site.drivers.contract import Checkpoints, yields_units
+from yunhe.site.checkpoints import saved_ms
+from yunhe.site.drivers.contract import yields_units
 from yunhe.site.lending import Lent, digests, to_give_back
 from yunhe.site.parts import Lease, Parts
 from yunhe.site.runner import Runner
@@ -83,14 +84,9 @@ class Lender:
             seen = {}
         found = []
         for lease in leases:
-            status, plan = seen.get(lease.key), lease.held.start.checkpoint
+            status = seen.get(lease.key)
             ran_ms = status.totals.wall_ms if status and status.totals else 0
-            kept_ms = 0
-            if plan is not None and ran_ms and isinstance(driver, Checkpoints):
-                try:
-                    kept_ms = await driver.kept_ms(lease.key, plan.folder)
-                except (YunheError, OSError) as error:  # the folder is the job's, and what it likes
-                    log.info("%s: what it has saved cannot be seen: %s", lease.key, error)
+            kept_ms = await saved_ms(driver, lease.held.start) if ran_ms else 0
             found.append(self._lent(lease, max(0, ran_ms - kept_ms)))
         return found
 

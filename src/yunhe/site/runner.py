@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from yunhe.core.errors import InvalidInput, NotFound, Refused, YunheError
 from yunhe.core.lifecycle import EndReason
 from yunhe.site.background import Background
+from yunhe.site.checkpoints import saved_ms
 from yunhe.site.data.failure import TransferFailed
 from yunhe.site.data.progress import Progress
 from yunhe.site.data.transfers import end_reason
@@ -20,7 +21,7 @@ from yunhe.site.parts import Lease, Parts
 from yunhe.site.persist import persist
 from yunhe.site.spool import Ended, Event, HeldLease, LeaseState, Moved, Staged, Started, Used
 from yunhe.site.uploads import LogSent
-from yunhe.wire.link import MovedFile
+from yunhe.wire.link import MovedFile, UsageTotals
 
 log = logging.getLogger(__name__)
 Fetched = TypeVar("Fetched")
@@ -257,12 +258,16 @@ class Runner:
             if status.totals and now >= lease.next_usage:
                 lease.next_usage = now + self._settings.usage_interval_ms / 1000
                 lease.totals = status.totals
-                self._recorder.record([Used(lease.key, status.totals, final=False)])
+                self._background.start(self._tell_use(lease, status.totals))
         elif status.phase is Phase.ENDED:
             lease.finishing = True
             self._spawn(lease, partial(self._finish, lease, status))
         elif status.phase is Phase.ABSENT and lease.submitted:
             self._lost(lease)
+
+    async def _tell_use(self, lease: Lease, totals: UsageTotals) -> None:
+        saved = await saved_ms(self._driver, lease.held.start)
+        self._recorder.record([Used(lease.key, totals, final=False, saved_ms=saved)])
 
     # --- end --------------------------------------------------------------------------------------------------------
 

@@ -99,6 +99,7 @@ class Used:
     key: LeaseKey
     totals: UsageTotals
     final: bool
+    saved_ms: int = 0  # of a job that saves checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +341,7 @@ def _report(db: sqlite3.Connection, event: Event, seq: int) -> Report | None:
             if not db.execute(update, (lease_id, epoch)).rowcount:
                 return None
             return LeaseStarted(seq=seq, lease_id=lease_id, epoch=epoch, started_utc_ms=utc_ms)
-        case Used(_, totals, final):
+        case Used(_, totals, final, saved_ms):
             row = db.execute(
                 "SELECT usage_n, usage_to_ms FROM lease WHERE lease_id = ? AND epoch = ? AND state = 'started'",
                 (lease_id, epoch),
@@ -357,7 +358,15 @@ def _report(db: sqlite3.Connection, event: Event, seq: int) -> Report | None:
                 (n + 1, to_ms, totals.model_dump_json(), lease_id, epoch),
             )
             return UsageReport(
-                seq=seq, lease_id=lease_id, epoch=epoch, n=n, from_ms=from_ms, to_ms=to_ms, totals=totals, final=final
+                seq=seq,
+                lease_id=lease_id,
+                epoch=epoch,
+                n=n,
+                from_ms=from_ms,
+                to_ms=to_ms,
+                totals=totals,
+                final=final,
+                saved_ms=saved_ms,
             )
         case Staged(_, phase, done, total, why):
             return LeaseStaging(

@@ -19,7 +19,7 @@ from yunhe.core.supply import SiteState
 from yunhe.core.usage import most_wall_ms
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.dispatch import outputs, store, turns
-from yunhe.hub.orders import events, outbox, transfers, views
+from yunhe.hub.orders import events, outbox, rooms, transfers, views
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.events import LeaseEvent
 from yunhe.hub.orders.model import Placement
@@ -198,7 +198,10 @@ class SyncHandler:
                 elif isinstance(report, Proof):
                     turns.answered(tx, sync.site_id, report)
             moving = [r for sync, r in reports if isinstance(r, LeaseStaging | LeaseMoved) and _placed(sync, r, placed)]
-            transfers.note(tx, moving, {report.lease_id for report in about}, self._settings)
+            touched = {report.lease_id for report in about}
+            transfers.note(tx, moving, touched, self._settings)
+            saved = [r for sync, r in reports if isinstance(r, UsageReport) and r.saved_ms and _placed(sync, r, placed)]
+            rooms.note_saved(tx, saved, touched)
             outputs.delivered(tx, [report for report in moving if isinstance(report, LeaseMoved)])
             ends = [report for _, report in reports if isinstance(report, LeaseEnded)]
             known = _Known(placed, outputs.saved(tx.conn, ends), _too_early(tx, ends))
@@ -209,7 +212,9 @@ class SyncHandler:
                 _compare_snapshot(tx, item.poll.sync)
 
 
-def _placed(sync: Sync, report: LeaseStaging | LeaseMoved, placed: Mapping[tuple[str, int], Placement]) -> bool:
+def _placed(
+    sync: Sync, report: LeaseStaging | LeaseMoved | UsageReport, placed: Mapping[tuple[str, int], Placement]
+) -> bool:
     """Whether the site was given the lease that it speaks of."""
     place = placed.get((report.lease_id, report.epoch))
     return place is not None and place.site_id == sync.site_id

@@ -22,7 +22,7 @@ from yunhe.core.round import Assignment
 from yunhe.core.supply import Pool, Site, Supply
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.orders import outbox, store, tasks
+from yunhe.hub.orders import outbox, rooms, store, tasks
 from yunhe.hub.orders.model import terms_to_json
 from yunhe.hub.orders.snapshot import OpenOrder
 from yunhe.hub.orders.views import origin_of
@@ -125,6 +125,7 @@ class Committer:
             "moving_ms": None,
             "placed_ms": tx.now_ms,
             "started_ms": None,
+            "saved_ms": 0,
             "ended_ms": None,
             "limit_ms": p.run_limit_ms + self._settings.overdue_grace_ms,
             "overdue_ms": tx.now_ms + self._settings.queue_limit_ms,
@@ -139,6 +140,7 @@ class Committer:
             hold_microcny=p.order.hold_microcny,
             tasks=p.order.array,
             attempts=_attempts(p),
+            spot=p.open.shape.terms.spot,
         )
         return {
             "lease_id": task.lease_id,
@@ -169,6 +171,7 @@ class Committer:
             # No organisation's id has a slash: whoever states an origin names no other organisation by it.
             tenant=f"{p.order.org}/{origin.tenant}" if origin else p.order.org,
             origin=origin,
+            spot=spec.spot,
             earns_microcny=_earns(p.order.hold_microcny // _attempts(p), self._policy),
             image=spec.run.images.get(pool.stack, spec.run.image),
             network=spec.run.network,
@@ -281,6 +284,7 @@ def _order_rows(tx: Tx, placements: list[_Placement]) -> list[dict[str, object]]
             "pending": orders[order_id].pending - n,
             "version": orders[order_id].version + 1,
             "state": OrderState.RUNNING.value,
+            **rooms.after_placing(orders[order_id], n),
         }
         for order_id, n in sorted(placed.items())
     ]

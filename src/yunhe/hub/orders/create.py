@@ -85,6 +85,7 @@ def _order_row(order: NewOrder) -> dict[str, object]:
         "hold_microcny": order.hold_microcny,
         "pending": order.spec.array,
         "secrets": order.sealed is not None,
+        "spot": order.spec.spot,
         "origin": order.origin_json,
         "idem_key": order.idem_key,
         "idem_sha": order.idem_sha,

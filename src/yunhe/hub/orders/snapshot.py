@@ -8,10 +8,12 @@ import sqlalchemy as sa
 
 from yunhe.core.demand import Shape
 from yunhe.core.lifecycle import TaskState
+from yunhe.core.placement.calendar import is_booking
 from yunhe.core.round import AccountShare, Queue, Snapshot
 from yunhe.core.supply import Supply
-from yunhe.hub.orders import store
-from yunhe.hub.orders.shapes import Loaded, Shapes
+from yunhe.hub.orders import calendar, rooms, store
+from yunhe.hub.orders.shapes import Loaded, ShapeKey, Shapes, key_of
+from yunhe.hub.platform.settings import HubSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +42,24 @@ def take(
     supply: Supply,
     accounts: tuple[AccountShare, ...],
     shapes: Shapes,
+    settings: HubSettings,
     now_ms: int,
-    limit: int,
 ) -> View:
-    """Open orders of every organisation in turn, each by priority and age; at most `limit` in all.
+    """Open orders of every organisation in turn, each by priority and age; as many as a round looks at in all.
 
     In turn, because a thousand orders of one that cannot be placed must not keep the others from being looked at.
     """
-    rows = conn.execute(_open_orders(now_ms, limit)).all()
+    rows = conn.execute(_open_orders(now_ms, settings.round_orders)).all()
     loaded = shapes.load(conn, {row.spec_hash: row.submitted_ms for row in rows})
     account_index = {account.id: index for index, account in enumerate(accounts)}
     known = [row for row in rows if row.ready and row.org in account_index and row.spec_hash in loaded]
     shape_index: dict[Shape, int] = {}
-    by_key: dict[tuple[str, int | None, int], int] = {}
+    by_key: dict[ShapeKey, int] = {}
     columns = np.empty(len(known), np.int32)
     open_orders: dict[str, OpenOrder] = {}
     for i, row in enumerate(known):
-        key = (row.spec_hash, row.deadline_ms, row.hold_microcny)
-        shape = shapes.shape(row.spec_hash, loaded[row.spec_hash], row.deadline_ms, row.hold_microcny)
+        key = key_of(row)
+        shape = shapes.of_order(row, loaded[row.spec_hash])
         # Hashing a shape is slow; its key is not.
         if key not in by_key:
             by_key[key] = shape_index.setdefault(shape, len(shape_index))
@@ -72,7 +74,10 @@ def take(
         tasks=np.fromiter((row.ready for row in known), np.int32, len(known)),
         version=np.fromiter((row.version for row in known), np.int64, len(known)),
     )
-    return View(Snapshot(supply, tuple(shape_index), accounts, queue), open_orders)
+    to_book = any(is_booking(shape, now_ms) for shape in shape_index)
+    supply = calendar.with_bookings(conn, supply, settings.policy, now_ms, to_book=to_book)
+    seen = Snapshot(supply, tuple(shape_index), accounts, queue, rooms.held(conn, now_ms), rooms.of_rows(known))
+    return View(seen, open_orders)
 
 
 def _ready(now_ms: int) -> sa.ColumnElement[int]:
@@ -101,8 +106,11 @@ def _open_orders(now_ms: int, limit: int) -> sa.Select[Any]:
         order.c.priority,
         order.c.submitted_ms,
         order.c.deadline_ms,
+        order.c.start_ms,
         order.c.hold_microcny,
         _ready(now_ms),
         order.c.version,
+        order.c.room_pool,
+        order.c.room_tasks,
     )
     return sa.select(*columns).join(first, first.c.id == order.c.id).order_by(*by_age)

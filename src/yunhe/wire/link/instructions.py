@@ -55,6 +55,7 @@ class StartLease(Message):
     command: tuple[str, ...]
     tenant: str = ""  # the customer's organisation: whose jobs may see each other's files
     origin: Origin | None = None  # of an order that another hub has passed down to this one
+    spot: bool = False  # of an order that the hub may end for another
     earns_microcny: int = 0  # most that this attempt can bring the site's provider; 0: not said
     image: str = ""  # container image of the command; empty: the engine's own
     network: bool = False  # the job may open connections; otherwise it has none where the engine can hold it

@@ -77,6 +77,7 @@ def order_of(job: Job, pool: Offered, upper_id: str, settings: LowerHubSettings)
             "duration": f"{lease.run_limit_ms}ms",
             "deadline": f"{lease.run_limit_ms + settings.start_within_ms}ms",
             "budget": _budget(lease, settings),
+            "spot": lease.spot,
             "origin": origin_of(lease, upper_id),
         },
     )

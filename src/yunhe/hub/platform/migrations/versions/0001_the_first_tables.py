@@ -268,6 +268,9 @@ def upgrade() -> None:
         sa.Column("all_from_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("secrets", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("spot", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("room_pool", sa.Text(), nullable=True),
+        sa.Column("room_tasks", sa.Integer(), server_default="0", nullable=False),
         sa.Column("origin", sa.Text(), nullable=True),
         sa.Column("idem_key", sa.Text(), nullable=True),
         sa.Column("idem_sha", sa.Text(), nullable=True),
@@ -282,6 +285,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("pending > 0"),
             postgresql_where=sa.text("pending > 0"),
+        )
+        batch_op.create_index(
+            "ix_order_spot",
+            ["state"],
+            unique=False,
+            sqlite_where=sa.text("spot = 1"),
+            postgresql_where=sa.text("spot"),
         )
 
     op.create_table(
@@ -443,6 +453,7 @@ def upgrade() -> None:
         sa.Column("overdue_ms", sa.BigInteger(), nullable=True),
         sa.Column("kept_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("checkpoint", sa.Text(), nullable=True),
+        sa.Column("saved_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("staging", sa.Text(), server_default="", nullable=False),
         sa.Column("delivery", sa.Text(), server_default="", nullable=False),
         sa.Column("moving_ms", sa.BigInteger(), nullable=True),
@@ -685,6 +696,7 @@ def downgrade() -> None:
     op.drop_table("outbox_head")
     op.drop_table("organisation")
     with op.batch_alter_table("order_", schema=None) as batch_op:
+        batch_op.drop_index("ix_order_spot", sqlite_where=sa.text("spot = 1"), postgresql_where=sa.text("spot"))
         batch_op.drop_index(
             "ix_order_pending", sqlite_where=sa.text("pending > 0"), postgresql_where=sa.text("pending > 0")
         )
