@@ -8,13 +8,14 @@ from yunhe.sdk.config import Profile, resolve
 from yunhe.sdk.events import EventCalls
 from yunhe.sdk.network import NetworkCalls
 from yunhe.sdk.orders import OrderCalls
+from yunhe.sdk.sign_in import SignInCalls
 from yunhe.sdk.transport import Transport
 
 TIMEOUT_S = 30.0
 RETRIES = 3
 
 
-class Client(OrderCalls, EventCalls, NetworkCalls, AccountCalls):
+class Client(OrderCalls, EventCalls, NetworkCalls, AccountCalls, SignInCalls):
     """A hub, asked over its public API. Use it as a context manager, or call `close`.
 
     Without arguments it finds the hub as `yunhe.sdk.config` describes. Every call raises errors of

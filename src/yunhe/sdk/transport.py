@@ -14,12 +14,12 @@ from pydantic import BaseModel, ValidationError
 
 from yunhe.core import errors
 from yunhe.sdk.config import DEFAULT_URL, Profile
-from yunhe.wire.api import OrderPage, PostingPage, Problem, SiteChargePage, SiteList
+from yunhe.wire.api import IdentityPage, OrderPage, PostingPage, Problem, SiteChargePage, SiteList
 from yunhe.wire.api.orders import REVEAL
 from yunhe.wire.problem import CONTENT_TYPE, to_error
 
 Answer = TypeVar("Answer", bound=BaseModel)
-Page = TypeVar("Page", OrderPage, PostingPage, SiteChargePage, SiteList)
+Page = TypeVar("Page", IdentityPage, OrderPage, PostingPage, SiteChargePage, SiteList)
 Row = TypeVar("Row")
 Query = Mapping[str, str | int]
 

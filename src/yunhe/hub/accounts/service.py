@@ -273,6 +273,10 @@ class Accounts:
         self._cache[hashed] = (now, until if expires_ms is None else min(until, expires_ms), principal)
         return principal
 
+    async def anybody(self, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Principal:
+        """A FastAPI dependency for what everybody who calls may do to themselves."""
+        return await self.principal(authorization)
+
     def forget(self, key_id: str) -> None:
         """Drop a key from the cache, at its revocation."""
         self._cache = {h: entry for h, entry in self._cache.items() if entry[2].key_id != key_id}

@@ -89,17 +89,6 @@ sign_in = Table(
     Column("verifier", Text, nullable=False),  # of PKCE
     Column("expires_ms", BigInteger, nullable=False, index=True),
 )
-# Append-only: who was let in, and who let them.
-account_fact = Table(
-    "account_fact",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("at_ms", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("organisation", Text),
-    Column("actor", Text, nullable=False),  # the key, or the identity, that did it
-    Column("detail", Text, nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +132,6 @@ class SignInRow:
     nonce: str
     verifier: str
     expires_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class FactRow:
-    """One row of `account_fact`."""
-
-    id: int
-    at_ms: int
-    kind: str
-    organisation: str | None
-    actor: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,19 +281,6 @@ def take_sign_in(conn: Connection, state_sha256: str) -> SignInRow | None:
     taken = delete(sign_in).where(sign_in.c.state_sha256 == state_sha256).returning(sign_in)
     row = conn.execute(taken).one_or_none()
     return None if row is None else SignInRow(**row._mapping)
-
-
-def add_fact(conn: Connection, at_ms: int, kind: str, organisation: str | None, actor: str, detail: str) -> None:
-    values = {"at_ms": at_ms, "kind": kind, "organisation": organisation, "actor": actor, "detail": detail}
-    conn.execute(account_fact.insert().values(values))
-
-
-def list_facts(conn: Connection, before: int | None, limit: int) -> list[FactRow]:
-    """Newest first."""
-    query = select(account_fact).order_by(account_fact.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(account_fact.c.id < before)
-    return [FactRow(**row._mapping) for row in conn.execute(query)]
 
 
 # --- quotas -------------------------------------------------------------------------------------------------------
