@@ -77,8 +77,9 @@ def build(scenario: Scenario) -> Network:
         coordinates,
         latency,
     )
+    alike = _alike(scenario, centres)
     customers = tuple(
-        customer
+        replace(customer, place=alike.get(customer.place or "", customer.place))
         for i, spec in enumerate(scenario.customers)
         for customer in _customers(spec, scenario, centres, at, f"customers[{i}]")
     )
@@ -203,6 +204,15 @@ def _lines(
             index = at[line.centre]
             sites[index] = replace(sites[index], bandwidth_bps=line.bandwidth)
     return sites, latency
+
+
+def _alike(scenario: Scenario, centres: list[Centre]) -> dict[str, str]:
+    """Of centres at one point, which are equally far from everywhere, the first: users there are at one place, and
+    their orders of one kind. Not of centres with a line of their own."""
+    with_line = {name for line in scenario.lines for name in (line.centre, line.to)}
+    first: dict[tuple[float, float], str] = {}
+    sites = [centre.site for centre in centres if centre.site.id not in with_line]
+    return {site.id: first.setdefault((site.lat, site.lon), site.id) for site in sites}
 
 
 # --- customers ----------------------------------------------------------------------------------------------------

@@ -4,36 +4,25 @@
 - `AtOnce` asks the core's online engine for every order as it comes, and rounds for those that have to wait.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from yunhe.core.demand import Preference, Requirement, Shape
+from yunhe.core.demand import Preference, Requirement, Shape, Terms
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.columns import is_open
 from yunhe.core.placement.dearest import Dearest, is_timed, takes_any_length
 from yunhe.core.placement.online import Online
 from yunhe.core.placement.passing import passes
 from yunhe.core.policy import Policy
-from yunhe.core.round import AccountShare, Plan, Queue, Snapshot, plan_round
+from yunhe.core.round import AccountShare, Assignment, Plan, Queue, Snapshot, plan_round
 from yunhe.core.supply import Free, Site, SiteState, Supply
 from yunhe.simulator.build import Customer
+from yunhe.simulator.in_line import InLine, Waiting, turn
 
-MAX_PRICES = 50_000  # holds that are remembered
-
-
-class Waiting(Protocol):
-    """What of an order a decision depends on."""
-
-    number: int
-    id: str
-    customer: int
-    shape: Shape
-    priority: int
-    submitted_ms: int
-    version: int
+MAX_PRICES = 50_000  # holds that are remembered, and what is asked for each shape
 
 
 class Placement(NamedTuple):
@@ -122,13 +111,16 @@ class Rounds:
         self._used: dict[int, int] = {}  # milli by customer
         self._waiting: dict[int, Waiting] = {}
         self._prices: dict[int, tuple[Shape, int | None]] = {}
+        self._without_data: dict[int, tuple[Shape, Shape]] = {}
+        self._by_terms: dict[tuple[Requirement, Terms], Shape] = {}
+        self._least_bps = 0 if supply.links else min((site.bandwidth_bps for site in supply.sites), default=0)
         self._board: Board | None = None
         self._dearest: Dearest | None = None
-        self._by_id: dict[str, int] = {}  # of the round that is being decided
         self.rounds = 0
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_prices": {}, "_board": None, "_dearest": None}  # what is remembered to save time
+        to_save_time: dict[str, object] = {"_prices": {}, "_without_data": {}, "_by_terms": {}, "_board": None, "_dearest": None}
+        return {**self.__dict__, **to_save_time}
 
     @property
     def open(self) -> int:
@@ -140,8 +132,32 @@ class Rounds:
         if known is None:
             if len(self._prices) >= MAX_PRICES:
                 self._prices.clear()
-            known = self._prices[id(shape)] = (shape, self._holds().hold(shape, now_ms))
+            known = self._prices[id(shape)] = (shape, self._holds().hold(self._asked(shape), now_ms))
         return known[1]
+
+    def _asked(self, shape: Shape) -> Shape:
+        """`shape` without its input data where they decide nothing, so that the orders of all customers are of few
+        kinds: they come in time everywhere, their way costs nothing, and nothing else depends on how long it takes."""
+        need, terms = shape.requirement, shape.terms
+        if not need.data_bytes:
+            return shape
+        known = self._without_data.get(id(shape))
+        if known is None:
+            found = shape
+            if self._data_decide_nothing(need, terms):
+                found = Shape(replace(need, data_at=None, data_bytes=0), terms)
+            if len(self._without_data) >= MAX_PRICES:
+                self._without_data.clear()
+                self._by_terms.clear()
+            found = self._by_terms.setdefault((found.requirement, terms), found)
+            known = self._without_data[id(shape)] = (shape, found)
+        return known[1]
+
+    def _data_decide_nothing(self, need: Requirement, terms: Terms) -> bool:
+        untimed = need.work is None and terms.deadline_ms is None and terms.preference is not Preference.SPEED
+        if not untimed or not self._least_bps or self._policy.transfer_microcny_per_gib:
+            return False
+        return need.data_bytes * 8 * 1000 < (terms.run_limit_ms - 1) * self._least_bps
 
     def _holds(self) -> Dearest:
         if self._dearest is None:
@@ -151,6 +167,7 @@ class Rounds:
     def _seen(self) -> Board:
         if self._board is None:
             self._board = Board(self._supply, self._policy)
+            self._board.rows = {}
         return self._board
 
     def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
@@ -169,38 +186,42 @@ class Rounds:
         if not self._waiting:
             return ()
         self.rounds += 1
-        plan = self._plan(now_ms)
-        return [self._placed(order_id, pool_id, milli, memory) for order_id, _, pool_id, _, milli, memory in plan]
+        orders = self._in_question(now_ms)
+        if not orders:
+            return ()
+        snapshot = self._snapshot(orders)
+        by_id = {order.id: order for order in orders}
+        plan = decided(snapshot, self._policy, now_ms, self._seed, self._seen())
+        return [self._placed(by_id[given.order_id], given) for given in plan.assignments]
 
-    def _plan(self, now_ms: int) -> Iterable[tuple[str, int, str, int, int, int]]:
-        snapshot, self._by_id = self._snapshot()
-        return decided(snapshot, self._policy, now_ms, self._seed, self._seen()).assignments
+    def _in_question(self, now_ms: int) -> list[Waiting]:
+        """The orders of which a round decides; the others would get nothing and change nothing."""
+        orders = sorted(self._waiting.values(), key=turn)
+        return self._in_turn(orders) if len(orders) > self._limit else orders
 
-    def _placed(self, order_id: str, pool_id: str, milli: int, memory: int) -> Placement:
-        order = self._waiting.pop(self._by_id[order_id])
-        pool = self._pool_at[pool_id]
-        self._take(pool, milli, memory, order.customer)
-        return Placement(order.number, self._part.pools[pool], milli, memory)
+    def _placed(self, order: Waiting, given: Assignment) -> Placement:
+        del self._waiting[order.number]
+        pool = self._pool_at[given.pool_id]
+        self._take(pool, given.milli, given.memory_bytes, order.customer)
+        return Placement(order.number, self._part.pools[pool], given.milli, given.memory_bytes)
 
     def _take(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
         self._milli[pool] -= milli
         self._memory[pool] -= memory_bytes
         self._used[customer] = self._used.get(customer, 0) + milli
 
-    def _snapshot(self) -> tuple[Snapshot, dict[str, int]]:
+    def _snapshot(self, orders: Sequence[Waiting]) -> Snapshot:
         """As `hub.orders.snapshot` takes it: by priority and age, and of a long queue every customer's in turn."""
-        orders = sorted(self._waiting.values(), key=lambda order: (-order.priority, order.submitted_ms, order.id))
-        if len(orders) > self._limit:
-            orders = self._in_turn(orders)
         account_at: dict[int, int] = {}
         shape_at: dict[int, int] = {}
         shapes: list[Shape] = []
         account, shape = [], []
         for order in orders:
             account.append(account_at.setdefault(order.customer, len(account_at)))
-            number = shape_at.setdefault(id(order.shape), len(shapes))
+            asked = self._asked(order.shape)
+            number = shape_at.setdefault(id(asked), len(shapes))
             if number == len(shapes):
-                shapes.append(order.shape)
+                shapes.append(asked)
             shape.append(number)
         shares = [
             AccountShare(who.id, who.weight, self._used.get(i, 0), who.quota_milli)
@@ -216,8 +237,7 @@ class Rounds:
             version=np.array([order.version for order in orders], dtype=np.int64),
         )
         supply = replace(self._supply, free=self._free())
-        found = Snapshot(supply, tuple(shapes), tuple(shares), queue)
-        return found, {order.id: order.number for order in orders}
+        return Snapshot(supply, tuple(shapes), tuple(shares), queue)
 
     def _free(self) -> tuple[Free, ...]:
         return tuple(map(Free, self._milli, self._memory))
@@ -249,9 +269,10 @@ class AtOnce(Rounds):
         self._any_length = takes_any_length(part.supply)
         self._stand_ins: dict[int, tuple[Shape, Shape]] = {}
         self._by_need: dict[tuple[Requirement, Preference], Shape] = {}
+        self._line: InLine | None = None  # of all that wait, made when it is asked for
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_engine": None, "_stand_ins": {}, "_by_need": {}}
+        return {**super().__getstate__(), "_engine": None, "_stand_ins": {}, "_by_need": {}, "_line": None}
 
     def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
         oldest = next(iter(self._waiting.values())).submitted_ms if self._waiting else None
@@ -263,7 +284,36 @@ class AtOnce(Rounds):
             ):
                 self._take(pool, milli, memory, order.customer)
                 return (Placement(order.number, self._part.pools[pool], milli, memory),)
+        if self._line is not None:
+            self._line.add(order, self._asked(order.shape))
         return super().add(order, now_ms)
+
+    def _placed(self, order: Waiting, given: Assignment) -> Placement:
+        if self._line is not None:
+            self._line.remove(order)
+        return super()._placed(order, given)
+
+    def _in_question(self, now_ms: int) -> list[Waiting]:
+        line = self._in_line()
+        few = len(self._waiting) * len(self._supply.pools) < self._policy.improve_from_pairs
+        if not few or len(self._waiting) > self._limit or not self._is_one_customer(line):
+            return super()._in_question(now_ms)
+        engine = self._online()
+        return line.in_question(
+            lambda shape, count: sum(each.tasks for each in engine.decide(self._stand_in(shape), now_ms, count))
+        )
+
+    def _in_line(self) -> InLine:
+        if self._line is None:
+            self._line = InLine()
+            for order in self._waiting.values():
+                self._line.add(order, self._asked(order.shape))
+        return self._line
+
+    def _is_one_customer(self, line: InLine) -> bool:
+        """Without a quota, which is a limit of another kind."""
+        customers = line.customers
+        return len(customers) == 1 and self._customers[next(iter(customers))].quota_milli is None
 
     def change_sites(self, sites: Sequence[Site]) -> None:
         own = [sites[i] for i in self._part.sites]
@@ -297,6 +347,7 @@ class AtOnce(Rounds):
     def _stand_in(self, shape: Shape) -> Shape:
         """One of the shapes that differ in their run limits alone, where that decides nothing: the engine keeps one
         ranking of the network for all of them."""
+        shape = self._asked(shape)
         if not self._any_length or is_timed(shape) or shape.terms.budget_microcny is not None:
             return shape
         known = self._stand_ins.get(id(shape))
@@ -316,6 +367,7 @@ class AtOnce(Rounds):
             opened = tuple([_as_open(site) for site in self._supply.sites])
             supply = replace(self._supply, sites=opened, free=super()._free())
             self._engine = Online(supply, self._policy, self._seed)
+            self._engine.board.rows = {}
             for pool in self._closed():
                 self._hide(pool, 1)
         return self._engine
