@@ -174,6 +174,8 @@ def _health(hub: Hub) -> None:
     figures = {
         "yunhe_rounds_total": lambda: hub.matching.rounds,
         "yunhe_last_round_milliseconds": lambda: hub.matching.last_round_ms,
+        "yunhe_rounds_kept_total": lambda: hub.matching.keeper.kept,
+        "yunhe_rounds_kept_cpu_seconds": lambda: hub.matching.keeper.spent_s,
         "yunhe_held_polls": lambda: hub.outbox_reader.held,
         "yunhe_leading": lambda: int(hub.leader.leading),
     }

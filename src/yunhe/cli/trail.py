@@ -1,5 +1,6 @@
 """Commands about what happened: to orders, and by whose hand to the network (operators)."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -61,7 +62,7 @@ def _changes(entry: AuditView) -> str:
     said = []
     for name in names:
         before, after = (_value(name, values.get(name)) for values in (entry.before, entry.after))
-        shown = name.removesuffix("_microcny").removesuffix("_milli").replace("_microcny", "").replace("_", " ")
+        shown = re.sub(r"_(microcny|milli|ms)(?=_|$)", "", name).replace("_", " ")
         said.append(f"{shown} {before} -> {after}" if name in entry.before else f"{shown} {after}")
     return ", ".join(said)
 

@@ -65,6 +65,8 @@ class Keeper:
         self._pending: deque[Decided] = deque()
         self._pending_rows = 0
         self._left_out = 0
+        self.kept = 0
+        self.spent_s = 0.0  # CPU time that keeping them took in this process
         self._supply: Supply | None = None
         self._supply_part = ("", b"")  # its hash, and its part as it is stored
         # Written since old ones were forgotten; so large at first that the first writing does.
@@ -100,7 +102,10 @@ class Keeper:
         some = [self._pending.popleft() for _ in range(min(len(self._pending), PER_TRANSACTION))]
         self._pending_rows -= sum(decided.rows for decided in some)
         written = await asyncio.to_thread(self._written, some)
-        return written.spent_s + await self._platform.write(self._add, written)
+        spent_s = written.spent_s + await self._platform.write(self._add, written)
+        self.kept += len(some)
+        self.spent_s += spent_s
+        return spent_s
 
     def _written(self, some: Sequence[Decided]) -> _Written:
         began = time.thread_time()
