@@ -219,6 +219,8 @@ class Assigner:
         started = Left(self._start_free.tolist(), self._start_memory.tolist(), self._within, self._budget)
         left, tasks = self._rooms.after(given, started, self._own)
         rows = order.by_arrival(self._queue, rows[tasks[rows] > 0])
+        if not len(rows):
+            return
         turns = order.fair(
             self._queue.account[rows].astype(np.int64),
             self._least[self._class[rows]] * tasks[rows],
