@@ -10,7 +10,7 @@ from yunhe.console.panels import address, word
 from yunhe.console.view import View
 from yunhe.core.units import format_milli, format_money
 from yunhe.sdk.checked import checked
-from yunhe.wire.api import KeyView, OrganisationRequest, OrganisationView, Role
+from yunhe.wire.api import KeyView, OrganisationChange, OrganisationRequest, OrganisationView, Role
 
 PATH = "/operator"
 ROWS = 25
@@ -37,6 +37,8 @@ def organisations(view: View, changes: bool) -> None:
         with ui.element("div").classes("yunhe-row"):
             with panels.card(view.say("account.new")):
                 _new(view, part.refresh)
+            with panels.card(view.say("account.change")):
+                _change(view, part.refresh)
             with panels.card(view.say("account.deposit")):
                 _deposit(view)
 
@@ -86,6 +88,33 @@ def _new(view: View, done: Callable[[], None]) -> None:
             done()
 
     ui.button(view.say("account.new_go"), on_click=make).props("no-caps")
+
+
+def _change(view: View, done: Callable[[], None]) -> None:
+    """What is left empty stays."""
+    boxes = {
+        "quota_cores": panels.field(view.say("account.quota"), view.say("account.change_quota_hint")),
+        "weight": panels.field(view.say("account.weight"), view.say("account.change_hint")),
+        "credit_limit": panels.field(view.say("account.credit"), view.say("account.money_hint")),
+    }
+    named = panels.field(view.say("account.id"))
+    named.move(target_index=0)
+
+    async def change() -> None:
+        values = panels.filled(boxes)
+        found = await panels.act(
+            view,
+            lambda hub: hub.change_organisation((named.value or "").strip(), checked(OrganisationChange, values)),
+            "",
+        )
+        if found is not None:
+            over = found.quota_milli is not None and found.used_milli > found.quota_milli
+            told = view.say("account.changed_over" if over else "account.changed", id=found.id)
+            ui.notify(told, type="warning" if over else "positive")
+            panels.clear({**boxes, "id": named})
+            done()
+
+    ui.button(view.say("account.change_go"), on_click=change).props("no-caps")
 
 
 def _deposit(view: View) -> None:

@@ -45,8 +45,13 @@ def _place(site: SiteReasonsView) -> str:
 
 
 def _text(view: View, reason: ReasonView) -> str:
+    text = told(view, reason)
+    return text if reason.lasting else f"{text} {view.say('why.passes')}"
+
+
+def told(view: View, reason: ReasonView) -> str:
+    """`price: needs <= 0.02CNY, has 0.03CNY`."""
     what = words.word(view, "constraints", reason.code)
-    text = view.say(
+    return view.say(
         "why.needs", what=what, need=words.phrases(view, reason.need), have=words.phrases(view, reason.have)
     )
-    return text if reason.lasting else f"{text} {view.say('why.passes')}"

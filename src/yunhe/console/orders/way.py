@@ -3,6 +3,7 @@
 from nicegui import ui
 
 from yunhe.console.orders import words
+from yunhe.console.orders.candidates import placings
 from yunhe.console.orders.reasons import reasons
 from yunhe.console.view import View
 from yunhe.core.lifecycle import ORDER_ENDED, EndReason, OrderState
@@ -103,6 +104,7 @@ def _state(view: View, task: TaskView) -> str:
 
 def why(view: View, order: OrderDetail, found: WhyView) -> None:
     ui.label(summary(view, order, found)).props("role=status")
+    placings(view, found.placings)
     if found.sites:
         reasons(view, found.sites)
 

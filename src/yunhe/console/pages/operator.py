@@ -3,14 +3,14 @@
 from nicegui import ui
 
 from yunhe.console import panels
-from yunhe.console.operating import accounts, audit, health
+from yunhe.console.operating import accounts, audit, health, rounds
 from yunhe.console.panels import address, word
 from yunhe.console.shell import shell
 from yunhe.console.sites import terms, words
 from yunhe.console.view import View
 from yunhe.core.supply import SiteState
 from yunhe.sdk.client import Client
-from yunhe.wire.api import EnrolmentToken, EventPage, SiteList, SiteView
+from yunhe.wire.api import AuditPage, EnrolmentToken, EventPage, SiteList, SiteView
 
 PATH = "/operator"
 ROWS = 25
@@ -41,13 +41,13 @@ async def page(view: View) -> None:
             case "audit":
                 _audit(view)
             case "round":
-                health.rounds(view)
+                rounds.rounds(view)
             case _:
                 health.hub(view)
 
 
 def _audit(view: View) -> None:
-    """Every fact about orders, newest first; money's moves have a page of their own."""
+    """What people changed, and every fact about orders, newest first; money's moves have a page of their own."""
     cursor = word(view, "cursor")
 
     def draw(found: EventPage) -> None:
@@ -58,7 +58,23 @@ def _audit(view: View) -> None:
         following = address(PATH, show="audit", cursor=found.next_cursor) if found.next_cursor else None
         panels.pages(view, first=address(PATH, show="audit") if cursor else None, following=following)
 
-    with panels.card(view.say("operator.audit")):
+    changed = word(view, "changes")
+
+    def draw_changes(found: AuditPage) -> None:
+        if found.entries:
+            audit.changes(view, found.entries)
+        else:
+            view.show_empty(view.say("audit.no_change"))
+        following = address(PATH, show="audit", changes=found.next_cursor) if found.next_cursor else None
+        panels.pages(view, first=address(PATH, show="audit") if changed else None, following=following)
+
+    with panels.card(view.say("audit.changes")):
+        view.part(
+            lambda: view.ask(lambda hub: hub.audit(limit=ROWS, cursor=changed or None)),
+            draw_changes,
+            every_s=None if changed else REFRESH_S,
+        )
+    with panels.card(view.say("audit.events")):
         ui.link(view.say("audit.money"), "/money").classes("yunhe-link")
         view.part(
             lambda: view.ask(lambda hub: hub.latest_events(ROWS, cursor or None)),
