@@ -12,6 +12,7 @@ from tests.hub.conftest import FakeClock
 from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import ORDER_ENDED, EndReason, OrderState, TaskState, order_state
 from yunhe.core.round import Preemption, plan_round
+from yunhe.core.supply import Supply
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.accounts.service import Organisation, Principal
@@ -24,7 +25,7 @@ from yunhe.hub.intake.service import Submission
 from yunhe.hub.ledger import service as ledger
 from yunhe.hub.ledger.service import Deposit
 from yunhe.hub.metering import service as metering
-from yunhe.hub.orders import events, outbox, rooms, snapshot
+from yunhe.hub.orders import events, outbox, rooms, snapshot, starting
 from yunhe.hub.orders.commit import Committer, PlanCommit
 from yunhe.hub.orders.model import SETTLEMENT
 from yunhe.hub.orders.shapes import Shapes
@@ -223,16 +224,33 @@ class World:
         settings, now_ms = self.platform.settings, self.clock.now_ms()
         with self.platform.db.reading() as conn:
             supply = catalogue.supply(conn, now_ms, settings.silent_after_ms)
-            return snapshot.take(conn, supply, accounts.shares(conn), self.shapes, now_ms, settings.round_orders)
+            return snapshot.take(conn, supply, accounts.shares(conn), self.shapes, settings, now_ms)
 
     def plan(self, seed: int = 1) -> PlanCommit:
         view = self.view()
         plan = plan_round(view.snapshot, self.platform.settings.policy, self.clock.now_ms(), seed)
         self.preempted = plan.preempted
-        return PlanCommit(plan.assignments, view.open_orders, view.snapshot.supply)
+        return PlanCommit(plan.assignments, view.open_orders, view.snapshot.supply, plan.bookings)
 
     def commit(self, plan: PlanCommit) -> int:
         return self.write(self.committer.commit_plans, plan)
+
+    def due(self) -> starting.Due | None:
+        settings, now_ms = self.platform.settings, self.clock.now_ms()
+        with self.platform.db.reading() as conn:
+
+            def supply() -> Supply:
+                return catalogue.supply(conn, now_ms, settings.silent_after_ms)
+
+            return starting.look(conn, supply, self.shapes, now_ms, also_gone=True)
+
+    def start_booked(self) -> int:
+        """Bookings whose time has come begin, and every site hears of it."""
+        due = self.due()
+        begun = 0 if due is None else self.write(self.committer.start_booked, due)
+        for site in self.sites.values():
+            site.poll()
+        return begun
 
     def make_rooms(self) -> int:
         """The newest plan's spot leases are told to end."""

@@ -34,14 +34,16 @@ class Rates:
 class Board:
     """`supply.free` plays no part in it."""
 
-    def __init__(self, supply: Supply, policy: Policy) -> None:
+    def __init__(self, supply: Supply, policy: Policy, until_ms: Ints | None = None) -> None:
+        """`until_ms`: each pool takes only what is certain to be gone by then (see `booking`); None: anything."""
         self.supply = supply
         self.policy = policy
+        self.until_ms = until_ms
         self.columns: Columns = columns(supply)
-        self.all: Ints = np.arange(len(supply.pools))
-        self.topology: Topology | None = topology_of(supply.links) if supply.links else None
         power, carbon = self.columns.power_price, self.columns.carbon.astype(np.float64)
         self.hourly = Hourly(supply.sites, self.columns.site_index, power, carbon)
+        self.all: Ints = np.arange(len(supply.pools))
+        self.topology: Topology | None = topology_of(supply.links) if supply.links else None
         numbers = self.topology.numbers if self.topology else {}
         self._node = np.array([numbers.get(site.id, -1) for site in supply.sites], dtype=np.int64)
         self._one_way: dict[str, Ints] = {}
@@ -115,7 +117,8 @@ class Board:
         return self._spot_price
 
     def prices(self, *, accelerator: bool, spot: bool) -> Floats:
-        """Of a unit at full load for an hour, energy included, at the pools of one kind; sorted. micro-CNY."""
+        """Of a unit at full load for an hour, energy in its dearest hour included, at the pools of one kind; sorted.
+        micro-CNY."""
         key = accelerator, spot
         if key not in self._prices:
             columns = self.columns

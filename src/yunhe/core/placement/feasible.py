@@ -236,6 +236,14 @@ def _too_long(at: Look) -> Bools:
     return at.shape.terms.run_limit_ms > at.of(at.board.columns.longest)
 
 
+def _too_long_before_booking(at: Look) -> Bools | None:
+    """What is free there is booked from `until` on, and the task is not certain to be gone by then."""
+    until = at.board.until_ms
+    if until is None:
+        return None
+    return at.now_ms + at.shape.terms.run_limit_ms + at.board.policy.booking_margin_ms > at.of(until)
+
+
 def _over_budget(at: Look) -> Bools | None:
     """The hold of the whole order exceeds its budget, to the micro-CNY."""
     terms = at.shape.terms
@@ -260,6 +268,7 @@ def within_budget(at: Look, budget_microcny: int, tasks: int) -> Bools:
     return within
 
 
+BEFORE_BOOKING = Constraint("before_booking", _too_long_before_booking, lasting=False)
 BUDGET = Constraint("budget", _over_budget, of_place=False)
 CONSTRAINTS = (
     Constraint("site", _site_left),
@@ -285,10 +294,12 @@ CONSTRAINTS = (
     Constraint("residency", _other_region),
     Constraint("tier", _tier_too_low),
     Constraint("carbon", _carbon_too_high),
+    Constraint("carbon", _carbon_too_high_now, lasting=False),
     Constraint("duration", _too_long, lasting=False),
+    BEFORE_BOOKING,
     Constraint("deadline", _too_late, of_place=False),
     BUDGET,
 )
 BUSY = Constraint("busy", lambda _: None, lasting=False)
-CODES = frozenset(constraint.code for constraint in (*CONSTRAINTS, BUSY))
-    Constraint("carbon", _carbon_too_high_now, lasting=False),
+TAKEN = Constraint("taken", lambda _: None, lasting=False)  # of a booking: at some time of its span
+CODES = frozenset(constraint.code for constraint in (*CONSTRAINTS, BUSY, TAKEN))

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from yunhe.core.demand import Shape
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState, TaskState
+from yunhe.core.placement.calendar import is_booking, moment
 from yunhe.core.policy import Policy
 from yunhe.core.round import Offer, Price, Quote, SiteReasons, explain
 from yunhe.core.supply import Supply
@@ -105,33 +106,44 @@ def why(conn: sa.Connection, order_id: str, by: Explainer, now_ms: int) -> WhyVi
     if OrderState(order.state) in ORDER_ENDED or not waiting:
         summary = _settled_summary(order)
         return WhyView(order_id=order_id, state=order.state, summary=summary, placed=placed, placings=where)
-    supply = by.pricer.supply(conn)
     shape = views.shape_of(conn, order_id, by.shapes)
+    supply = by.pricer.supply_for(conn, shape, now_ms)
     sites = explain(shape, supply, by.policy, now_ms)
     names = {site.id: site.name for site in supply.sites}
     return WhyView(
         order_id=order_id,
         state=order.state,
-        summary=_waiting_summary(waiting, sites),
+        summary=_waiting_summary(waiting, sites, shape.terms.start_ms if is_booking(shape, now_ms) else None),
         placed=placed,
         sites=_reasons_view(sites, names),
         placings=where,
     )
 
 
-def _waiting_summary(waiting: int, sites: tuple[SiteReasons, ...]) -> str:
+def _waiting_summary(waiting: int, sites: tuple[SiteReasons, ...], start_ms: int | None) -> str:
     what = "1 task waits" if waiting == 1 else f"{waiting} tasks wait"
+    if start_ms is not None:
+        what += f" to be booked for {moment(start_ms)}"
     if not sites:
         return f"{what}: the network has no site yet"
     if any(not item.reasons for item in sites):
         return f"{what} for the next round: there is a place that fits"
     busy = [item for item in sites if all(not r.lasting for r in item.reasons)]
     if busy:
+        if start_ms is not None:
+            return f"{what}: {len(busy)} of {len(sites)} pools fit but are taken then"
         return f"{what} for free units: {len(busy)} of {len(sites)} pools fit but are busy"
     return f"{what}: no pool of the network can meet this requirement"
 
 
 def _settled_summary(order: OrderDetail) -> str:
+    """Of an order of which no task waits for a place."""
+    booked = [task for task in order.task_list if task.booked_from_utc_ms is not None]
+    if booked:
+        first, more = booked[0], len(booked) - 1
+        assert first.booked_from_utc_ms is not None and first.booked_until_utc_ms is not None
+        when = f"{moment(first.booked_from_utc_ms)} to {moment(first.booked_until_utc_ms)}"
+        return f"booked at {first.pool_id} from {when}" + (f", and {more} more" if more else "")
     """`1 task succeeded at north: exit code 0`; each way to end, or to be under way, by itself."""
     ways: dict[str, int] = {}
     for task in order.task_list:

@@ -11,10 +11,12 @@ import sqlalchemy as sa
 
 from yunhe.core.demand import Shape
 from yunhe.core.errors import OverBudget, Refused
+from yunhe.core.placement.calendar import is_booking
 from yunhe.core.round import Quote, quote
-from yunhe.core.supply import Supply
+from yunhe.core.supply import Free, Supply
 from yunhe.facts import load
 from yunhe.hub.catalogue import service as catalogue
+from yunhe.hub.orders import calendar
 from yunhe.hub.platform.context import Platform
 from yunhe.wire.api import OrderSpec
 from yunhe.wire.convert import check_chip, to_shape
@@ -107,6 +109,11 @@ class Pricer:
                     self._priced.clear()
             return supply
 
+    def supply_for(self, conn: sa.Connection, shape: Shape, now_ms: int) -> Supply:
+        """`supply` with the bookings that an order of this shape has to go around."""
+        policy, to_book = self._platform.settings.policy, is_booking(shape, now_ms)
+        return calendar.with_bookings(conn, self.supply(conn), policy, now_ms, to_book=to_book)
+
     def known(self, spec_hash: str) -> Priced | None:
         """The price of a spec that came a moment ago; None when it must be computed (see `price`)."""
         with self._lock:
@@ -117,7 +124,7 @@ class Pricer:
     def quote(self, conn: sa.Connection, spec: OrderSpec) -> tuple[Shape, Quote, Supply]:
         now_ms = self._platform.clock.now_ms()
         shape = to_shape(spec, now_ms, self._places)
-        supply = self.supply(conn)
+        supply = self.supply_for(conn, shape, now_ms)
         self._check_chip(spec, supply)
         return shape, quote(shape, supply, self._platform.settings.policy, now_ms), supply
 
@@ -138,15 +145,21 @@ class Pricer:
         budget = shape.terms.budget_microcny
         if budget is not None and attempts > 1:
             shape = replace(shape, terms=replace(shape.terms, budget_microcny=budget // attempts))
-        found = quote(shape, supply, self._platform.settings.policy, now_ms)
+        asked = _unused(supply) if is_booking(shape, now_ms) else supply  # one that cannot be booked now waits
+        found = quote(shape, asked, self._platform.settings.policy, now_ms)
         priced = Priced(shape, _hold(found, budget, attempts))
-        if shape.terms.deadline_ms is None:  # with a deadline, the price of the same text changes with time
+        if shape.terms.deadline_ms is None and shape.terms.start_ms is None:  # these change what the same text costs
             with self._lock:
                 if self._supply is supply:
                     self._priced[spec_hash] = priced
                 while len(self._priced) > CACHED_QUOTES:
                     self._priced.popitem(last=False)
         return priced
+
+
+def _unused(supply: Supply) -> Supply:
+    """As if nothing were in use or booked: what an order can cost does not depend on it."""
+    return replace(supply, free=tuple(Free(pool.capacity_milli, pool.memory_bytes) for pool in supply.pools))
 
 
 def _hold(found: Quote, budget_microcny: int | None, attempts: int) -> int:

@@ -46,6 +46,7 @@ def new_order(
         bundle_json=text.bundle_json,
         submitted_ms=now_ms,
         deadline_ms=priced.shape.terms.deadline_ms,
+        start_ms=priced.shape.terms.start_ms,
         hold_microcny=priced.hold_microcny,
         idem_key=idem[0] if idem else None,
         idem_sha=idem[1] if idem else None,

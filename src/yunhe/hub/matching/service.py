@@ -12,17 +12,19 @@ import sqlalchemy as sa
 
 from yunhe.core.errors import YunheError
 from yunhe.core.round import Snapshot
+from yunhe.core.supply import Supply
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.catalogue.service import SUPPLY_TOPIC
 from yunhe.hub.matching.keeping import Decided, Keeper
 from yunhe.hub.matching.recording import Recorder
 from yunhe.hub.matching.worker import RoundWorker
-from yunhe.hub.orders import rooms, snapshot
+from yunhe.hub.orders import rooms, snapshot, starting
 from yunhe.hub.orders.commit import Committer, PlanCommit
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.snapshot import View
+from yunhe.hub.orders.starting import Due
 from yunhe.hub.platform import leader
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.leader import Leader
@@ -82,6 +84,7 @@ class Matching:
 
     async def _guarded_round(self, woken_by: set[str]) -> int:
         try:
+            await self._start_booked(SUPPLY_TOPIC in woken_by)
             return await self._round(woken_by)
         except TimeoutError:
             log.error("a round took too long (limit %d ms)", self._platform.settings.round_timeout_ms)
@@ -107,9 +110,9 @@ class Matching:
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.write, recorded)
         placed = 0
-        if plan.assignments:
+        if plan.assignments or plan.bookings:
             self._crash_point("matching.before_commit")
-            commit = PlanCommit(plan.assignments, view.open_orders, view.snapshot.supply)
+            commit = PlanCommit(plan.assignments, view.open_orders, view.snapshot.supply, plan.bookings)
             placed = await platform.write(self._committer.commit_plans, commit)
         if plan.preempted:
             self._crash_point("matching.before_rooms")
@@ -121,6 +124,21 @@ class Matching:
         self._seen_ms = now_ms
         log.debug("round: %d open, %d placed, %.1f ms", len(view.snapshot.queue.ids), placed, self.last_round_ms)
         return placed
+
+    async def _start_booked(self, also_gone: bool) -> None:
+        """Bookings whose time has come become leases; with `also_gone`, those whose pool has gone are lost."""
+        due = await self._platform.read(lambda conn: self._due(conn, also_gone))
+        if due is not None:
+            self._crash_point("matching.before_start")
+            await self._platform.write(self._committer.start_booked, due)
+
+    def _due(self, conn: sa.Connection, also_gone: bool) -> Due | None:
+        settings, now_ms = self._platform.settings, self._platform.clock.now_ms()
+
+        def supply() -> Supply:
+            return catalogue.supply(conn, now_ms, settings.silent_after_ms)
+
+        return starting.look(conn, supply, self._shapes, now_ms, also_gone=also_gone)
 
     def _cause(self, snapshot: Snapshot, woken_by: set[str]) -> str:
         """Why a round was held: orders came, the one before placed some, units came free, a site changed, or time."""
@@ -139,6 +157,6 @@ class Matching:
             catalogue.supply(conn, now_ms, settings.silent_after_ms),
             accounts.shares(conn),
             self._shapes,
+            settings,
             now_ms,
-            settings.round_orders,
         )

@@ -1,6 +1,7 @@
 """Commit a plan: recheck it against the rows it was made from, reserve, write leases and instructions.
 
     1. lock the orders; drop assignments whose order changed since the snapshot
+       write what was booked, and keep the others clear of it (`booking`)
     2. reserve pools and quotas by their guards; drop what no longer fits
     3. step each task: `Placed`
     4. write leases, instructions, tasks, orders
@@ -22,9 +23,11 @@ from yunhe.core.round import Assignment
 from yunhe.core.supply import Pool, Site, Supply
 from yunhe.hub.accounts import service as accounts
 from yunhe.hub.catalogue import service as catalogue
-from yunhe.hub.orders import outbox, rooms, store, tasks
+from yunhe.hub.orders import booking, outbox, rooms, starting, store, tasks
+from yunhe.hub.orders.booking import Promise
 from yunhe.hub.orders.model import terms_to_json
 from yunhe.hub.orders.snapshot import OpenOrder
+from yunhe.hub.orders.starting import Due
 from yunhe.hub.orders.views import origin_of
 from yunhe.hub.platform import bulk
 from yunhe.hub.platform.settings import HubSettings
@@ -46,6 +49,7 @@ class PlanCommit:
     assignments: tuple[Assignment, ...]
     open_orders: dict[str, OpenOrder]
     supply: Supply
+    bookings: tuple[Assignment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +86,49 @@ class Committer:
         return [self._commit(tx, plan) for plan in plans]
 
     def _commit(self, tx: Tx, plan: PlanCommit) -> int:
-        orders = tasks.lock_orders(tx, (a.order_id for a in plan.assignments))
+        orders = tasks.lock_orders(tx, (a.order_id for a in (*plan.assignments, *plan.bookings)))
         fresh = list(_fresh(plan.assignments, orders))
-        kept = _reserve(tx, fresh, orders)
+        promised = self._book(tx, plan, orders, fresh)
+        placed = booking.clear(tx, _reserve_pools(tx, fresh), plan.open_orders, self._policy)
+        kept = _within_quota(tx, placed, orders)
         placements = list(_pick_tasks(tx, kept, orders, plan))
         pools = {pool.id: pool for pool in plan.supply.pools}
         sites = {site.id: site for site in plan.supply.sites}
         self._write(tx, placements, pools, sites)
+        return len(placements) + promised
+
+    def _book(self, tx: Tx, plan: PlanCommit, orders: dict[str, sa.Row[Any]], others: list[Assignment]) -> int:
+        """The number of tasks that were booked."""
+        wanted = list(_fresh(plan.bookings, orders))
+        also = [a.pool_id for a in others]
+        kept = booking.bookable(tx, wanted, also, plan.open_orders, self._policy)
+        promises = [
+            Promise(p.order, p.row, p.assignment.pool_id, p.open.shape, p.milli, p.memory_bytes)
+            for p in _pick_tasks(tx, kept, orders, plan)
+        ]
+        if promises:
+            booking.write(tx, promises)
+        return len(promises)
+
+    def start_booked(self, tx: Tx, batches: Sequence[Due]) -> list[int]:
+        """Writer handler: begins the leases of bookings whose time has come. Gives the number that began."""
+        return [self._start_booked(tx, due) for due in batches]
+
+    def _start_booked(self, tx: Tx, due: Due) -> int:
+        orders = tasks.lock_orders(tx, due.open_orders)
+        rows = starting.still_due(tx, due)
+        pools = {pool.id: pool for pool in due.supply.pools}
+        sites = {site.id: site for site in due.supply.sites}
+        wanted = {
+            Assignment(row.order_id, row.idx, row.pool_id, 1, row.milli, row.memory_bytes): row
+            for row in rows
+            if row.pool_id in pools and sites[pools[row.pool_id].site_id].connected
+        }
+        kept = _within_quota(tx, _reserve_pools(tx, list(wanted)), orders)
+        placements = [_Placement(orders[a.order_id], wanted[a], a, due.open_orders[a.order_id]) for a in kept]
+        self._write(tx, placements, pools, sites)
+        begun = {p.row.lease_id for p in placements}
+        starting.lose(tx, [row for row in rows if row.lease_id not in begun], due.supply, self._policy)
         return len(placements)
 
     def _write(self, tx: Tx, placements: list[_Placement], pools: dict[str, Pool], sites: dict[str, Site]) -> None:
@@ -116,6 +156,7 @@ class Committer:
             tx.notify(tasks.FACTS)
 
     def _columns(self, tx: Tx, p: _Placement) -> dict[str, object]:
+        booked = p.row.state == TaskState.BOOKED.value
         return {
             "milli": p.milli,
             "memory_bytes": p.memory_bytes,
@@ -129,6 +170,8 @@ class Committer:
             "ended_ms": None,
             "limit_ms": p.run_limit_ms + self._settings.overdue_grace_ms,
             "overdue_ms": tx.now_ms + self._settings.queue_limit_ms,
+            "booked_from_ms": p.row.booked_from_ms if booked else None,
+            "booked_until_ms": p.row.booked_until_ms if booked else None,
         }
 
     def _lease_row(self, tx: Tx, p: _Placement, task: Task, pool: Pool, site: Site) -> dict[str, object]:
@@ -218,19 +261,23 @@ def _fresh(assignments: Iterable[Assignment], orders: dict[str, sa.Row[Any]]) ->
             yield assignment
 
 
-def _reserve(tx: Tx, assignments: list[Assignment], orders: dict[str, sa.Row[Any]]) -> list[Assignment]:
-    """Those whose units and quota were free; both guards are taken for them."""
+def _reserve_pools(tx: Tx, assignments: list[Assignment]) -> list[Assignment]:
+    """Those whose units were free; the guards are taken for them."""
     sums: dict[str, tuple[int, int]] = {}
     for a in assignments:
         milli, memory = sums.get(a.pool_id, (0, 0))
         sums[a.pool_id] = (milli + a.milli, memory + a.memory_bytes)
     full = catalogue.reserve_many(tx, sums)
     # Where a sum does not fit, perhaps a part of it does. Guards in sorted order here too.
-    placed = [
+    return [
         a
         for a in sorted(assignments, key=lambda a: a.pool_id)
         if a.pool_id not in full or catalogue.reserve(tx, a.pool_id, a.milli, a.memory_bytes)
     ]
+
+
+def _within_quota(tx: Tx, placed: list[Assignment], orders: dict[str, sa.Row[Any]]) -> list[Assignment]:
+    """Those whose account may have so many units, for which its guard is taken; the units of the others go back."""
     quota: dict[str, int] = defaultdict(int)
     for a in placed:
         quota[orders[a.order_id].org] += a.milli
@@ -274,7 +321,7 @@ def _pick_tasks(
 def _order_rows(tx: Tx, placements: list[_Placement]) -> list[dict[str, object]]:
     placed: dict[str, int] = defaultdict(int)
     for p in placements:
-        placed[p.order.id] += 1
+        placed[p.order.id] += p.row.state == TaskState.PENDING.value  # a booked one has been counted
     orders = {p.order.id: p.order for p in placements}
     for order_id in placed:
         tx.notify(f"order:{order_id}")

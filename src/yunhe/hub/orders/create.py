@@ -82,6 +82,7 @@ def _order_row(order: NewOrder) -> dict[str, object]:
         "array": order.spec.array,
         "submitted_ms": order.submitted_ms,
         "deadline_ms": order.deadline_ms,
+        "start_ms": order.start_ms,
         "hold_microcny": order.hold_microcny,
         "pending": order.spec.array,
         "secrets": order.sealed is not None,

@@ -13,6 +13,7 @@ from yunhe.core.lifecycle import (
     ENDED,
     ORDER_ENDED,
     PLACED,
+    WAITING,
     CancelRequested,
     DeadlinePassed,
     Ended,
@@ -68,6 +69,7 @@ class _Changes:
     pools: dict[str, tuple[int, int]] = field(default_factory=dict)
     quotas: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     ended_attempts: list[dict[str, object]] = field(default_factory=list)  # columns of `lease`
+    unbooked: bool = False
     order_ids: set[str] = field(default_factory=set)
 
 
@@ -119,6 +121,9 @@ def _note(
         columns["ended_ms"] = now_ms
         columns["detail"] = item.detail
         columns["overdue_ms"] = None
+    if before.state is TaskState.BOOKED:
+        changes.unbooked = True
+        columns |= {"milli": 0, "memory_bytes": 0, "booked_from_ms": None, "booked_until_ms": None}
     if step.released and before.pool_id is not None:
         milli, memory = changes.pools.get(before.pool_id, (0, 0))
         changes.pools[before.pool_id] = (milli + row.milli, memory + row.memory_bytes)
@@ -173,7 +178,7 @@ def _write(tx: Tx, changes: _Changes, current: dict[str, Task], orders: dict[str
     bulk.write(tx.conn, bulk.Update(store.order, ("id",), rows), work.leaving(tx, SETTLEMENT, keys, tx.now_ms))
     ended_ids = {str(row["id"]) for row in rows if row["ended_ms"]}
     secrets.forget(tx, (order_id for order_id in ended_ids if orders[order_id].secrets))
-    if changes.pools:
+    if changes.pools or changes.unbooked:
         tx.notify(ROUND)
     if changes.facts:
         tx.notify(tasks.FACTS)
@@ -240,7 +245,7 @@ def cancel_orders(tx: Tx, order_ids: Sequence[str]) -> list[str | YunheError]:
         elif row.state in (OrderState.SUCCEEDED, OrderState.FAILED):
             results.append(Conflict(f"order {order_id} has {row.state} already"))
         else:
-            alive = [*PLACED, TaskState.PENDING]
+            alive = sorted(PLACED | WAITING)
             apply(tx, [LeaseEvent(i, CancelRequested()) for i in _leases(tx, store.task.c.order_id == order_id, alive)])
             results.append(order_id)
     return results

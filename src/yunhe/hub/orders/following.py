@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from yunhe.core.errors import QuotaExceeded, YunheError
-from yunhe.core.lifecycle import PLACED, CancelRequested, TaskState
+from yunhe.core.lifecycle import PLACED, WAITING, CancelRequested
 from yunhe.hub.orders import events, store
 from yunhe.hub.orders.events import LeaseEvent
 from yunhe.hub.platform.db import insert_ignore
@@ -100,7 +100,7 @@ def _alive(item: Follower) -> sa.Select[Any]:
             # Not by comparing texts: their order is another one in every database.
             sa.func.substr(order.idem_key, 1, len(item.tag) + 1) == f"{item.tag}:",
             order.ended_ms.is_(None),
-            task.state.in_([TaskState.PENDING.value, *(state.value for state in PLACED)]),
+            task.state.in_([state.value for state in WAITING | PLACED]),
             task.cancel_requested.is_(False),
         )
         .order_by(task.lease_id)

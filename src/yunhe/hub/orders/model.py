@@ -24,6 +24,7 @@ class NewOrder:
     bundle_json: str | None
     submitted_ms: int
     deadline_ms: int | None
+    start_ms: int | None
     hold_microcny: int
     idem_key: str | None
     idem_sha: str | None

@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
@@ -20,17 +20,23 @@ log = logging.getLogger(__name__)
 
 MAX_CACHED = 50_000
 
+ShapeKey = tuple[str, int | None, int | None, int]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A stored spec, ready for placement; `shape` without the deadline and the hold of one order."""
+    """A stored spec, ready for placement; `shape` without the times and the hold of one order."""
 
     spec: OrderSpec
     shape: Shape
     bundle: str | None
+
+
+def key_of(row: sa.Row[Any]) -> ShapeKey:
+    """What of an order's row makes its shape."""
+    return row.spec_hash, row.deadline_ms, row.start_ms, row.hold_microcny
 
 
 class _Recent(Generic[K, V]):
@@ -60,7 +66,7 @@ class Shapes:
     def __init__(self, places: Mapping[str, str]) -> None:
         self._places = places
         self._specs: _Recent[str, Loaded] = _Recent()
-        self._shapes: _Recent[tuple[str, int | None, int], Shape] = _Recent()
+        self._shapes: _Recent[ShapeKey, Shape] = _Recent()
 
     def load(self, conn: sa.Connection, submitted_ms: Mapping[str, int]) -> dict[str, Loaded]:
         """The specs by hash. `submitted_ms`: some submission time of each, so that it validates again.
@@ -92,13 +98,14 @@ class Shapes:
             log.error("the stored spec %s cannot be read; its orders wait: %s", spec_hash, error)
             return None
 
-    def shape(self, spec_hash: str, loaded: Loaded, deadline_ms: int | None, hold_microcny: int) -> Shape:
+    def of_order(self, row: sa.Row[Any], loaded: Loaded) -> Shape:
         """The order's shape; what it may cost at most at any place is its hold (see intake)."""
-        key = (spec_hash, deadline_ms, hold_microcny)
+        key = key_of(row)
         shape = self._shapes.get(key)
         if shape is None:
-            budget = hold_microcny // (1 + loaded.spec.retries)
-            terms = replace(loaded.shape.terms, deadline_ms=deadline_ms, budget_microcny=budget)
+            budget = row.hold_microcny // (1 + loaded.spec.retries)
+            times = {"deadline_ms": row.deadline_ms, "start_ms": row.start_ms}
+            terms = replace(loaded.shape.terms, **times, budget_microcny=budget)
             shape = replace(loaded.shape, terms=terms)
             self._shapes.put(key, shape)
         return shape

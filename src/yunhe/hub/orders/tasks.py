@@ -85,6 +85,8 @@ def extra_columns(row: sa.Row[Any]) -> dict[str, object]:
     return {
         "milli": row.milli,
         "memory_bytes": row.memory_bytes,
+        "booked_from_ms": row.booked_from_ms,
+        "booked_until_ms": row.booked_until_ms,
         "detail": row.detail,
         "placed_ms": row.placed_ms,
         "started_ms": row.started_ms,

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from yunhe.core.demand import Shape
 from yunhe.core.errors import InvalidInput, NotFound, Refused
-from yunhe.core.lifecycle import ORDER_ENDED, PLACED, OrderState, TaskState
+from yunhe.core.lifecycle import ORDER_ENDED, PLACED, WAITING, OrderState, TaskState
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.orders import store
 from yunhe.hub.orders.model import Lease, OrderKey, Placement, terms_from_json
@@ -213,6 +213,8 @@ def _task_view(row: sa.Row[Any]) -> TaskView:
         reason=row.reason,
         detail=row.detail,
         kept_ms=row.kept_ms,
+        booked_from_utc_ms=row.booked_from_ms if row.state == TaskState.BOOKED.value else None,
+        booked_until_utc_ms=row.booked_until_ms if row.state == TaskState.BOOKED.value else None,
         staging=_staging(row),
         delivery=row.delivery,
         placed_utc_ms=row.placed_ms,
@@ -280,7 +282,7 @@ def lease_of_task(conn: sa.Connection, order_id: str, index: int) -> tuple[str, 
 def task_over(conn: sa.Connection, lease_id: str) -> bool:
     """Whether nothing more can come of the task (its logs and outputs are complete)."""
     state = conn.scalar(sa.select(store.task.c.state).where(store.task.c.lease_id == lease_id))
-    return state not in (TaskState.PENDING, TaskState.LEASED, TaskState.RUNNING, TaskState.UNKNOWN)
+    return state not in WAITING | PLACED
 
 
 def placements(conn: sa.Connection, lease_ids: Iterable[str]) -> dict[tuple[str, int], Placement]:
@@ -324,4 +326,4 @@ def shape_of(conn: sa.Connection, order_id: str, shapes: Shapes) -> Shape:
     loaded = shapes.load(conn, {row.spec_hash: row.submitted_ms}).get(row.spec_hash)
     if loaded is None:
         raise Refused(f"order {order_id} was written by another version of the hub and cannot be read by this one")
-    return shapes.shape(row.spec_hash, loaded, row.deadline_ms, row.hold_microcny)
+    return shapes.of_order(row, loaded)

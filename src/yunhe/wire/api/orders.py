@@ -274,6 +274,8 @@ class TaskView(Answer):
     kept_ms: int = 0  # saved by attempts that were preempted; the next one goes on from there
     staging: StagingView | None = None  # while data moves
     delivery: str = ""  # of outputs with a URL, when the job has ended: "delivered" or "undelivered"
+    booked_from_utc_ms: int | None = None  # while it is booked
+    booked_until_utc_ms: int | None = None
     placed_utc_ms: int | None = None
     started_utc_ms: int | None = None
     ended_utc_ms: int | None = None
