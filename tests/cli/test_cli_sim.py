@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Ran, Run
 from tests.simulator.scenes import TEXT
+from yunhe.apps.simulator import write_whole
 from yunhe.cli.failure import INTERRUPTED, OK, USAGE
+from yunhe.simulator.run import Run as Simulation
+from yunhe.simulator.scenario import load
 
 DEARER = "price: {centre: west, compute: 50CNY/h}"
 
@@ -137,3 +140,81 @@ def test_a_record_that_is_none_is_refused(folder: Path, yunhe: Run) -> None:
     assert ran.code == USAGE and "line 1" in ran.err
     Path("rounds.jsonl").write_text("")
     assert "0 rounds" in yunhe("sim", "replay", "rounds.jsonl").out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "nowhere.yaml"),
+        ("run", "."),
+        ("run", "/dev/full"),
+        ("run", "three.yaml", "--what-if", "nowhere.yaml"),
+        ("sweep", "nowhere.yaml", "--out", "all"),
+        ("replay", "nowhere.jsonl"),
+        ("replay", "."),
+    ],
+)
+def test_a_file_that_is_none_is_a_wrong_argument(scenario: Path, yunhe: Run, command: tuple[str, ...]) -> None:
+    ran = yunhe("sim", *command)
+    assert ran.code == USAGE and "error: " in ran.err and "Traceback" not in ran.err
+    assert not list(Path().glob("sim-*"))
+
+
+@pytest.mark.parametrize("trace", ["/dev/zero", "nowhere.csv", "."])
+def test_a_trace_without_end_or_without_a_beginning_is_refused(scenario: Path, yunhe: Run, trace: str) -> None:
+    fitted = "fitted: {like: venus, jobs_per_day: 800}"
+    scenario.write_text(TEXT.replace(fitted, f"trace: {{format: pai2020, path: {trace}}}"))
+    ran = yunhe("sim", "run", str(scenario), "--out", "run")
+    assert ran.code == USAGE and "error: " in ran.err and "Traceback" not in ran.err
+    if trace == "/dev/zero":
+        assert "in line 1" in ran.err
+
+
+def test_a_damaged_result_is_refused_by_name(scenario: Path, yunhe: Run) -> None:
+    yunhe("sim", "run", str(scenario), "--out", "run", "--no-report")
+    file = Path("run/result.json")
+    whole = json.loads(file.read_bytes())
+    for name, value in (
+        ("orders", 7),
+        ("wait_ms", {}),
+        ("useful_flop", None),
+        ("charged_microcny", "much"),
+        ("seed", []),
+    ):
+        file.write_text(json.dumps({**whole, name: value}))
+        ran = yunhe("sim", "compare", "run", "run")
+        assert ran.code == USAGE and "run/result.json" in ran.err, name
+    file.write_text(json.dumps({name: value for name, value in whole.items() if name != "sites"}))
+    ran = yunhe("sim", "run", str(scenario), "--out", "run")  # a report of it is wanted
+    assert ran.code == USAGE and "damaged" in ran.err
+
+
+def test_a_state_that_others_could_have_written_is_not_read(scenario: Path, yunhe: Run) -> None:
+    found = Simulation.fresh(load(TEXT), Path())
+    found.go_on(10)
+    state = Path("run/state.bin")
+
+    def again(mode: int) -> Ran:
+        write_whole(state, found.saved(), 0o600)
+        state.chmod(mode)
+        return yunhe("sim", "run", str(scenario), "--out", "run", "--no-report")
+
+    state.parent.mkdir()
+    for mode in (0o602, 0o620, 0o666):
+        ran = again(mode)
+        assert ran.code == USAGE and "written by others" in ran.err and "pickle" in ran.err and "--fresh" in ran.err
+    state.rename("elsewhere")
+    state.symlink_to(Path("elsewhere").absolute())
+    assert yunhe("sim", "run", str(scenario), "--out", "run", "--no-report").code == USAGE
+    state.unlink()
+    assert again(0o644).code == OK and not state.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_state_of_another_user_is_not_read(scenario: Path, yunhe: Run) -> None:
+    Path("run").mkdir()
+    state = Path("run/state.bin")
+    state.write_bytes(b"")
+    os.chown(state, 65534, 65534)
+    ran = yunhe("sim", "run", str(scenario), "--out", "run", "--no-report")
+    assert ran.code == USAGE and "another user's" in ran.err

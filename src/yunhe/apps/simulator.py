@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 
 from yunhe.core.errors import Conflict, InvalidInput, YunheError
+from yunhe.simulator.compare import check
 from yunhe.simulator.result import Document, to_bytes
 from yunhe.simulator.run import Run
 from yunhe.simulator.scenario import Scenario, changed, load, load_edits, located, read_text
@@ -24,7 +26,12 @@ RESULT = "result.json"
 STATE = "state.bin"
 REPORT = "report.html"
 CHUNK = 1_000  # events between two looks at the clock and at Ctrl-C
-CHECKPOINT_S = 30.0
+CHECKPOINT_S = 30.0  # between two states at least,
+CHECKPOINT_SHARE = 0.05  # and of the time no more than this for writing them
+MAX_RESULT_BYTES = 1 << 30
+MAX_ROUND_BYTES = 1 << 30  # of a recorded round; one over the nation has 20 MiB
+_OWN = 0o600
+_WRITE_OF_OTHERS = 0o022
 
 Progress = Callable[[float, Run], None]  # share done, 0 to 1
 
@@ -49,7 +56,7 @@ class Outcome:
 
 
 def prepare(path: Path, edits: Sequence[str] = (), seed: int | None = None) -> Prepared:
-    """Read a scenario and what is changed of it. Raises InvalidInput with field and line; OSError."""
+    """Read a scenario and what is changed of it. Raises InvalidInput with field and line."""
     text = read_text(path)
     scenario = load(text)
     for given in edits:
@@ -80,14 +87,13 @@ def simulate(
     began_s = time.process_time()
     with _interrupts() as interrupted, _alone(out):
         run = _run(prepared, out, fresh)
-        saved_s = time.monotonic()
+        due_s = time.monotonic() + CHECKPOINT_S
         try:
             while run.go_on(CHUNK):
                 if progress is not None:
                     progress(run.share_done, run)
-                if interrupted() or time.monotonic() - saved_s > CHECKPOINT_S:
-                    write_whole(out / STATE, run.saved())
-                    saved_s = time.monotonic()
+                if interrupted() or time.monotonic() > due_s:
+                    due_s = _save(run, out)
                 if interrupted():
                     return Outcome(out, None, time.process_time() - began_s)
         except YunheError as error:
@@ -101,17 +107,37 @@ def simulate(
 
 
 def read_result(path: Path) -> Document:
-    """The result in a file, or in a run's folder. Raises InvalidInput for what is none."""
+    """The result in a file, or in a run's folder. Raises InvalidInput for what is none, or is damaged."""
     file = path / RESULT if path.is_dir() else path
     try:
-        found: Any = orjson.loads(file.read_bytes())
+        with file.open("rb") as opened:
+            content = opened.read(MAX_RESULT_BYTES + 1)
+        found: Any = orjson.loads(content) if len(content) <= MAX_RESULT_BYTES else None
     except FileNotFoundError as error:
         raise InvalidInput("has no result", field=str(path), hint="run it first: yunhe sim run") from error
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", field=str(file)) from error
     except orjson.JSONDecodeError as error:
         raise InvalidInput("is no result of a run", field=str(file)) from error
-    if not isinstance(found, dict) or not {"scenario_sha256", "seed"} <= found.keys():
+    if not isinstance(found, dict) or "scenario_sha256" not in found or not isinstance(found.get("seed"), int):
         raise InvalidInput("is no result of a run", field=str(file))
+    try:
+        check(found)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, field=str(file), hint="yunhe sim run --fresh makes another") from error
     return found
+
+
+def read_record(path: Path) -> Iterator[bytes]:
+    """The lines of a record of rounds. Raises InvalidInput for what cannot be read, or has a line without end."""
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MAX_ROUND_BYTES + 1):
+                if len(line) > MAX_ROUND_BYTES:
+                    raise InvalidInput(f"has a line of more than {MAX_ROUND_BYTES >> 20} MiB", field=str(path))
+                yield line
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", field=str(path)) from error
 
 
 def read_results(path: Path) -> list[Document]:
@@ -129,17 +155,24 @@ def can_report() -> bool:
 
 
 def write_report(found: Document, out: Path) -> None:
+    """Raises InvalidInput for a result that lacks what a report shows."""
     from yunhe.simulator.report import tables, to_html  # noqa: PLC0415 - matplotlib and pyarrow, for a report alone
 
-    write_whole(out / REPORT, to_html(found).encode())
-    for name, table in tables(found).items():
+    try:
+        page, files = to_html(found), tables(found)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        hint = "--fresh makes another"
+        raise InvalidInput(f"the result is damaged: {error!r}"[:200], field=str(out / RESULT), hint=hint) from error
+    write_whole(out / REPORT, page.encode())
+    for name, table in files.items():
         write_whole(out / f"{name}.parquet", table)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """The file is as it was or as it should be, also after a power failure."""
+def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """The file is as it was or as it should be, also after a power failure. `mode` is cut down by the umask."""
     beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -160,11 +193,35 @@ def _alone(out: Path) -> Iterator[None]:
         os.close(folder)
 
 
+def _save(run: Run, out: Path) -> float:
+    """Write the state. When the next one is due: one that takes long comes the more rarely."""
+    began_s = time.monotonic()
+    write_whole(out / STATE, run.saved(), _OWN)
+    ended_s = time.monotonic()
+    return ended_s + max(CHECKPOINT_S, (ended_s - began_s) / CHECKPOINT_SHARE)
+
+
+def _own_state(file: Path) -> bytes:
+    """Raises InvalidInput for a state that somebody else could have written: it would do what they like."""
+    try:
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", field="state") from error
+    with os.fdopen(opened, "rb") as state:
+        found = os.fstat(state.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidInput("is no file", field="state")
+        if found.st_uid != os.geteuid() or found.st_mode & _WRITE_OF_OTHERS:
+            whose = "is another user's" if found.st_uid != os.geteuid() else "can be written by others"
+            raise InvalidInput(f"is a Python pickle, which runs what it holds, and {whose}", field="state")
+        return state.read()
+
+
 def _run(prepared: Prepared, out: Path, fresh: bool) -> Run:
     state = out / STATE
     try:
         if state.exists() and not fresh:
-            return Run.resumed(prepared.scenario, prepared.folder, state.read_bytes())
+            return Run.resumed(prepared.scenario, prepared.folder, _own_state(state))
         return Run.fresh(prepared.scenario, prepared.folder)
     except YunheError as error:
         if error.field == "state":

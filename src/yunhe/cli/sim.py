@@ -127,12 +127,11 @@ def replay(
     """Decide recorded rounds of a hub again, and say whether each comes out the same to the last byte."""
     rounds, orders, assigned = 0, 0, 0
     different: list[int] = []
-    with record.open("rb") as lines:
-        for item in replayed(lines):
-            rounds, orders = rounds + 1, orders + item.orders
-            assigned += len(item.plan.assignments)
-            if not item.same:
-                different.append(item.number)
+    for item in replayed(application.read_record(record)):
+        rounds, orders = rounds + 1, orders + item.orders
+        assigned += len(item.plan.assignments)
+        if not item.same:
+            different.append(item.number)
     if as_json:
         show_json({"rounds": rounds, "orders": orders, "assignments": assigned, "different": different})
     else:

@@ -75,6 +75,15 @@ def _per(amount: Callable[[Document], float]) -> Callable[[Document], float | No
     return value
 
 
+def check(found: Document) -> None:
+    """Raises InvalidInput where a figure that two runs are compared by is missing, or is none."""
+    for metric in METRICS:
+        try:
+            metric.value(found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidInput(f"has no {metric.name}: it is damaged, or of another version", field="result") from error
+
+
 METRICS = (
     Metric("utilisation", "%", lambda found: found["utilisation"] * 100),
     Metric("work done", "ZFLOP", _flop),

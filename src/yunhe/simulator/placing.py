@@ -119,7 +119,13 @@ class Rounds:
         self.rounds = 0
 
     def __getstate__(self) -> dict[str, object]:
-        to_save_time: dict[str, object] = {"_prices": {}, "_without_data": {}, "_by_terms": {}, "_board": None, "_dearest": None}
+        to_save_time: dict[str, object] = {
+            "_prices": {},
+            "_without_data": {},
+            "_by_terms": {},
+            "_board": None,
+            "_dearest": None,
+        }
         return {**self.__dict__, **to_save_time}
 
     @property

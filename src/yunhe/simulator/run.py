@@ -20,7 +20,7 @@ from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.work import Stream
 from yunhe.simulator.world import Islands, World
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 # What a pickle that was cut off, is of an older program, or is none, raises.
 _BROKEN = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 
@@ -59,7 +59,7 @@ class Run:
     def resumed(cls, scenario: Scenario, folder: Path, state: bytes) -> Self:
         """Go on from `saved`. Raises InvalidInput where the state is of another scenario or seed.
 
-        The state is a pickle: only states that one wrote oneself are to be read.
+        The state is a pickle, which can do anything when it is read: only states that one wrote oneself are to be.
         """
         try:
             saved = pickle.loads(state)

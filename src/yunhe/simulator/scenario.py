@@ -31,6 +31,7 @@ from yunhe.wire.invalid import from_errors
 from yunhe.wire.order_yaml import read_mapping, with_line
 
 MAX_NODES = 1_000_000  # values of the file: a nation of 7,000 centres has 30,000
+MAX_TEXT_BYTES = 64 << 20  # of a file: the most centres, each written out, take a quarter
 _EXAMPLE = "see examples/scenarios/small.yaml"
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -96,11 +97,17 @@ def located(error: YunheError, text: str) -> YunheError:
 
 
 def read_text(path: Path) -> str:
-    """Raises InvalidInput for what is no text; OSError."""
+    """A scenario or its edits. Raises InvalidInput for what is not there, is too large, or is no text."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            found = file.read(MAX_TEXT_BYTES + 1)
+        if len(found) > MAX_TEXT_BYTES:
+            raise InvalidInput(f"the file is larger than {MAX_TEXT_BYTES >> 20} MiB", field=str(path))
+        return found.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput("the file is not text in UTF-8", field=str(path)) from error
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", field=str(path)) from error
 
 
 def _checked(kind: type[Checked], value: dict[str, Any]) -> Checked:

@@ -15,6 +15,7 @@ import csv
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -34,7 +35,7 @@ def read_trace(kind: str, path: Path) -> Iterator[RawJob]:
     """The jobs of a trace in the order of its lines, one in memory at a time.
 
     Arrivals are ms since the first line (philly, azure) or since the trace's own zero.  Raises InvalidInput with the
-    line and column; OSError where the file cannot be read.
+    line and column, and where the file cannot be read.
     """
     columns, job = _FORMATS[kind]
     first_ms: int | None = None
@@ -128,7 +129,11 @@ _FORMATS: dict[str, tuple[Sequence[str], Callable[[_Line], RawJob]]] = {
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    with path.open("rb") as raw:
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", field=str(path)) from error
+    with raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         try:
@@ -138,13 +143,23 @@ def _opened(path: Path) -> Iterator[TextIO]:
             else:
                 with path.open("r", encoding="utf-8", newline="") as file:
                     yield file
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
             raise InvalidInput(f"cannot be read: {error}", field=str(path)) from error
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    """None longer than a line may be, whatever the file is."""
+    number = 0
+    while text := file.readline(MAX_LINE_CHARS + 1):
+        number += 1
+        if len(text) > MAX_LINE_CHARS:
+            raise InvalidInput(f"has more than {MAX_LINE_CHARS:,} characters in line {number}", field=str(path))
+        yield text
 
 
 def _csv_rows(file: TextIO, path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(MAX_LINE_CHARS)
-    reader = csv.DictReader(file)
+    reader = csv.DictReader(_lines(file, path))
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
@@ -157,9 +172,7 @@ def _csv_rows(file: TextIO, path: Path, columns: Sequence[str]) -> Iterator[tupl
 
 
 def _json_rows(file: TextIO, path: Path) -> Iterator[tuple[int, Row]]:
-    number = 0
-    while text := file.readline(MAX_LINE_CHARS):
-        number += 1
+    for number, text in enumerate(_lines(file, path), 1):
         if not text.strip():
             continue
         try:
