@@ -89,7 +89,7 @@ def a_supply(*parts: Site | Pool, free: dict[str, Free] | None = None) -> Supply
 
 def a_shape(run_limit_ms: int = HOUR, **parts: Any) -> Shape:
     """A shape by the fields of Requirement and Terms; one core for an hour if nothing is said."""
-    terms_fields = {"deadline_ms", "budget_microcny", "preference", "array", "start_ms"}
+    terms_fields = {"deadline_ms", "budget_microcny", "preference", "array", "start_ms", "patience_ms"}
     terms = Terms(run_limit_ms, **{k: v for k, v in parts.items() if k in terms_fields})
     need = {k: v for k, v in parts.items() if k not in terms_fields}
     if "stacks" not in need:

@@ -33,6 +33,11 @@ class Policy:
     booking_margin_ms: int = 60_000
     # How many orders with a start of their own a round books at most: each looks at the calendars of many pools.
     max_bookings: int = 200
+    # An order that may wait for a better hour does so where it is expected to save this much of what it would cost (or
+    # emit) now: hours of waiting for less are no bargain.
+    least_saving_percent: int = 1
+    # How many kinds of orders that may wait a round looks at in the hours to come; the others are left to the next.
+    max_waits: int = 200
     # Largest number of tasks that one round assigns (bounds the commit's transaction).
     max_assignments: int = 5_000
     # From how many open orders times pools on a round's places are improved together by a linear program; smaller

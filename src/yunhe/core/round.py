@@ -14,10 +14,11 @@ import numpy as np
 
 from yunhe.core.demand import Shape
 from yunhe.core.placement.assign import Assigner
-from yunhe.core.placement.board import Board, free_of
+from yunhe.core.placement.board import Board
+from yunhe.core.placement.booking import NOTHING_BOOKED, around, fit_ahead
+from yunhe.core.placement.calendar import is_booking
 from yunhe.core.placement.classes import Classes, classes
 from yunhe.core.placement.explain import explain_shape
-from yunhe.core.placement.feasible import feasible
 from yunhe.core.placement.improve import Improver
 from yunhe.core.placement.offer import best_first, offer_of
 from yunhe.core.placement.rooms import Made
@@ -25,6 +26,7 @@ from yunhe.core.placement.values import (
     AccountShare,
     Assignment,
     Bound,
+    Delay,
     Given,
     Held,
     Offer,
@@ -37,6 +39,7 @@ from yunhe.core.placement.values import (
     SiteReasons,
     Snapshot,
 )
+from yunhe.core.placement.when import held_back
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Supply
 from yunhe.core.tariff import Price
@@ -45,6 +48,7 @@ __all__ = [
     "AccountShare",
     "Assignment",
     "Bound",
+    "Delay",
     "Held",
     "Offer",
     "Plan",
@@ -70,20 +74,33 @@ def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int, board
     """
     if not snapshot.shapes or not snapshot.queue.ids:
         return Plan((), 0, 0, seed)
+    # 0. leave out what waits for a better hour; book what starts later, and see what that leaves for the others.
+    board = board or Board(snapshot.supply, policy)
+    snapshot, delays = held_back(snapshot, board, now_ms)
+    if not snapshot.queue.ids:
+        return Plan((), len(delays), 0, seed, delays=delays)
+    ahead = around(snapshot, board, policy, now_ms, seed)
+    if ahead is not None:
+        snapshot, board = ahead.snapshot, ahead.board
     # 1. feasible and 2. score: for every kind of shape the pools that it can go to, best first.
-    grouped = classes(snapshot.shapes, board or Board(snapshot.supply, policy), now_ms, seed)
+    grouped = classes(snapshot.shapes, board, now_ms, seed)
     # 3. assign: by priority and fair share, each class down its own ranking of the pools that fit.
     assigner = Assigner(grouped, snapshot, policy, now_ms)
     large = len(snapshot.queue.ids) * len(snapshot.supply.pools) >= policy.improve_from_pairs
     given = assigner.run(Improver(grouped, grouped.of_shape[snapshot.queue.shape]) if large else None)
+    if ahead is not None:
+        given = ahead.checked(given, now_ms)
     # 4. say it: what was given, and who waits for what.
     waiting, unplaceable = _left_over(snapshot.queue, grouped, given)
+    booked = ahead.booked if ahead is not None else NOTHING_BOOKED
     return Plan(
         _assignments(snapshot, given),
-        waiting,
-        unplaceable,
+        waiting + booked.waiting + len(delays),
+        unplaceable + booked.unplaceable,
         seed,
         assigner.bound if large else None,
+        bookings=booked.assignments,
+        delays=delays,
         preempted=_preempted(snapshot, assigner.made),
     )
 
@@ -91,16 +108,19 @@ def plan_round(snapshot: Snapshot, policy: Policy, now_ms: int, seed: int, board
 def quote(shape: Shape, supply: Supply, policy: Policy, now_ms: int, queue_ahead_ms: int = 0) -> Quote:
     """Ranked offers of all pools that fit (those that are busy too, starting after `queue_ahead_ms`), and the
     reasons of those that do not."""
-    fit = feasible(shape, Board(supply, policy), *free_of(supply), now_ms)
-    fitting = {supply.pools[p].id: p for p in np.flatnonzero(fit.certified).tolist()}
+    fit, room = fit_ahead(shape, supply, policy, now_ms)
+    # A booking cannot wait for units that are busy.
+    fits = fit.now if is_booking(shape, now_ms) else fit.certified
+    fitting = {supply.pools[p].id: p for p in np.flatnonzero(fits).tolist()}
     offers = [offer_of(fit, p, queue_ahead_ms) for p in fitting.values()]
-    refused = tuple(entry for entry in explain_shape(fit, supply.free) if entry.pool_id not in fitting)
+    refused = tuple(entry for entry in explain_shape(fit, supply.free, room) if entry.pool_id not in fitting)
     return Quote(best_first(offers, shape.terms.preference), refused)
 
 
 def explain(shape: Shape, supply: Supply, policy: Policy, now_ms: int) -> tuple[SiteReasons, ...]:
-    """For every pool, and every site without one: the constraints that fail, as data. No reasons: it fits now."""
-    return explain_shape(feasible(shape, Board(supply, policy), *free_of(supply), now_ms), supply.free)
+    """For every pool, and every site without one: the constraints that fail, as data. No reasons: it fits."""
+    fit, room = fit_ahead(shape, supply, policy, now_ms)
+    return explain_shape(fit, supply.free, room)
 
 
 def _assignments(snapshot: Snapshot, given: Given) -> tuple[Assignment, ...]:

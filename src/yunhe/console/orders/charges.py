@@ -43,7 +43,7 @@ def charges(view: View, found: UsageList) -> None:
 
 def recomputed(charge: ChargeView) -> bool | None:
     """Whether the inputs give this charge; None when they are not those that this version computes from."""
-    if not all(isinstance(charge.inputs.get(name), int | list) for name in _NAMES):
+    if not all(isinstance(charge.inputs.get(name), int | list | tuple) for name in _NAMES):
         return None
     again = rate(RatingInputs(**{name: charge.inputs[name] for name in _NAMES}))
     said = charge.price

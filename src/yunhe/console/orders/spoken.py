@@ -12,6 +12,7 @@ _OPTIONS = {
     "duration": "--duration",
     "start_at": "--start-at",
     "deadline": "--deadline",
+    "patience": "--patience",
     "budget": "--budget",
     "preference": "--prefer",
     "array": "--array",

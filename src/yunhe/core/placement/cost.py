@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from yunhe.core.demand import Shape
 from yunhe.core.energy import carbon_mg, full_load_mwh
 from yunhe.core.hours import HOUR_MS, whole
@@ -39,8 +37,8 @@ def costs(shape: Shape, board: Board, pools: Ints, sizes: Sizes, now_ms: int) ->
     """
     columns, start_ms, known = board.columns, now_ms // HOUR_MS * HOUR_MS, shape.requirement.work is not None
     kw_per_unit, unit_price = columns.kw_per_unit[pools], board.price(spot=shape.terms.spot)[pools]
-    power = board.hourly.means("power", pools, columns.power_price[pools], start_ms, sizes.run_ms, known=known)
-    carbon = board.hourly.means("carbon", pools, columns.carbon[pools].astype(np.float64), start_ms, sizes.run_ms, known=known)
+    power = board.hourly.means("power", pools, start_ms, sizes.run_ms, known=known)
+    carbon = board.hourly.means("carbon", pools, start_ms, sizes.run_ms, known=known)
     most_power = board.hourly.most_power[pools]
     transfer = data_bytes(shape) * board.policy.transfer_microcny_per_gib / BYTES_PER_GIB
     unit_hours_per_ms = sizes.milli / MILLI_MS_PER_UNIT_HOUR

@@ -38,6 +38,7 @@ class Hourly:
         """`power`, `carbon`: of each pool now."""
         vary = [i for i, site in enumerate(sites) if site.hours.power or site.hours.carbon]
         self.flat = not vary  # nothing changes with the hour anywhere
+        self._now = {"power": power, "carbon": carbon}
         self.least_power = self.most_power = power
         self.least_carbon = carbon
         if self.flat:
@@ -63,15 +64,19 @@ class Hourly:
         found: Bools = self._row[pools] >= 0
         return found
 
-    def means(self, what: str, pools: Ints, now: Floats, start_ms: int, run_ms: Ints, *, known: bool) -> Floats:
-        """Of `what`, "power" or "carbon", over runs that start at `start_ms`; `now`: what holds where it does not vary.
+    def at(self, what: str, pools: Ints, at_ms: int) -> Floats:
+        """`what`, "power" or "carbon", in the hour of `at_ms`."""
+        found, at = self._now[what][pools], np.flatnonzero(self.varies(pools))
+        if len(at):
+            found[at] = self._table(what, at_ms // HOUR_MS).values[self._row[pools[at]], 0]
+        return found
 
-        `known`: the runs take `run_ms`; else that is their mean.
-        """
-        at = np.flatnonzero(self.varies(pools))
+    def means(self, what: str, pools: Ints, start_ms: int, run_ms: Ints, *, known: bool) -> Floats:
+        """Of `what`, over runs that start at `start_ms`. `known`: they take `run_ms`; else that is their mean."""
+        found, at = self._now[what][pools], np.flatnonzero(self.varies(pools))
         if not len(at):
-            return now
-        found, rows, hour = now.copy(), self._row[pools[at]], start_ms // HOUR_MS
+            return found
+        rows, hour = self._row[pools[at]], start_ms // HOUR_MS
         table, begin = self._table(what, hour), start_ms / HOUR_MS - hour
         length = np.maximum(run_ms[at], 1) / HOUR_MS
         found[at] = _over(table, rows, begin, length) if known else _expected(table, rows, begin, length)

@@ -93,6 +93,18 @@ class Preemption(NamedTuple):
     leases: tuple[tuple[str, int], ...]
 
 
+class Delay(NamedTuple):
+    """An order waits for a better hour (see `placement.when`); times in UTC ms."""
+
+    order_id: str
+    version: int
+    site_id: str  # where that is expected
+    until_ms: int  # when it is asked again, at the latest
+    start_ms: int  # expected
+    latest_ms: int
+    saves: int  # of all its tasks, micro-CNY or (preference carbon) milligrams
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why a pool (or a site without pools) does not take a task: one failed constraint, as data."""
@@ -166,3 +178,4 @@ class Plan:
     bound: Bound | None = None  # of large rounds, whose places are improved together
     preempted: tuple[Preemption, ...] = ()
     bookings: tuple[Assignment, ...] = ()  # of orders that start later
+    delays: tuple[Delay, ...] = ()  # orders that wait for a better hour
