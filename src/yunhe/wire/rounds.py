@@ -19,7 +19,7 @@ import orjson
 from yunhe.core.errors import InvalidInput
 from yunhe.core.policy import Policy
 from yunhe.core.round import Plan, Snapshot
-from yunhe.core.supply import Free, Supply
+from yunhe.core.supply import Supply
 
 FORMAT = 1
 
@@ -56,8 +56,12 @@ def from_line(line: bytes) -> RecordedRound:
 # --- in two parts -------------------------------------------------------------------------------------------------
 
 
+_MOVING = ("free", "bookings", "leases")  # of a supply
+
+
 def supply_part(supply: Supply) -> bytes:
-    """What of a supply stays from round to round: all of it but what is free. Written as in `to_line`."""
+    """What of a supply stays from round to round: all of it but what is free and what is booked. Written as in
+    `to_line`."""
     places, measured = written(supply.places), written(supply.measured_latency_us)
     return _fast(
         {
@@ -73,8 +77,9 @@ def supply_part(supply: Supply) -> bytes:
 def rest_part(recorded: RecordedRound) -> bytes:
     """The round without its `supply_part`."""
     snapshot = recorded.snapshot
-    rest = {"shapes": snapshot.shapes, "accounts": snapshot.accounts, "queue": snapshot.queue}
-    return _fast({"format": FORMAT, **recorded._asdict(), "snapshot": {"free": snapshot.supply.free, **rest}})
+    moving = {name: getattr(snapshot.supply, name) for name in _MOVING}
+    rest = {each.name: getattr(snapshot, each.name) for each in dataclasses.fields(snapshot) if each.name != "supply"}
+    return _fast({"format": FORMAT, **recorded._asdict(), "snapshot": {**moving, **rest}})
 
 
 def read_supply(part: bytes) -> Supply:
@@ -93,11 +98,11 @@ def from_parts(supply: Supply, rest: bytes) -> RecordedRound:
     snapshot = values.pop("snapshot", None)
     if not isinstance(snapshot, dict):
         raise InvalidInput("is no whole round", field="round")
-    free = _whole(tuple[Free, ...], snapshot.pop("free", None))
+    moving = {name: _whole(_hints(Supply)[name], snapshot.pop(name, ())) for name in _MOVING}
     others = {name: _whole(_hints(Snapshot)[name], value) for name, value in snapshot.items()}
     hints = _hints(RecordedRound)
     try:
-        seen = Snapshot(dataclasses.replace(supply, free=free), **others)
+        seen = Snapshot(dataclasses.replace(supply, **moving), **others)
         return RecordedRound(snapshot=seen, **{name: _whole(hints[name], value) for name, value in values.items()})
     except (KeyError, TypeError) as error:
         raise InvalidInput(f"is no whole round: {error!r}"[:200], field="round") from error
