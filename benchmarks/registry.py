@@ -56,7 +56,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "round_nation": Benchmark(national_round.round_nation, 300),
     "round_nation_gap": Benchmark(national_round.round_nation_gap, 600),
     "round_growth": Benchmark(national_round.round_growth, 300),
-    "sim_nation_day": Benchmark(sim_nation.day, 1_000, sim_nation.beside_accasim),
+    "sim_nation_day": Benchmark(sim_nation.day, 1_000, sim_nation.beside_others),
     "sim_nation_rss": Benchmark(sim_nation.rss, 1_000),
     # The first of the four makes their stage: some minutes for 7,000 sites and 100,000 orders.
     "console_first_paint": Benchmark(console.first_paint, 1_800),

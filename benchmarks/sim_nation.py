@@ -11,13 +11,14 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import islice
 from pathlib import Path
 
 from benchmarks import nation
 from benchmarks.figure import Figure, PeerFigure
-from benchmarks.peers import accasim
+from benchmarks.peers import accasim, simgrid
 from benchmarks.peers.slurm import Slurm
 from benchmarks.scene import NotMeasurable, Scene
 from yunhe.simulator.run import Run
@@ -51,26 +52,29 @@ def rss(scene: Scene) -> Figure:
     return Figure(found["rss_mib"], note=note)
 
 
-def beside_accasim(_: Slurm) -> PeerFigure:
-    """Both on the same jobs and one cluster that both can hold; the figure is AccaSim's, for as many jobs."""
+def beside_others(_: Slurm) -> PeerFigure:
+    """All on the same jobs and one cluster that all can hold; the figure is AccaSim's, for as many jobs, which like
+    ours decides who gets what. Where it cannot be had it is SimGrid's, which does as its program says."""
     jobs = list(islice(generate(shipped("pai2020"), PEER_PER_DAY, 1, 0), PEER_JOBS))
-    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"yunhe-bench-accasim-{os.getpid()}"
-    folder.mkdir(exist_ok=True)
-    try:
-        theirs = accasim.run(jobs, PEER_NODES, PEER_CARDS, folder)
+    with tempfile.TemporaryDirectory(prefix="yunhe-bench-peers-") as made:
+        folder = Path(made)
         ours = _ours(jobs, folder)
-    except NotMeasurable as error:
-        return PeerFigure(None, str(error))
-    finally:
-        for file in folder.iterdir():
-            if file.is_file():
-                file.unlink()
-    note = (
-        f"AccaSim {PEER_JOBS:,} jobs on {PEER_NODES} nodes: {theirs['wall_s']:.1f} s ({theirs['cpu_s']:.1f} CPU), "
-        f"Yunhe the same: {ours['wall_s']:.1f} s ({ours['cpu_s']:.1f} CPU) with money and energy; the figure is "
-        f"AccaSim's per job times {JOBS:,}"
-    )
-    return PeerFigure(theirs["wall_s"] / PEER_JOBS * JOBS, note)
+        told = [f"{PEER_JOBS:,} jobs on {PEER_NODES} nodes: Yunhe {_seconds(ours)} with money and energy"]
+        figures = []
+        for name, peer in (("AccaSim", accasim.run), ("SimGrid", simgrid.run)):
+            try:
+                theirs = peer(jobs, PEER_NODES, PEER_CARDS, folder)
+            except NotMeasurable as error:
+                told.append(str(error))
+                continue
+            figures.append(theirs["wall_s"] / PEER_JOBS * JOBS)
+            told.append(f"{name} {_seconds(theirs)}, {theirs['cpu_s'] / ours['cpu_s']:.2f} times the CPU time of Yunhe")
+    told.append(f"the figure is the first peer's per job times {JOBS:,}")
+    return PeerFigure(figures[0] if figures else None, "; ".join(told))
+
+
+def _seconds(found: dict[str, float]) -> str:
+    return f"{found['wall_s']:.1f} s ({found['cpu_s']:.1f} CPU)"
 
 
 def _ours(jobs: list[RawJob], folder: Path) -> dict[str, float]:
