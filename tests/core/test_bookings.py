@@ -207,7 +207,7 @@ def test_why_and_quote_say_what_is_booked() -> None:
     assert explain(now(8, MINUTE), supply, POLICY, NOW)[0].reasons == ()
     [entry] = explain(later(6), supply, POLICY, NOW)
     [taken] = entry.reasons
-    assert (taken.code, taken.have, taken.lasting) == ("taken", "4 cores free then", False)
+    assert (taken.code, taken.have, taken.lasting) == ("booked_out", "4 cores free then", False)
     assert taken.need.startswith("6 cores from 2026-")
     assert quote(later(6), supply, POLICY, NOW).offers == ()
     [offer] = quote(later(4), supply, POLICY, NOW).offers

@@ -1,5 +1,6 @@
 """Commands about orders that exist: list, look, follow, wait, stop."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -50,6 +51,7 @@ def show(ctx: typer.Context, order_id: OrderId, as_json: AsJson = False) -> None
             ("order", order.id),
             ("name", order.name),
             ("state", order.state + (", settled" if order.settled else "")),
+            *(("booked", where) for where in booked_at(order)),
             ("submitted", moment(order.submitted_utc_ms)),
             ("ended", moment(order.ended_utc_ms)),
             ("held", format_money(order.hold_microcny)),
@@ -177,6 +179,14 @@ def _order_row(view: OrderView) -> tuple[str, ...]:
         format_money(view.hold_microcny),
         format_money(view.charged_microcny),
     )
+
+
+def booked_at(order: OrderDetail) -> Iterator[str]:
+    """`at SITE from .. to ..`, once for each site."""
+    booked = [task for task in order.task_list if task.booked_from_utc_ms is not None]
+    places = Counter((task.site_id, task.booked_from_utc_ms, task.booked_until_utc_ms) for task in booked)
+    for (site, from_ms, until_ms), tasks in places.items():
+        yield f"at {site} from {moment(from_ms)} to {moment(until_ms)}" + (f" ({tasks} tasks)" if tasks > 1 else "")
 
 
 def _task_rows(order: OrderDetail) -> Iterator[tuple[str, ...]]:

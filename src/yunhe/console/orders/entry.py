@@ -24,6 +24,7 @@ PLAIN = (
     "requirement.tier",
     "requirement.max_carbon",
     "duration",
+    "start_at",
     "deadline",
     "budget",
     "preference",

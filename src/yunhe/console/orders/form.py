@@ -30,6 +30,7 @@ _EXAMPLES = {
     "latency": "20ms",
     "data_size": "100GB",
     "duration": "10m",
+    "start_at": "in 2h",
     "deadline": "6h",
     "budget": "2CNY",
     "array": "1",
@@ -128,6 +129,7 @@ class Form:
             self._text("requirement.sites")
         with self._card("new.terms"), self._grid():
             self._text("duration")
+            self._text("start_at")
             self._text("deadline")
             self._text("budget")
             wishes = {wish.value: self._view.say(f"new.wish_{wish.value}") for wish in Preference}

@@ -9,6 +9,7 @@ from yunhe.core.lifecycle import EndReason, OrderState
 from yunhe.wire.api import OrderView, TaskView
 
 COLOURS = {
+    "booked": "purple-8",
     "open": "orange-9",
     "running": "blue-8",
     "succeeded": "green-8",

@@ -16,7 +16,7 @@ from yunhe.core.placement.board import Board, free_of
 from yunhe.core.placement.calendar import Calendar, Calendars, Span, is_booking, span_of
 from yunhe.core.placement.classes import is_late, row_of
 from yunhe.core.placement.columns import ANY, Bools, Ints
-from yunhe.core.placement.feasible import BEFORE_BOOKING, BUSY, TAKEN, Fit, feasible, within_budget
+from yunhe.core.placement.feasible import BEFORE_BOOKING, BUSY, BOOKED_OUT, Fit, feasible, within_budget
 from yunhe.core.placement.values import Assignment, Given, Queue, Snapshot
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Booking, Free, Supply
@@ -234,7 +234,7 @@ def fit_ahead(shape: Shape, supply: Supply, policy: Policy, now_ms: int) -> Ahea
     room = tuple([Free(max(0, m), max(0, b)) for m, b in zip(milli.tolist(), memory.tolist(), strict=True)])
     fit = feasible(shape, board, *((milli, memory) if later else free_of(supply)), span.from_ms)
     if later:
-        named = tuple([(TAKEN if constraint is BUSY else constraint, fails) for constraint, fails in fit.failing])
+        named = tuple([(BOOKED_OUT if constraint is BUSY else constraint, fails) for constraint, fails in fit.failing])
         return Ahead(replace(fit, failing=named), room)
     booked = fit.now & ((fit.look.sizes.milli > milli) | (fit.look.sizes.memory > memory))
     if not booked.any():

@@ -257,7 +257,7 @@ def _lacks(case: Case, free: Free) -> tuple[str, str]:
     return " and ".join(need), " and ".join(have)
 
 
-def _taken(case: Case) -> tuple[str, str]:
+def _booked_out(case: Case) -> tuple[str, str]:
     need, have = _lacks(case, case.room)
     start_ms = case.asked.terms.start_ms
     assert start_ms is not None
@@ -309,6 +309,6 @@ _TEXTS: dict[str, Callable[[Case], tuple[str, str]]] = {
     "deadline": _deadline,
     "budget": _budget,
     "busy": _busy,
-    "taken": _taken,
+    "booked_out": _booked_out,
     "before_booking": _before_booking,
 }

@@ -301,5 +301,5 @@ CONSTRAINTS = (
     BUDGET,
 )
 BUSY = Constraint("busy", lambda _: None, lasting=False)
-TAKEN = Constraint("taken", lambda _: None, lasting=False)  # of a booking: at some time of its span
-CODES = frozenset(constraint.code for constraint in (*CONSTRAINTS, BUSY, TAKEN))
+BOOKED_OUT = Constraint("booked_out", lambda _: None, lasting=False)  # of a booking: at some time of its span
+CODES = frozenset(constraint.code for constraint in (*CONSTRAINTS, BUSY, BOOKED_OUT))
