@@ -268,12 +268,12 @@ class Rooms:
         row, allowed = self._classes.rows[self._classes.kind[group]], self._classes.allowed.get(group)
         may = row.open if allowed is None else row.open & allowed
         may = may & (row.milli <= within)
-        at = np.flatnonzero(may)
-        free, memory = np.array(left.free)[row.pools[at]], np.array(left.memory)[row.pools[at]]
-        if ((row.milli[at] <= free) & (row.memory[at] <= memory)).any():
-            return None
+        if not self._policy.backfill:  # else the round has tried everything that is free
+            free, memory = np.array(left.free)[row.pools], np.array(left.memory)[row.pools]
+            if (may & (row.milli <= free) & (row.memory <= memory)).any():
+                return None
         bounds = []
-        for i in at[np.isin(row.pools[at], list(self._pools))].tolist():
+        for i in np.flatnonzero(may & np.isin(row.pools, list(self._pools))).tolist():
             pool, milli, need_memory = int(row.pools[i]), int(row.milli[i]), int(row.memory[i])
             here = self._pools[pool]
             lacks = milli - left.free[pool] - here.coming
