@@ -12,11 +12,11 @@ import numpy as np
 
 from yunhe.core import units
 from yunhe.core.demand import Preference
-from yunhe.core.placement.board import Board, free_of
+from yunhe.core.placement.board import free_of
+from yunhe.core.placement.booking import fit_ahead
 from yunhe.core.placement.classes import row_of
 from yunhe.core.placement.columns import Ints
 from yunhe.core.placement.explain import explain_shape, reasons_of
-from yunhe.core.placement.feasible import Fit, feasible
 from yunhe.core.placement.offer import offer_of
 from yunhe.core.placement.values import Offer, Plan, Reason, SiteReasons, Snapshot
 from yunhe.core.policy import Policy
@@ -24,7 +24,21 @@ from yunhe.core.supply import Free
 
 MOST = 100
 # Why a pool that fits was not chosen, beside the constraints of `feasible`.
-CODES = frozenset({"taken", "price", "finish", "emission", "tie", "together", "quota", "round_full", "kept"})
+CODES = frozenset(
+    {
+        "taken",
+        "price",
+        "finish",
+        "emission",
+        "tie",
+        "together",
+        "quota",
+        "round_full",
+        "kept",
+        "delayed",
+        "freeing",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +69,14 @@ def review(
     now_ms: int,
     plan: Plan,
     order_id: str,
-    board: Board | None = None,
     most: int = MOST,
 ) -> Review:
-    """`board`: of the snapshot's supply, if it is made already. Raises ValueError for an order that the round did not
-    look at."""
-    seen = _Seen(snapshot, policy, now_ms, plan, order_id, board or Board(snapshot.supply, policy))
+    """Raises ValueError for an order that the round did not look at."""
+    seen = _Seen(snapshot, policy, now_ms, plan, order_id)
     fit, ranked = seen.fit, seen.ranked
     shown = [p for rank, p in enumerate(ranked, 1) if rank <= most or seen.given[p]]
-    refused = [e for e in explain_shape(fit, snapshot.supply.free) if e.pool_id is None or e.pool_id in seen.unfit]
+    explained = explain_shape(fit, snapshot.supply.free, seen.room)
+    refused = [e for e in explained if e.pool_id is None or e.pool_id in seen.unfit]
     by_code: dict[str, int] = {}
     for constraint, fails in fit.failing:
         if constraint.code != "busy":
@@ -81,17 +94,15 @@ def review(
 class _Seen:
     """One order in one round. Arrays have one element per pool of the supply."""
 
-    def __init__(
-        self, snapshot: Snapshot, policy: Policy, now_ms: int, plan: Plan, order_id: str, board: Board
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, policy: Policy, now_ms: int, plan: Plan, order_id: str) -> None:
         queue, pools = snapshot.queue, snapshot.supply.pools
         row = queue.ids.index(order_id)
-        self._snapshot, self._policy, self._plan = snapshot, policy, plan
+        self._snapshot, self._policy, self._plan, self._now_ms = snapshot, policy, plan, now_ms
         self._shape = snapshot.shapes[int(queue.shape[row])]
         self.tasks = int(queue.tasks[row])
         free, memory = free_of(snapshot.supply)
-        self.fit: Fit = feasible(self._shape, board, free, memory, now_ms)
-        order = row_of(self._shape, board, now_ms, plan.seed).pools.tolist()
+        self.fit, self.room = fit_ahead(self._shape, snapshot.supply, policy, now_ms)
+        order = row_of(self._shape, self.fit.look.board, self.fit.look.now_ms, plan.seed).pools.tolist()
         self.ranked = [p for p in order if self.fit.certified[p]]
         self._rank = {p: rank for rank, p in enumerate(self.ranked, 1)}
         fitting = set(self.ranked)
@@ -110,6 +121,13 @@ class _Seen:
                 self.given[p] += item.tasks
             if item.order_id in of_account:
                 taken += item.milli
+        for item in plan.bookings:
+            if item.order_id == order_id:
+                self.given[number[item.pool_id]] += item.tasks
+        self._delay = next((item for item in plan.delays if item.order_id == order_id), None)
+        freeing = {item.pool_id for item in snapshot.rooms if item.order_id == order_id}
+        freeing |= {item.pool_id for item in plan.preempted if item.order_id == order_id}
+        self._freeing = {number[pool_id] for pool_id in freeing if pool_id in number}
         self.remaining = self.tasks - int(self.given.sum())
         share = snapshot.accounts[account]
         self._quota = None if share.quota_milli is None else max(0, share.quota_milli - share.used_milli - taken)
@@ -125,8 +143,13 @@ class _Seen:
         return Candidate(self._rank[pool], offer, int(self.given[pool]), free, left, reasons)
 
     def _reasons(self, pool: int, offer: Offer, left: Free) -> tuple[Reason, ...]:
+        if self._delay is not None:
+            hour = f"one is expected at {self._delay.site_id} in {_until(self._delay.start_ms - self._now_ms)}"
+            return (_passing("delayed", "a better hour", hour),)
+        if pool in self._freeing and self.remaining:
+            return (_passing("freeing", "units that spot orders held", "being freed for it"),)
         if not self.fit.now[pool]:
-            return reasons_of(self.fit, pool, self._snapshot.supply.free[pool])
+            return reasons_of(self.fit, pool, self._snapshot.supply.free[pool], self.room[pool])
         if not self.remaining and self._rank[pool] > self._worst and self._chosen is not None:
             return (self._behind(offer, self._chosen),)
         if offer.units_milli > left.milli or offer.memory_bytes > left.memory_bytes:
@@ -166,6 +189,10 @@ def _taken(offer: Offer, left: Free) -> Reason:
     else:
         need, have = units.format_bytes(offer.memory_bytes, 2), units.format_bytes(left.memory_bytes, 2)
     return _passing("taken", need, f"{have} left by orders before it")
+
+
+def _until(ms: int) -> str:
+    return units.format_span(max(0, ms))
 
 
 def _passing(code: str, need: str, have: str) -> Reason:

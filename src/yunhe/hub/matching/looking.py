@@ -13,7 +13,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from yunhe.core.errors import InvalidInput, NotFound
-from yunhe.core.placement.board import Board
 from yunhe.core.placement.review import Candidate, Review, review
 from yunhe.core.round import Bound
 from yunhe.core.supply import Pool, Site, Supply
@@ -39,7 +38,6 @@ TRIED_ROUNDS = 3  # for one lease: rounds of two leaders may overlap
 @dataclass(frozen=True, slots=True)
 class _Kept:
     recorded: RecordedRound
-    board: Board
     sites: dict[str, Site]
     pools: dict[str, Pool]
 
@@ -114,7 +112,7 @@ class Rounds:
         recorded = from_parts(supply, zlib.decompress(row.body))
         sites = {site.id: site for site in supply.sites}
         pools = {pool.id: pool for pool in supply.pools}
-        kept = _Kept(recorded, Board(recorded.snapshot.supply, recorded.policy), sites, pools)
+        kept = _Kept(recorded, sites, pools)
         with self._lock:
             self._kept[row.id] = kept
             while len(self._kept) > KEPT_ROUNDS:
@@ -186,7 +184,7 @@ def _lines(recorded: RecordedRound, first: int, limit: int) -> tuple[RoundOrderL
 def _order_view(number: int, kept: _Kept, order_id: str) -> RoundOrderView:
     recorded = kept.recorded
     snapshot, queue = recorded.snapshot, recorded.snapshot.queue
-    found: Review = review(snapshot, recorded.policy, recorded.now_ms, recorded.plan, order_id, kept.board)
+    found: Review = review(snapshot, recorded.policy, recorded.now_ms, recorded.plan, order_id)
     row = queue.ids.index(order_id)
     return RoundOrderView(
         round_id=number,
