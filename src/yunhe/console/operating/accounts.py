@@ -92,13 +92,12 @@ def _new(view: View, done: Callable[[], None]) -> None:
 
 def _change(view: View, done: Callable[[], None]) -> None:
     """What is left empty stays."""
+    named = panels.field(view.say("account.id"))
     boxes = {
         "quota_cores": panels.field(view.say("account.quota"), view.say("account.change_quota_hint")),
         "weight": panels.field(view.say("account.weight"), view.say("account.change_hint")),
         "credit_limit": panels.field(view.say("account.credit"), view.say("account.money_hint")),
     }
-    named = panels.field(view.say("account.id"))
-    named.move(target_index=0)
 
     async def change() -> None:
         values = panels.filled(boxes)

@@ -37,7 +37,7 @@ def changes(view: View, found: Sequence[AuditView]) -> None:
     columns = [
         panels.column("at", view.say("audit.at")),
         panels.column("who", view.say("audit.who")),
-        panels.column("action", view.say("audit.kind")),
+        panels.column("action", view.say("audit.kind"), whole=True),
         panels.column("subject", view.say("audit.subject")),
         panels.column("values", view.say("audit.values"), wide=True),
         panels.column("key", view.say("audit.key"), wide=True),
