@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from yunhe.console.asking import Asking
+from yunhe.console.stirring import Stirring
 from yunhe.console.sums import Network, Seen
 from yunhe.core.errors import YunheError
 from yunhe.sdk.client import Client
@@ -25,6 +26,7 @@ class Live:
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
+        self.stirring = Stirring(asking)
         self._history_lock = asyncio.Lock()
         self._history: tuple[float, NetworkHistory] | None = None
         self.seen: Seen | None = None
@@ -70,6 +72,8 @@ class Live:
                         _tell(loop, self._take, network.take(change), None)
                     if self._idle():
                         break
+            except RuntimeError:  # the client was closed: the console ends
+                break
             except YunheError as error:
                 log.info("the stream of the network broke off: %s", error.message)
                 _tell(loop, self._take, self.seen, error)

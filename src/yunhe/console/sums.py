@@ -18,6 +18,7 @@ CELLS_DEG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CELLS_ACROSS = 64  # of a view: what a map can show and a browser draw in a frame
 MAX_CELLS = 600  # in one view
 MAX_LINES = 10  # in the table
+MAX_VIEWS = 200  # of one moment that are kept: as many as are looked at
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -76,12 +77,67 @@ class Cell(NamedTuple):
     load_percent: float
 
 
-@dataclass(frozen=True)
+class _Columns(NamedTuple):
+    """The sites as columns; `groups`: of each way rows, the group of each of them, and the groups' names."""
+
+    figures: Ints  # sites x the figures of `Sum`
+    moving: Ints  # sites x (transfers, load, bandwidth)
+    at: Floats  # sites x (lon, lat), degrees
+    groups: Mapping[str, tuple[Ints, Ints, Sequence[str]]]
+
+    @classmethod
+    def of(cls, sites: Sequence[NetworkSiteView]) -> Self:
+        return cls(
+            np.array([_figures(site) for site in sites], np.int64).reshape(-1, 6),
+            np.array([_moving(site) for site in sites], np.int64).reshape(-1, 3),
+            np.array([(site.lon, site.lat) for site in sites], np.float64).reshape(-1, 2),
+            {way: _groups(way, sites) for way in WAYS},
+        )
+
+    def changed(self, changes: Mapping[int, NetworkSiteView]) -> Self:
+        """With other sites in some rows, that differ from those before in their figures and in what moves only."""
+        figures, moving = self.figures.copy(), self.moving.copy()
+        for row, site in changes.items():
+            figures[row], moving[row] = _figures(site), _moving(site)
+        return self._replace(figures=figures, moving=moving)
+
+
+def _figures(site: NetworkSiteView) -> tuple[int, ...]:
+    general, intelligent = site.general_gflops, site.intelligent_gflops
+    used = site.general_used_gflops, site.intelligent_used_gflops
+    return 1, site.connected, general, used[0], intelligent, used[1]
+
+
+def _moving(site: NetworkSiteView) -> tuple[int, int, int]:
+    return site.transfers, site.load_bps, site.bandwidth_bps
+
+
+def _groups(way: str, sites: Sequence[NetworkSiteView]) -> tuple[Ints, Ints, Sequence[str]]:
+    found = [(row, name) for row, site in enumerate(sites) for name in _names(way, site)]
+    known = {name: number for number, name in enumerate(dict.fromkeys(name for _, name in found))}
+    rows = np.array([row for row, _ in found], np.int64)
+    return rows, np.array([known[name] for _, name in found], np.int64), list(known)
+
+
+def _names(way: str, site: NetworkSiteView) -> Sequence[str]:
+    match way:
+        case "region":
+            return (site.region,)
+        case "vendor":
+            return site.vendors
+        case "provider":
+            return (site.provider,)
+        case _:
+            return ("cluster" if site.cluster else "other",)
+
+
+@dataclass(frozen=True, eq=False)
 class Seen:
     """The network at one moment, with what is asked of it made once for every page that shows it."""
 
-    listed: Sequence[NetworkSiteView] = ()
-    _views: dict[View, Sequence[Cell]] = field(default_factory=dict, compare=False)
+    listed: Sequence[NetworkSiteView]
+    _columns: _Columns
+    _views: dict[View, Sequence[Cell]] = field(default_factory=dict)
 
     @property
     def sites(self) -> int:
@@ -89,86 +145,49 @@ class Seen:
 
     @cached_property
     def total(self) -> Sum:
-        return next(iter(_sums(self._figures, np.zeros(self.sites, np.int64), [""])), Sum(""))
+        return _sums(self._columns.figures, np.zeros(self.sites, np.int64), [""])[0]
 
     @cached_property
     def by(self) -> Mapping[str, Sequence[Sum]]:
         """The largest first. A site with chips of two vendors counts for both: its figures are not divided."""
-        return {way: self._by(way) for way in WAYS}
+        found = {}
+        for way, (rows, groups, names) in self._columns.groups.items():
+            sums = _sums(self._columns.figures[rows], groups, names)
+            found[way] = sorted(sums, key=lambda each: (-each.intelligent, -each.general, each.name))
+        return found
 
     @cached_property
     def lines(self) -> Sequence[NetworkSiteView]:
         """Of the sites where most moves; where nothing does, of the widest lines."""
-        order = sorted(self.listed, key=lambda s: (-s.load_bps, -s.transfers, -s.bandwidth_bps, s.name))
-        return order[:MAX_LINES]
+        transfers, load, bandwidth = (self._columns.moving[:, i] for i in range(3))
+        order = np.lexsort((-bandwidth, -transfers, -load))
+        return [self.listed[row] for row in order[:MAX_LINES].tolist()]
 
     def cells(self, view: View) -> Sequence[Cell]:
         """At most `MAX_CELLS`, the largest."""
         found = self._views.get(view)
         if found is None:
-            if len(self._views) > 200:  # as many as are looked at; a page that is moved asks for others
+            if len(self._views) >= MAX_VIEWS:
                 self._views.clear()
             found = self._views[view] = self._cells(view)
         return found
 
-    # --- columns --------------------------------------------------------------------------------------------------
-
-    def _column(self, name: str) -> Ints:
-        return np.fromiter((getattr(site, name) for site in self.listed), np.int64, self.sites)
-
-    @cached_property
-    def _figures(self) -> Ints:
-        """Sites x the figures of `Sum`."""
-        ones = np.ones(self.sites, np.int64)
-        names = (
-            "connected",
-            "general_gflops",
-            "general_used_gflops",
-            "intelligent_gflops",
-            "intelligent_used_gflops",
-        )
-        return np.column_stack([ones, *(self._column(name) for name in names)])
-
-    @cached_property
-    def _at(self) -> Floats:
-        """Sites x (lon, lat), degrees."""
-        return np.array([(site.lon, site.lat) for site in self.listed]).reshape(-1, 2)
-
-    @cached_property
-    def _moving(self) -> Ints:
-        """Sites x (transfers, load, bandwidth)."""
-        return np.column_stack([self._column(name) for name in ("transfers", "load_bps", "bandwidth_bps")])
-
-    @cached_property
-    def _weight(self) -> Ints:
-        """What a site counts on the map: intelligent compute, or general where there is none."""
-        general, intelligent = self._figures[:, 2], self._figures[:, 4]
-        return np.where(intelligent > 0, intelligent, general)
-
-    def _by(self, way: str) -> list[Sum]:
-        rows, names = [], []
-        for row, site in enumerate(self.listed):
-            for name in _names(way, site):
-                rows.append(row)
-                names.append(name)
-        known = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        groups = np.array([known[name] for name in names], np.int64)
-        found = _sums(self._figures[rows], groups, list(known))
-        return sorted(found, key=lambda each: (-each.intelligent, -each.general, each.name))
-
     # --- the map --------------------------------------------------------------------------------------------------
 
     def _cells(self, view: View) -> Sequence[Cell]:
-        group, cells = self._groups(view.cell_deg)
-        weight = np.bincount(group, self._weight, cells)
+        group, cells = self._at_cells(view.cell_deg)
+        figures, at_sites = self._columns.figures, self._columns.at
+        # What a site counts on the map: intelligent compute, or general where there is none.
+        weights = np.where(figures[:, 4] > 0, figures[:, 4], figures[:, 2])
+        weight = np.bincount(group, weights, cells)
         count = np.bincount(group, minlength=cells)
-        at = np.column_stack([np.bincount(group, self._at[:, i], cells) / count for i in (0, 1)])
+        at = np.column_stack([np.bincount(group, at_sites[:, i], cells) / count for i in (0, 1)])
         inside = (at >= (view.west, view.south)).all(1) & (at <= (view.east, view.north)).all(1)
         shown = np.flatnonzero(inside)
         shown = shown[np.argsort(-weight[shown], kind="stable")][:MAX_CELLS]
-        sums = _sums(self._figures, group, [""] * cells)
-        moving = np.column_stack([np.bincount(group, self._moving[:, i], cells) for i in range(3)])
-        order = np.argsort(-self._weight, kind="stable")
+        sums = _sums(figures, group, [""] * cells)
+        moving = np.column_stack([np.bincount(group, self._columns.moving[:, i], cells) for i in range(3)])
+        order = np.argsort(-weights, kind="stable")
         cell_ids, places = np.unique(group[order], return_index=True)
         largest = dict(zip(cell_ids.tolist(), order[places].tolist(), strict=True))
         top = max(1.0, float(weight.max(initial=0)))
@@ -193,23 +212,11 @@ class Seen:
             )
         return made
 
-    def _groups(self, size: float) -> tuple[Ints, int]:
+    def _at_cells(self, size: float) -> tuple[Ints, int]:
         """The cell of each site, and how many cells there are."""
-        keys = np.round(self._at / size).astype(np.int64)
+        keys = np.round(self._columns.at / size).astype(np.int64)
         _, group = np.unique(keys[:, 0] * 1_000_000 + keys[:, 1], return_inverse=True)
         return group.astype(np.int64), int(group.max(initial=-1)) + 1
-
-
-def _names(way: str, site: NetworkSiteView) -> Sequence[str]:
-    match way:
-        case "region":
-            return (site.region,)
-        case "vendor":
-            return site.vendors
-        case "provider":
-            return (site.provider,)
-        case _:
-            return ("cluster" if site.cluster else "other",)
 
 
 def _sums(figures: Ints, groups: Ints, names: Sequence[str]) -> list[Sum]:
@@ -222,21 +229,36 @@ class Network:
     """The sites as the hub told them, change by change."""
 
     def __init__(self) -> None:
-        self._sites: dict[str, NetworkSiteView] = {}
+        self._rows: dict[str, int] = {}
+        self._listed: list[NetworkSiteView] = []
+        self._columns = _Columns.of(())
 
     def take(self, change: NetworkChange) -> Seen:
-        """The network after the change."""
-        if change.whole:
-            self._sites.clear()
-        for gone in change.gone:
-            self._sites.pop(gone, None)
-        self._sites.update((site.id, site) for site in change.sites)
-        return seen(self._sites.values())
+        """The network after the change, with what every page shows made by the thread that asks: no page waits."""
+        rows = {self._rows.get(site.id, -1): site for site in change.sites}
+        few = not change.whole and not change.gone and -1 not in rows
+        if few and all(_stays(self._listed[row], site) for row, site in rows.items()):
+            for row, site in rows.items():
+                self._listed[row] = site
+            self._columns = self._columns.changed(rows)
+        else:
+            kept = {} if change.whole else {site.id: site for site in self._listed}
+            kept |= {site.id: site for site in change.sites}
+            self._listed = [site for site in kept.values() if site.id not in change.gone]
+            self._rows = {site.id: row for row, site in enumerate(self._listed)}
+            self._columns = _Columns.of(self._listed)
+        found = Seen(tuple(self._listed), self._columns)
+        _ = found.total, found.by, found.lines, found.cells(WHOLE)
+        return found
+
+
+def _stays(before: NetworkSiteView, now: NetworkSiteView) -> bool:
+    """Where it is, and in its groups."""
+    return all(getattr(before, name) == getattr(now, name) for name in ("lat", "lon", *_GROUPED))
+
+
+_GROUPED = ("region", "vendors", "provider", "cluster")
 
 
 def seen(sites: Iterable[NetworkSiteView]) -> Seen:
-    """With what every page shows made at once: by the thread that asks, so that pages do not wait for it."""
-    found = Seen(tuple(sites))
-    _ = found.total, found.by, found.lines
-    found.cells(WHOLE)
-    return found
+    return Network().take(NetworkChange(at_utc_ms=0, whole=True, sites=tuple(sites), gone=()))

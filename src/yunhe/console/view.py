@@ -1,5 +1,6 @@
 """One open page: who looks, in which language, and parts that are loading, empty, failed or there."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ from yunhe.console.live import Live
 from yunhe.console.sessions import Session
 from yunhe.core.errors import Forbidden, Unauthenticated, YunheError
 from yunhe.sdk.client import Client
+
+LOOK_S = 3.0
+ANYWAY_S = 30.0  # a part that is told of changes asks so often all the same
+PAUSE_S = 0.5  # between two questions, however much happens
 
 Answer = TypeVar("Answer")
 Value = TypeVar("Value")
@@ -54,12 +59,14 @@ class View:
         draw: Callable[[Value], None],
         every_s: float | None = None,
         late: bool = False,
+        stirred: bool = False,
     ) -> "Part[Value]":
         """A part of the page that fetches what it draws; it is there at once and shows that it is loading.
 
-        `late`: it fetches when the page is shown, so that what it is drawn with holds up nothing before.
+        `late`: it fetches when the page is shown, so that what it is drawn with holds up nothing before. `stirred`: it
+        fetches again when something happened to the user's orders.
         """
-        return Part(self, fetch, draw, every_s, late)
+        return Part(self, fetch, draw, every_s, late, stirred)
 
     def show_loading(self) -> None:
         with ui.row().classes("items-center").props("role=status"):
@@ -105,10 +112,12 @@ class Part(Generic[Value]):
         draw: Callable[[Value], None],
         every_s: float | None,
         late: bool,
+        stirred: bool,
     ) -> None:
         self._view, self._fetch, self._draw = view, fetch, draw
         self._box = ui.column().classes("full-width")
-        self._busy = False
+        self._busy = self._stirred = False
+        self._asked_s = 0.0
         self._drawn: list[Value] = []  # what is shown; empty: something else is
         with self._box:
             view.show_loading()
@@ -118,6 +127,9 @@ class Part(Generic[Value]):
             self.refresh()
         if every_s is not None:
             ui.timer(every_s, self.refresh, immediate=False)
+        if stirred:
+            ui.context.client.on_delete(view.live.stirring.watch(view.session, self._stir))
+            ui.timer(LOOK_S, self._look, immediate=False)
 
     def refresh(self) -> None:
         """Fetch and draw, once at a time."""
@@ -125,7 +137,18 @@ class Part(Generic[Value]):
             self._busy = True
             background_tasks.create(self._run(), name="a part of a page")
 
+    def _stir(self) -> None:
+        self._stirred = True
+        self.refresh()
+
+    def _look(self) -> None:
+        """The hub is asked now and then only; that the session has ended is known here."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s > ANYWAY_S or self._view.session.over(now_s):
+            self.refresh()
+
     async def _run(self) -> None:
+        self._stirred, self._asked_s = False, time.monotonic()
         try:
             value = await self._fetch()
         except YunheError as error:
@@ -141,4 +164,7 @@ class Part(Generic[Value]):
             with self._box:
                 self._draw(value)
         finally:
+            await asyncio.sleep(PAUSE_S if self._stirred else 0)
             self._busy = False
+            if self._stirred:
+                self.refresh()

@@ -25,6 +25,19 @@ class EventCalls:
             query["cursor"] = cursor
         return self._transport.get(EventPage, "/v1/events/latest", query)
 
+    def stirs(self) -> Iterator[bool]:
+        """True when something happened to one's orders (for providers: at one's sites), False now and then.
+
+        Raises Unavailable when the stream breaks off or the hub ends it, and what a call without rights raises.
+        """
+        try:
+            with self._transport.stream("/v1/events", hold=BEAT_S) as chunks:
+                for block in blocks(chunks, MAX_BLOCK_BYTES):
+                    yield bool(block.data)
+        except NotUnderstood as error:
+            raise errors.Unavailable(str(error), hint=HINT) from error
+        raise errors.Unavailable("the hub ended the stream of events", hint="try again")
+
     def events(
         self, after: str | None = None, order: str | None = None, *, outage: float = OUTAGE_S
     ) -> Iterator[EventView]:

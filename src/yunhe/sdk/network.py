@@ -77,7 +77,7 @@ class NetworkCalls:
         return self._transport.get_changed(NetworkView, "/v1/network", tag)
 
     def network_changes(self) -> Iterator[NetworkChange]:
-        """The whole network, then what differs, a second later at most; no account is needed.
+        """The whole network, then what differs, two seconds later at most (now and then: nothing); no account needed.
 
         Raises Unavailable when the stream breaks off or the hub ends it: who calls again is told everything once more.
         """

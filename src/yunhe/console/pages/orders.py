@@ -11,7 +11,6 @@ from yunhe.core.units import format_money
 from yunhe.wire.api import OrderPage, OrderView
 
 ROWS = 25
-REFRESH_S = 3.0
 MAX_TEXT_CHARS = 80
 _WIDE = "gt-xs"  # not on a phone
 
@@ -49,7 +48,7 @@ async def page(view: View) -> None:
         view.part(
             lambda: view.ask(lambda hub: hub.orders_page(state or None, text, limit=ROWS, cursor=cursor)),
             draw,
-            every_s=REFRESH_S,
+            stirred=True,
         )
 
 

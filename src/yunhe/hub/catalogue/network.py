@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 SAMPLE_MS = 60_000
 KEPT_MS = 7 * 86_400_000
-FRESH_MS = 1_000  # a view is made at most once in this time, however many look
+FRESH_MS = 1_500  # the network is read at most once in this time, however many look
 DAY_MS = 86_400_000
 DAY_FRESH_MS = 10_000  # the day has a new sample once in a minute
 MAX_TAG_CHARS = 200
@@ -56,7 +56,8 @@ def router(platform: Platform, loads: Loads) -> APIRouter:
 
     @routes.get("/changes", response_class=EventStream)
     async def changes(request: Request) -> EventStream:
-        """Server-sent events, each a NetworkChange: the whole network first, then what differs, a second later at most.
+        """Server-sent events, each a NetworkChange: the whole network first, then what differs, at most two seconds
+        later; now and then that nothing does.
 
         Whoever comes back is told everything once more.
         """
@@ -73,12 +74,9 @@ def router(platform: Platform, loads: Loads) -> APIRouter:
                     except YunheError:
                         return  # whoever comes back is told why
                     said, seen = shown.since(seen)
-                    if said is not None:
+                    if said is not None or now - beaten >= BEAT_S:
                         beaten = now
-                        yield b"data: %b\n\n" % said
-                    elif now - beaten >= BEAT_S:
-                        beaten = now
-                        yield b": nothing changed\n\n"
+                        yield b"data: %b\n\n" % (said or shown.same())
                     waiter.rearm()
                     await waiter.wait(FRESH_MS / 1000)
 

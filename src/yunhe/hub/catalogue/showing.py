@@ -45,11 +45,9 @@ _CURRENT = store.pool.c.retired.is_(sa.false())
 
 # Read every second while somebody watches, tens of thousands of rows: only what may change while a site is listed.
 # What else is shown of a pool changes with its version.
-_MOVING_SITES = (
-    sa.select(*(store.site.c[n] for n in ("id", "state", "tier", "carbon_g_per_kwh", "bandwidth_bps")), _CONNECTED)
-    .where(_LISTED)
-    .order_by(store.site.c.id)
-)
+_MOVING_SITES = sa.select(
+    *(store.site.c[n] for n in ("id", "state", "tier", "carbon_g_per_kwh", "bandwidth_bps")), _CONNECTED
+).where(_LISTED)
 _MOVING_POOLS = sa.select(store.pool.c.site_id, store.pool.c.id, store.pool.c.version, _TAKEN).where(_CURRENT)
 
 _SITES = sa.select(*(store.site.c[name] for name in _SHOWN), _CONNECTED).where(_LISTED)
@@ -61,6 +59,8 @@ _SOME_SITES = _SITES.where(bulk.any_of(store.site.c.id))
 _SOME_POOLS = _POOLS.where(bulk.any_of(store.pool.c.site_id))
 
 _NOTHING = LineLoad(0, 0, 0)
+_ZERO = dict.fromkeys(ComputeView.model_fields, 0)
+_CPU = PoolKind.CPU.value
 Rows = Sequence[tuple[Any, ...]]
 
 
@@ -109,7 +109,7 @@ class Shown:
             made = sites(conn, now_ms, self._silent_after_ms, self._route_factor_percent, moving.loads, touched)
             texts = {**self._said.texts, **{site.id: site.model_dump_json().encode() for site in made}}
             # One that left is named no more; one that came between the two readings is seen at the next look.
-            texts = {row[0]: texts[row[0]] for row in moving.sites if row[0] in texts}
+            texts = {site: texts[site] for site in sorted(row[0] for row in moving.sites) if site in texts}
             kept = (*self._said.touched, touched)[-KEPT_CHANGES:]
             self._said = _Said(self._said.changes + 1, texts, kept)
         self._moving = moving
@@ -135,6 +135,10 @@ class Shown:
         touched = set(chain(*kept[seen - changes :]))
         here = [texts[site] for site in touched if site in texts]
         return self._change(b"false", here, [site for site in touched if site not in texts]), changes
+
+    def same(self) -> bytes:
+        """A NetworkChange in which nothing is another."""
+        return self._change(b"false", (), ())
 
     def _change(self, whole: bytes, here: Iterable[bytes], gone: Iterable[str]) -> bytes:
         said = (self.at_ms, whole, b",".join(here), b",".join(b'"%b"' % site.encode() for site in gone))
@@ -203,18 +207,19 @@ def _line(lat: float, lon: float, route_factor_percent: int) -> _Line:
 
 def _compute(pools: Sequence[Sequence[Any]]) -> dict[str, int]:
     """Fields of ComputeView: each pool counts as what it is, a processor's FP32 or an accelerator's FP16."""
-    found = dict.fromkeys(ComputeView.model_fields, 0)
+    found = dict(_ZERO)
     for kind, _, rates, capacity_milli, taken_milli in pools:
-        name = "general" if kind == PoolKind.CPU.value else "intelligent"
+        name = "general" if kind == _CPU else "intelligent"
         rate = _rate(rates, kind)
         found[f"{name}_gflops"] += rate * capacity_milli // 10**12
         found[f"{name}_used_gflops"] += rate * min(capacity_milli, taken_milli) // 10**12
     return found
 
 
+@lru_cache(maxsize=50_000)  # read again and again, and the same as long as a certificate is
 def _rate(rates: str, kind: str) -> int:
     """FLOP/s of a whole unit: measured where it was measured, nominal otherwise."""
-    precision = Precision.FP32 if kind == PoolKind.CPU.value else Precision.FP16
+    precision = Precision.FP32 if kind == _CPU else Precision.FP16
     return next((r.measured_flops or r.nominal_flops or 0 for r in parse_rates(rates) if r.precision == precision), 0)
 
 
