@@ -10,8 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from yunhe.core.lifecycle import OrderState, Reclaimed, TaskState
+from yunhe.core.lifecycle import EndReason, OrderState, Reclaimed, TaskState
 from yunhe.core.round import Held, Preemption, Room
+from yunhe.core.units import format_span
 from yunhe.hub.orders import events, store, tasks
 from yunhe.hub.orders.events import LeaseEvent
 from yunhe.hub.orders.model import order_of
@@ -20,6 +21,7 @@ from yunhe.hub.platform.writer import Tx
 from yunhe.wire.link import UsageReport
 
 _order, _task = store.order.c, store.task.c
+MAX_SAID = 5
 _HELD = (
     sa.select(
         _task.lease_id,
@@ -124,3 +126,34 @@ def _told(room: Preemption) -> str:
     what = f"{room.tasks} task" + "s" * (room.tasks != 1)
     ending = f"{len(room.leases)} spot lease" + "s" * (len(room.leases) != 1)
     return f"units of {room.pool_id} for {what}: {ending} told to end" if room.leases else f"units of {room.pool_id}"
+
+
+# --- said to people -------------------------------------------------------------------------------------------------
+
+_ENDING = sa.select(_task.state, _task.kept_ms, sa.func.count()).where(
+    _task.order_id == sa.bindparam("order"),
+    _task.stopping,
+    sa.or_(
+        sa.and_(_task.state == TaskState.PENDING.value, _task.reason == EndReason.PREEMPTED.value),
+        sa.and_(_task.state.in_([TaskState.LEASED.value, TaskState.RUNNING.value]), sa.not_(_task.cancel_requested)),
+    ),
+)
+
+
+def said(conn: sa.Connection, order_id: str) -> str:
+    """What spot leases have to do with where the order is; empty: nothing. To be put behind a summary."""
+    order = conn.execute(sa.select(_order.spot, _order.room_pool).where(_order.id == order_id)).one()
+    if order.room_pool is not None:
+        return f"; units of {order.room_pool} are being freed for it: spot leases end"
+    if not order.spot:
+        return ""
+    grouped = _ENDING.group_by(_task.state, _task.kept_ms).order_by(_task.state, _task.kept_ms).limit(MAX_SAID)
+    return "".join(_ended(*row) for row in conn.execute(grouped, {"order": order_id}))
+
+
+def _ended(state: str, kept_ms: int, count: int) -> str:
+    tasks_ = "" if count == 1 else f"{count} tasks: "
+    if state != TaskState.PENDING.value:
+        return f"; {tasks_}about to be ended for an order that is not spot"
+    after = f"goes on from its checkpoint at {format_span(kept_ms)}" if kept_ms else "begins anew: nothing was saved"
+    return f"; {tasks_}ended for an order that is not spot; {after}"
