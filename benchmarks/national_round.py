@@ -88,9 +88,9 @@ class _Recorder(Improver):
         whole, whole_memory = free.copy(), free_memory.copy()
         np.add.at(whole, placed.pool, placed.milli)
         np.add.at(whole_memory, placed.pool, placed.memory)
-        families, groups = self._families(placed, whole, whole_memory)
+        families, _, before = self._families(placed, whole, whole_memory)
         self.levels.append((families, whole, whole_memory))
-        self.greedy += sum(float(g.family.cost[g.position] @ placed.tasks[g.members]) for g in groups)
+        self.greedy += before
         better, bound = super().improve(placed, free, free_memory)
         if bound is not None:
             self.bounds.append(bound)

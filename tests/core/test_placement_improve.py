@@ -14,7 +14,7 @@ from tests.core.test_round_properties import snapshots
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.classes import classes, row_of
 from yunhe.core.placement.improve import costs_of
-from yunhe.core.placement.relax import Family, relax
+from yunhe.core.placement.relax import Family, Program, relax
 from yunhe.core.policy import Policy
 from yunhe.core.round import Plan, Snapshot, plan_round
 
@@ -131,13 +131,18 @@ def test_the_program_is_the_one_that_is_written_down(
             rows.append([float(getattr(built[g], amount)[e]) * (built[g].pools[e] == p) / unit for g, e in columns])
             limits.append(float(room[p]) / unit)
     bounds = [(0, int(built[g].most[e])) for g, e in columns]
-    reference = linprog([built[g].cost[e] / 1e6 for g, e in columns], rows, limits, bounds=bounds)
-    assert reference.status == 0, reference.message
-    optimum = reference.fun * 1e6
+    costs = [built[g].cost[e] / 1e6 for g, e in columns]
+    fractions = linprog(costs, rows, limits, bounds=bounds)
+    whole = linprog(costs, rows, limits, bounds=bounds, integrality=1)
+    assert fractions.status == whole.status == 0, whole.message
+    program = Program(built, free, memory)
+    program.add([np.arange(5) for _ in built])
+    assert program.solve().optimum == pytest.approx(fractions.fun * 1e6, rel=1e-5)
     relaxed = relax(built, free, memory)
-    assert relaxed.optimum == pytest.approx(optimum, rel=1e-5)
-    assert relaxed.bound <= optimum * (1 + 1e-6) + 1e-3
-    assert relaxed.bound >= optimum * (1 - 2e-3) - 1e-3
+    event("the cuts raise the bound", str(relaxed.bound > fractions.fun * 1e6 * (1 + 1e-6)))
+    assert relaxed.solved.optimum <= whole.fun * 1e6 * (1 + 1e-6) + 1e-3
+    assert relaxed.bound <= whole.fun * 1e6 * (1 + 1e-6) + 1e-3
+    assert relaxed.bound >= fractions.fun * 1e6 * (1 - 2e-3) - 1e-3
 
 
 def _family(tasks: list[int], places: list[tuple[int, int, int]], free: np.ndarray, memory: np.ndarray) -> Family:  # type: ignore[type-arg]

@@ -20,7 +20,7 @@ from yunhe.core.placement.classes import Classes, Row
 from yunhe.core.placement.columns import Bools, Floats, Ints
 from yunhe.core.placement.relax import Family, relax
 from yunhe.core.placement.values import Bound, Given
-from yunhe.core.placement.whole import Group, Places, Rounding
+from yunhe.core.placement.whole import Rounding
 
 _SECOND = 1e-3
 
@@ -54,61 +54,65 @@ class Improver:
             return placed, None
         np.add.at(free, placed.pool, placed.milli)
         np.add.at(free_memory, placed.pool, placed.memory)
-        families, groups = self._families(placed, free, free_memory)
-        before = sum(float(g.family.cost[g.position] @ placed.tasks[g.members]) for g in groups)
+        families, members, before = self._families(placed, free, free_memory)
         try:
             relaxed = relax(families, free, free_memory)
         except Unavailable:
             return placed, None
-        rounded = Rounding(families, groups, relaxed, free.copy(), free_memory.copy()).run()
+        rounded = Rounding(families, relaxed, free.copy(), free_memory.copy()).run()
         if rounded is None:
-            rounded = Rounding(families, groups, relaxed, free, free_memory).run(few_first=True)
+            rounded = Rounding(families, relaxed, free, free_memory).run(few_first=True)
         if rounded is None:
             return placed, Bound(before, relaxed.bound)
-        after = sum(float(g.family.cost[at] @ count) for g, (at, count) in zip(groups, rounded, strict=True))
+        after, parts = 0.0, []
+        for family, some, count in zip(families, members, rounded, strict=True):
+            at = np.array(sorted(count, key=lambda at: (family.level[at], at)), dtype=np.int64)
+            tasks = np.array([count[i] for i in at.tolist()], dtype=np.int64)
+            after += float((family.cost[at] * tasks).sum())
+            parts.append(_hand_out(placed, some, family, at, tasks))
         if after >= before:
             return placed, Bound(before, relaxed.bound)
-        parts = [_hand_out(placed, *each) for each in zip(groups, rounded, strict=True)]
         return Given(*(np.concatenate(column) for column in zip(*parts, strict=True))), Bound(after, relaxed.bound)
 
-    def _families(self, placed: Given, free: Ints, free_memory: Ints) -> tuple[list[Family], list[Group]]:
-        """The kinds among `placed`, and in each the groups of equal budgets, the smallest budget first."""
-        families, groups = [], []
+    def _families(self, placed: Given, free: Ints, free_memory: Ints) -> tuple[list[Family], list[Ints], float]:
+        """The kinds among `placed`; the elements of `placed` of each, the smallest budget first; and what they cost."""
+        families, members, cost = [], [], 0.0
         kind_of = self._classes.kind[self._class_of[placed.row]]
         order = np.argsort(kind_of, kind="stable")
-        for number, some in enumerate(np.split(order, np.flatnonzero(np.diff(kind_of[order])) + 1)):
+        for some in np.split(order, np.flatnonzero(np.diff(kind_of[order])) + 1):
             kind = int(kind_of[some[0]])
             row = self._classes.rows[kind]
             fits = row.open & (row.milli <= free[row.pools]) & (row.memory <= free_memory[row.pools])
-            nested = self._nested(placed, some, fits)
-            at = np.flatnonzero(nested[-1][1])
-            cost = self._cost(kind)[at]
-            if (cost[1:] < cost[:-1]).any():
-                by_cost = np.argsort(cost, kind="stable")
-                at, cost = at[by_cost], cost[by_cost]
-            level = np.sum([~allowed[at] for _, allowed in nested], axis=0)
-            needs = np.cumsum([int(placed.tasks[members].sum()) for members, _ in nested])
-            family = _family(needs, level, at, cost, row, (free, free_memory))
-            by_pool = np.argsort(family.pools)
-            for j, (members, _) in enumerate(nested):
-                position = by_pool[np.searchsorted(family.pools, placed.pool[members], sorter=by_pool)]
-                groups.append(Group(number, family, j, members, int(placed.tasks[members].sum()), position))
-            has = np.unique(np.concatenate([group.position for group in groups[-len(nested) :]]))
-            families.append(replace(family, has=has))
-        return families, groups
+            by_budget, needs, level = self._nested(placed, some, fits)
+            at = np.flatnonzero(level < len(needs))
+            costs = self._cost(kind)[at]
+            if (costs[1:] < costs[:-1]).any():
+                by_cost = np.argsort(costs, kind="stable")
+                at, costs = at[by_cost], costs[by_cost]
+            family = _family(needs, level[at], at, costs, row, (free, free_memory))
+            position = np.empty(len(free), dtype=np.int64)
+            position[family.pools] = np.arange(len(at))
+            now = position[placed.pool[by_budget]]
+            cost += float((costs[now] * placed.tasks[by_budget]).sum())
+            families.append(replace(family, has=np.unique(now)))
+            members.append(by_budget)
+        return families, members, cost
 
-    def _nested(self, placed: Given, some: Ints, fits: Bools) -> list[tuple[Ints, Bools]]:
-        """(elements of `placed`, pools of the row that they may take) by budget, the smallest first."""
+    def _nested(self, placed: Given, some: Ints, fits: Bools) -> tuple[Ints, Ints, Ints]:
+        """Elements of `placed` by budget, the smallest first; tasks with each budget or a smaller one; and for pools
+        of the row the smallest budget that they are within, as many as there are budgets for those within none."""
         class_of = self._class_of[placed.row[some]]
-        order = np.argsort(class_of, kind="stable")
-        found: dict[int, tuple[Ints, Bools]] = {}
-        for members in np.split(some[order], np.flatnonzero(np.diff(class_of[order])) + 1):
-            allowed = self._classes.allowed.get(int(self._class_of[placed.row[members[0]]]))
-            may = fits if allowed is None else fits & allowed
-            count = int(np.count_nonzero(may))  # of nested sets, those of one size are one
-            before = found.get(count)
-            found[count] = (members if before is None else np.concatenate((before[0], members)), may)
-        return [found[count] for count in sorted(found)]
+        distinct, number = np.unique(class_of, return_inverse=True)
+        within = np.empty((len(distinct), len(fits)), dtype=bool)
+        for i, group in enumerate(distinct.tolist()):
+            allowed = self._classes.allowed.get(group)
+            within[i] = fits if allowed is None else fits & allowed
+        # Of nested sets, those of one size are one.
+        _, first, budget = np.unique(np.count_nonzero(within, axis=1), return_index=True, return_inverse=True)
+        budget_of = budget[number]
+        order = np.argsort(budget_of, kind="stable")
+        tasks = np.bincount(budget_of, weights=placed.tasks[some], minlength=len(first)).astype(np.int64)
+        return some[order], np.cumsum(tasks), np.count_nonzero(~within[first], axis=0)
 
     def _cost(self, kind: int) -> Floats:
         if kind not in self._costs:
@@ -124,12 +128,12 @@ def _family(needs: Ints, level: Ints, at: Ints, cost: Floats, row: Row, free: tu
     return Family(needs, level, pools, cost, milli, memory, np.minimum(most, needs[-1]), at[:0])
 
 
-def _hand_out(placed: Given, group: Group, places: Places) -> Given:
-    """The group's places to its orders: the cheapest to the first. Orders and places are cut where either ends."""
-    at, count = places
-    rows, tasks, family = placed.row[group.members], placed.tasks[group.members], group.family
-    ends = np.union1d(np.cumsum(tasks), np.cumsum(count))
+def _hand_out(placed: Given, members: Ints, family: Family, at: Ints, count: Ints) -> Given:
+    """Places by budget, and within one by cost, to the orders of a family, which come so too. Orders and places are
+    cut where either ends."""
+    until, room = np.cumsum(placed.tasks[members]), np.cumsum(count)
+    ends = np.union1d(until, room)
     part = np.diff(ends, prepend=0)
-    place = at[np.searchsorted(np.cumsum(count), ends)]
-    row = rows[np.searchsorted(np.cumsum(tasks), ends)]
+    place = at[np.searchsorted(room, ends)]
+    row = placed.row[members[np.searchsorted(until, ends)]]
     return Given(row, family.pools[place], part, family.milli[place] * part, family.memory[place] * part)
