@@ -11,9 +11,11 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from yunhe.console.sessions import COOKIE, Session, Sessions
+from yunhe.console.throttle import Buckets, address_of
 
 _SCRIPT = re.compile(rb"^(\s*)<script(?=[\s>])", re.MULTILINE)
 _SESSION = "yunhe.console.session"
@@ -31,8 +33,10 @@ def session_of(scope: Scope) -> Session:
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, *, secure: bool) -> None:
-        self._app, self._sessions, self._secure = app, sessions, secure
+    def __init__(self, app: ASGIApp, sessions: Sessions, *, secure: bool, visitors: Buckets | None = None) -> None:
+        """`visitors`: how much those who are not signed in may ask for; None: as much as they want."""
+        self._visitors = visitors
+        self._app, self._sessions, self.secure = app, sessions, secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -40,9 +44,12 @@ class Guard:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         if not _same_origin(headers):
-            await _refuse(scope, send)
+            await _refuse(scope, send, 403, b"asked from another site\n")
             return
         session = self._sessions.find(_cookie(headers), time.monotonic())
+        if self._too_much(scope, session):
+            await _refuse(scope, send, 429, b"too much is asked from where you are: try again in a minute\n")
+            return
         cookie = None
         if session is None and scope["type"] == "http" and not scope["path"].startswith(_NOBODYS):
             session = self._sessions.begin(time.monotonic())
@@ -54,9 +61,16 @@ class Guard:
             return
         await self._app(scope, receive, _Answer(send, cookie))
 
+    def _too_much(self, scope: Scope, session: Session | None) -> bool:
+        if self._visitors is None or (session is not None and session.signed_in):
+            return False
+        if scope["type"] == "http" and scope["path"].startswith(_NOBODYS):
+            return False
+        return not self._visitors.take(address_of(HTTPConnection(scope)))
+
     def cookie(self, session: Session) -> str:
         """The header that names a session to the browser."""
-        secure = "; Secure" if self._secure else ""
+        secure = "; Secure" if self.secure else ""
         return f"{COOKIE}={session.id}; Path=/; HttpOnly; SameSite=Lax{secure}"
 
 
@@ -73,7 +87,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             headers = [(name, value) for name, value in message["headers"] if name.lower() != b"x-nicegui-content"]
             html = any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in headers)
-            message = {**message, "headers": headers + self._more(html)}
+            # A sign-in names the session that it began: the visitor's, just begun too, must not come behind it.
+            names = any(n.lower() == b"set-cookie" and v.startswith(f"{COOKIE}=".encode()) for n, v in headers)
+            message = {**message, "headers": headers + self._more(html, names)}
             if html:
                 self._start = message
                 return
@@ -89,7 +105,7 @@ class _Answer:
             message = {**message, "body": body}
         await self._send(message)
 
-    def _more(self, html: bool) -> list[tuple[bytes, bytes]]:
+    def _more(self, html: bool, names_session: bool) -> list[tuple[bytes, bytes]]:
         found = [
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"same-origin"),
@@ -102,7 +118,7 @@ class _Answer:
                 "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
             )
             found += [(b"content-security-policy", policy.encode()), (b"cache-control", b"no-store")]
-        if self._cookie is not None:
+        if self._cookie is not None and not names_session:
             found.append((b"set-cookie", self._cookie.encode()))
         return found
 
@@ -124,14 +140,14 @@ def _cookie(headers: dict[bytes, str]) -> str | None:
     return found.value if found else None
 
 
-async def _refuse(scope: Scope, send: Send) -> None:
+async def _refuse(scope: Scope, send: Send, status: int, why: bytes) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 4403})
+        await send({"type": "websocket.close", "code": 4000 + status})
         return
     start: dict[str, Any] = {
         "type": "http.response.start",
-        "status": 403,
+        "status": status,
         "headers": [(b"content-type", b"text/plain")],
     }
     await send(start)
-    await send({"type": "http.response.body", "body": b"asked from another site\n"})
+    await send({"type": "http.response.body", "body": why})

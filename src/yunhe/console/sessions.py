@@ -8,6 +8,7 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from yunhe.core.errors import Forbidden, YunheError
 from yunhe.sdk.client import Client
 from yunhe.wire.api import WhoAmI
 
@@ -29,6 +30,13 @@ class Session:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     client: Client | None = None
     who: WhoAmI | None = None
+    of_hub: bool = False  # the key is a session of the hub's, which ends with this one
+    failure: YunheError | None = None  # of a sign-in through a provider, until the next try
+
+    def check(self, token: str) -> None:
+        """Raises Forbidden for a form that this session was not given."""
+        if not secrets.compare_digest(token.encode(), self.token.encode()):
+            raise Forbidden("this form is of an older session; go back and load the page again")
 
     @property
     def signed_in(self) -> bool:

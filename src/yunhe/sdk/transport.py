@@ -169,7 +169,8 @@ class Transport:
             ) from error
 
     def _error(self, response: httpx.Response) -> errors.YunheError:
-        if response.status_code == 401 and not self.profile.api_key:
+        signing_in = response.request.url.path.startswith("/v1/sign-in/")  # that is done without a key
+        if response.status_code == 401 and not self.profile.api_key and not signing_in:
             return errors.Unauthenticated(
                 f"no key for this hub, {self.profile.url}",
                 hint=f"`yunhe login {self.profile.url}` stores one, YUNHE_API_KEY gives one for a call",
