@@ -27,6 +27,7 @@ from yunhe.sdk.client import Client
 from yunhe.wire.api import OrganisationRequest
 
 START_S = 60.0
+STYLE = "https://cdn.jsdelivr.net/"
 
 
 @dataclass
@@ -101,11 +102,11 @@ def until_it_answers(child: Child, url: str) -> None:
 def visitor(place: Place, windows: Windows) -> Iterator[Watched]:
     """Asks the console and the providers that it leads to, and nobody else."""
     window = windows(url=place.console_url)
+    # The page of `staff` wants a style from outside; it gets an empty one from here.
+    window.context.route(STYLE + "**", lambda route: route.fulfill(content_type="text/css", body=""))
     yield window
-    allowed = (place.staff_url, place.partner.url)
+    allowed = (place.staff_url, place.partner.url, STYLE)
     window.outside[:] = [url for url in window.outside if not url.startswith(allowed)]
-    # The provider's own page has no icon and no console of ours.
-    window.complaints[:] = [text for text in window.complaints if "404" not in text]
 
 
 @pytest.fixture

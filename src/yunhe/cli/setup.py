@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from yunhe.cli.browser import sign_in
 from yunhe.cli.connection import connect, session_of
 from yunhe.cli.failure import remark
 from yunhe.cli.options import AsJson, example
-from yunhe.cli.output import show_json, show_pairs, show_table
+from yunhe.cli.output import moment, show_json, show_pairs, show_table
 from yunhe.core.errors import InvalidInput
 from yunhe.core.supply import SiteState
 from yunhe.core.units import format_money
@@ -26,12 +27,18 @@ def login(
     api_key: Annotated[str | None, typer.Option(help="The key; asked for, or read from stdin, without.")] = None,
     profile: Annotated[str, typer.Option(help="The name to store it under.")] = "default",
     check: Annotated[bool, typer.Option(help="Ask the hub whether it knows the key.")] = True,
+    oidc: Annotated[str | None, typer.Option(help="Sign in through this provider, with a browser here.")] = None,
 ) -> None:
     """Store a hub's address and your key for it.
 
     They go to ~/.config/yunhe/config.toml, which only you can read, and are used from then on.
     """
     address = url or resolve(session_of(ctx).url).url
+    if oidc is not None:
+        with Client(address, "") as hub:
+            session = sign_in(hub, oidc)
+        api_key = session.key
+        remark(f"the session ends at {moment(session.expires_utc_ms)}; then sign in again")
     key = (api_key or _ask_key(address)).strip()
     if not key:
         raise InvalidInput("is empty", field="--api-key", hint="an operator makes one: yunhe key create")

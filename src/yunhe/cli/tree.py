@@ -125,6 +125,15 @@ TREE: Tree = {
         "List what happened to anybody's orders, newest first (operators); as it happens: yunhe watch.",
         _RUN,
     ),
+    "account": Branch(
+        "People who sign in through a provider (operators).",
+        {
+            "link": Leaf("yunhe.cli.identities:account", "Say for whom a person acts who signs in through a provider."),
+            "list": Leaf("yunhe.cli.identities:account", "List people who sign in through a provider."),
+            "unlink": Leaf("yunhe.cli.identities:account", "Take a person's link away; their sessions end."),
+        },
+        _RUN,
+    ),
     "sim": Branch(
         "Ask what would happen if: simulate a network.",
         {
