@@ -5,7 +5,7 @@ updates in sorted order.  A certificate may shrink a pool under what is used; th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,16 +17,17 @@ from yunhe.core.hours import HOUR_MS
 from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply, at_hour
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts import audit
-from yunhe.hub.accounts.service import Principal
 from yunhe.hub.catalogue import store, tariffs, texts
+from yunhe.hub.catalogue.changes import SiteChange, audited
 from yunhe.hub.catalogue.enrolment import create_token, enrol, terms_changes
 from yunhe.hub.catalogue.records import PoolRecord, SiteContact, SiteFilter, SiteRecord
 from yunhe.hub.platform.writer import Tx
-from yunhe.wire.api import SiteTariff, SiteTerms
+from yunhe.wire.api import SiteTerms
 from yunhe.wire.link import Certificate, PoolDigest, PoolReport
 
 __all__ = [
     "PoolRecord",
+    "SiteChange",
     "SiteRecord",
     "SiteTerms",
     "approve",
@@ -237,17 +238,6 @@ def _changed(tx: Tx, at: SiteRecord, changes: Mapping[str, object]) -> SiteRecor
     return site(tx.conn, at.id)
 
 
-@dataclass(frozen=True, slots=True)
-class SiteChange:
-    """What a caller wants of a site: `action` is approve, terms, tariff, pause, resume, certify or leave."""
-
-    principal: Principal
-    site_id: str
-    action: str
-    terms: SiteTerms = SiteTerms()
-    tariff: SiteTariff = SiteTariff()
-
-
 def change_sites(tx: Tx, wanted: Sequence[SiteChange]) -> list[SiteRecord | YunheError]:
     """Write handler of the seven changes. NotFound for another provider's site. A refusal writes nothing."""
     results: list[SiteRecord | YunheError] = []
@@ -256,23 +246,11 @@ def change_sites(tx: Tx, wanted: Sequence[SiteChange]) -> list[SiteRecord | Yunh
             before = site(tx.conn, item.site_id)
             item.principal.check_owns(before.provider, f"site {item.site_id}")
             after = _apply(tx, item)
-            audit.record(tx, item.principal, f"site.{item.action}", item.site_id, _audited(before), _audited(after))
+            audit.record(tx, item.principal, f"site.{item.action}", item.site_id, audited(before), audited(after))
             results.append(after)
         except YunheError as refusal:
             results.append(refusal)
     return results
-
-
-def _audited(at: SiteRecord) -> dict[str, str | int | bool | None]:
-    """What a change of a site can change."""
-    return {
-        "state": at.state.value,
-        "price_microcny_per_core_hour": at.price_core_hour,
-        "price_microcny_per_card_hour": at.price_card_hour,
-        "power_price_microcny_per_kwh": at.power_price_microcny_per_kwh,
-        "accept_asking": at.accept_asking,
-        "retest_ms": at.retest_ms,
-    }
 
 
 def _apply(tx: Tx, item: SiteChange) -> SiteRecord:
