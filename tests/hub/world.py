@@ -11,7 +11,7 @@ from tests.fakes.agent import cpu_pool
 from tests.hub.conftest import FakeClock
 from yunhe.core.errors import YunheError
 from yunhe.core.lifecycle import ORDER_ENDED, EndReason, OrderState, TaskState, order_state
-from yunhe.core.round import Preemption, plan_round
+from yunhe.core.round import Delay, Preemption, plan_round
 from yunhe.core.supply import Supply
 from yunhe.facts.load import place_coordinates
 from yunhe.hub.accounts import service as accounts
@@ -25,7 +25,7 @@ from yunhe.hub.intake.service import Submission
 from yunhe.hub.ledger import service as ledger
 from yunhe.hub.ledger.service import Deposit
 from yunhe.hub.metering import service as metering
-from yunhe.hub.orders import events, outbox, rooms, snapshot, starting
+from yunhe.hub.orders import delaying, events, outbox, rooms, snapshot, starting
 from yunhe.hub.orders.commit import Committer, PlanCommit
 from yunhe.hub.orders.model import SETTLEMENT
 from yunhe.hub.orders.shapes import Shapes
@@ -155,6 +155,7 @@ class World:
         self.sites: dict[str, SiteDouble] = {}
         self._deposits = 0
         self.preempted: tuple[Preemption, ...] = ()
+        self.delays: tuple[Delay, ...] = ()
 
     def write(self, handler: Callable[[Tx, Sequence[Any]], Sequence[R | YunheError]], item: object) -> R:
         with self.platform.db.write_engine.begin() as conn:
@@ -229,11 +230,15 @@ class World:
     def plan(self, seed: int = 1) -> PlanCommit:
         view = self.view()
         plan = plan_round(view.snapshot, self.platform.settings.policy, self.clock.now_ms(), seed)
-        self.preempted = plan.preempted
+        self.preempted, self.delays = plan.preempted, plan.delays
         return PlanCommit(plan.assignments, view.open_orders, view.snapshot.supply, plan.bookings)
 
     def commit(self, plan: PlanCommit) -> int:
         return self.write(self.committer.commit_plans, plan)
+
+    def hold_back(self) -> int:
+        """The newest plan's orders that wait for a better hour."""
+        return self.write(delaying.delay, self.delays) if self.delays else 0
 
     def due(self) -> starting.Due | None:
         settings, now_ms = self.platform.settings, self.clock.now_ms()
@@ -260,6 +265,7 @@ class World:
         """Plan, commit, and every site that takes part hears of it."""
         placed = self.commit(self.plan())
         self.make_rooms()
+        self.hold_back()
         for site in self.sites.values():
             site.poll()
         return placed

@@ -8,6 +8,7 @@ All three ask the same constraints (`placement.feasible`).  No clock, no randomn
 equal plan.
 """
 
+from dataclasses import replace
 from itertools import repeat
 
 import numpy as np
@@ -39,7 +40,7 @@ from yunhe.core.placement.values import (
     SiteReasons,
     Snapshot,
 )
-from yunhe.core.placement.when import held_back
+from yunhe.core.placement.when import best_starts, held_back
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Supply
 from yunhe.core.tariff import Price
@@ -113,6 +114,11 @@ def quote(shape: Shape, supply: Supply, policy: Policy, now_ms: int, queue_ahead
     fits = fit.now if is_booking(shape, now_ms) else fit.certified
     fitting = {supply.pools[p].id: p for p in np.flatnonzero(fits).tolist()}
     offers = [offer_of(fit, p, queue_ahead_ms) for p in fitting.values()]
+    if not fit.look.board.hourly.flat and not is_booking(shape, now_ms):
+        starts, saves = best_starts(fit.look.take(np.array(list(fitting.values()), dtype=np.int64)))
+        best = zip(offers, starts.tolist(), saves.tolist(), strict=True)
+        tasks = shape.terms.array
+        offers = [replace(each, best_start_ms=at, best_saves=int(saved) * tasks) for each, at, saved in best]
     refused = tuple(entry for entry in explain_shape(fit, supply.free, room) if entry.pool_id not in fitting)
     return Quote(best_first(offers, shape.terms.preference), refused)
 

@@ -137,6 +137,8 @@ class Offer:
     hold: Price  # most it can cost: the run limit at full load
     carbon_mg: int  # expected
     latency_us: tuple[int, ...]  # one per bound, in its own kind
+    best_start_ms: int | None = None  # where prices change with the hour: of those of the next 24 the best (`when`)
+    best_saves: int = 0  # against a start now: micro-CNY or (preference carbon) milligrams
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from yunhe.core.demand import Preference, Shape
-from yunhe.core.hours import HOUR_MS
+from yunhe.core.hours import DAY, HOUR_MS
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.columns import Bools, Floats, Ints
 from yunhe.core.placement.cost import data_bytes
@@ -83,6 +83,19 @@ def held_back(snapshot: Snapshot, board: Board, now_ms: int) -> tuple[Snapshot, 
 def wait_of(shape: Shape, board: Board, now_ms: int, submitted_ms: int) -> Wait | None:
     """Whether an order of `shape` is held back now. None: it is to start as soon as it can."""
     return _Waits(board, now_ms).of(shape, submitted_ms) if may_wait(shape) and not board.hourly.flat else None
+
+
+def best_starts(look: Look) -> tuple[Ints, Floats]:
+    """Of each of its pools by itself: the best start of the next 24 hours (UTC ms), and what it saves against now."""
+    first_ms, now = next_hour(look.now_ms), _sums(look, look.now_ms)
+    best, start = now.copy(), np.full(len(now), look.now_ms, dtype=np.int64)
+    a_day = replace(look.shape, terms=replace(look.shape.terms, patience_ms=DAY * HOUR_MS))
+    latest_ms = latest_start_ms(a_day, look.now_ms)
+    for start_ms in range(first_ms, latest_ms + 1, HOUR_MS):
+        sums = _sums(look, start_ms)
+        better = sums < best
+        best[better], start[better] = sums[better], start_ms
+    return start, now - best
 
 
 def _rows(queue: Queue, at: Ints) -> Queue:
@@ -159,6 +172,9 @@ class _Curve:
         value, pool = self._later[found]
         if not value <= self._limit or value >= self._least:
             return None
+        if self.look.need.work is not None:  # its units may run out before its patience does
+            last = max(k for k in range(count) if self._later[k][0] < np.inf)
+            latest_ms = latest_ms if last == count - 1 < SIGHT - 1 else first_ms + last * HOUR_MS
         saves = self._least - value
         percent = int(100 * saves / self._least) if self._least else 0
         return Wait(pool, first_ms + found * HOUR_MS, latest_ms, first_ms, int(saves), percent)

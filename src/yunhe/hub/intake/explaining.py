@@ -4,15 +4,18 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from yunhe.core.demand import Shape
+from yunhe.core.demand import Preference, Shape
 from yunhe.core.lifecycle import ORDER_ENDED, OrderState, TaskState
+from yunhe.core.placement.board import Board
 from yunhe.core.placement.calendar import is_booking, moment
+from yunhe.core.placement.when import Wait, wait_of
 from yunhe.core.policy import Policy
 from yunhe.core.round import Offer, Price, Quote, SiteReasons, explain
 from yunhe.core.supply import Supply
+from yunhe.core.units import format_carbon_mass, format_money
 from yunhe.hub.intake.placed import Recall, placings
 from yunhe.hub.intake.pricing import Pricer
-from yunhe.hub.orders import views
+from yunhe.hub.orders import rooms, views
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.wire.api import (
     OfferView,
@@ -23,6 +26,7 @@ from yunhe.wire.api import (
     ReasonView,
     SiteReasonsView,
     TaskView,
+    WaitView,
     WhyView,
 )
 from yunhe.wire.ends import end_words
@@ -59,6 +63,8 @@ def _offer_view(offer: Offer, name: str, chip: str, budget: int | None, attempts
         carbon_mg=offer.carbon_mg,
         latency_us=offer.latency_us,
         fits_budget=budget is None or offer.hold.total * attempts <= budget,
+        best_start_utc_ms=offer.best_start_ms,
+        best_saves=offer.best_saves,
     )
 
 
@@ -104,24 +110,55 @@ def why(conn: sa.Connection, order_id: str, by: Explainer, now_ms: int) -> WhyVi
         f"task {task.index}: {task.pool_id}" for task in order.task_list[:MAX_PLACED_SHOWN] if task.pool_id is not None
     )
     if OrderState(order.state) in ORDER_ENDED or not waiting:
-        summary = _settled_summary(order)
+        summary = _settled_summary(order) + rooms.said(conn, order_id)
         return WhyView(order_id=order_id, state=order.state, summary=summary, placed=placed, placings=where)
     shape = views.shape_of(conn, order_id, by.shapes)
     supply = by.pricer.supply_for(conn, shape, now_ms)
     sites = explain(shape, supply, by.policy, now_ms)
     names = {site.id: site.name for site in supply.sites}
+    board = Board(supply, by.policy)
+    wait = wait_of(shape, board, now_ms, order.submitted_utc_ms)
+    waits = wait_view(wait, board, shape, waiting) if wait is not None else None
+    booked_ms = shape.terms.start_ms if is_booking(shape, now_ms) else None
     return WhyView(
         order_id=order_id,
         state=order.state,
-        summary=_waiting_summary(waiting, sites, shape.terms.start_ms if is_booking(shape, now_ms) else None),
+        summary=(hour_summary(waiting, waits) if waits else _waiting_summary(waiting, sites, booked_ms))
+        + rooms.said(conn, order_id),
+        wait=waits,
         placed=placed,
         sites=_reasons_view(sites, names),
         placings=where,
     )
 
 
+def wait_view(wait: Wait, board: Board, shape: Shape, tasks: int) -> WaitView:
+    return WaitView(
+        site_id=board.columns.sites[wait.pool].id,
+        start_utc_ms=wait.start_ms,
+        latest_utc_ms=wait.latest_ms,
+        preference=shape.terms.preference,
+        saves=wait.saves * tasks,
+        saves_percent=wait.saves_percent,
+    )
+
+
+def hour_summary(tasks: int, wait: WaitView) -> str:
+    carbon = wait.preference is Preference.CARBON
+    saves = format_carbon_mass(wait.saves) if carbon else format_money(wait.saves)
+    return (
+        f"{_what(tasks)} for {'a cleaner' if carbon else 'a cheaper'} hour at {wait.site_id}: expected "
+        f"{moment(wait.start_utc_ms)}, at the latest {moment(wait.latest_utc_ms)}; saves {saves} "
+        f"({wait.saves_percent} %). No capacity is reserved"
+    )
+
+
+def _what(tasks: int) -> str:
+    return "1 task waits" if tasks == 1 else f"{tasks} tasks wait"
+
+
 def _waiting_summary(waiting: int, sites: tuple[SiteReasons, ...], start_ms: int | None) -> str:
-    what = "1 task waits" if waiting == 1 else f"{waiting} tasks wait"
+    what = _what(waiting)
     if start_ms is not None:
         what += f" to be booked for {moment(start_ms)}"
     if not sites:

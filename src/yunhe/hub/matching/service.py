@@ -19,7 +19,7 @@ from yunhe.hub.catalogue.service import SUPPLY_TOPIC
 from yunhe.hub.matching.keeping import Decided, Keeper
 from yunhe.hub.matching.recording import Recorder
 from yunhe.hub.matching.worker import RoundWorker
-from yunhe.hub.orders import rooms, snapshot, starting
+from yunhe.hub.orders import delaying, rooms, snapshot, starting
 from yunhe.hub.orders.commit import Committer, PlanCommit
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.shapes import Shapes
@@ -118,6 +118,9 @@ class Matching:
             self._crash_point("matching.before_rooms")
             told = await platform.write(rooms.make, plan.preempted)
             log.info("%d spot leases end for %d orders", told, len(plan.preempted))
+        if plan.delays:
+            self._crash_point("matching.before_delays")
+            await platform.write(delaying.delay, plan.delays)
         self.rounds += 1
         self.last_round_ms = (time.perf_counter() - started) * 1000
         self.keeper.note(Decided(recorded, self._cause(view.snapshot, woken_by), placed, self.last_round_ms))

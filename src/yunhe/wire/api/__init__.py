@@ -100,6 +100,7 @@ from yunhe.wire.api.orders import (
     SiteReasonsView,
     StagingView,
     TaskView,
+    WaitView,
     WhyView,
 )
 from yunhe.wire.api.rounds import (
@@ -218,6 +219,7 @@ __all__ = [
     "UsageList",
     "UsageView",
     "WhoAmI",
+    "WaitView",
     "WhyView",
     "IdentityPage",
     "IdentityView",

@@ -180,6 +180,10 @@ class OfferView(Answer):
     carbon_mg: int
     latency_us: tuple[int, ...] = ()
     fits_budget: bool = True
+    # Within 24 hours and the deadline, where power changes with the hour: the start with the least expected cost (or
+    # carbon, where that is preferred), and what it saves against one now, micro-CNY or milligrams. Nothing is reserved.
+    best_start_utc_ms: int | None = None
+    best_saves: int = 0
 
 
 class ReasonView(Answer):
@@ -238,6 +242,17 @@ class PlacingView(Answer):
     others: tuple[CandidateView, ...] = ()  # the best of those that were not chosen, each with its reasons
 
 
+class WaitView(Answer):
+    """An order waits for an hour of cheaper or cleaner power. No capacity is reserved for it."""
+
+    site_id: str
+    start_utc_ms: int  # expected
+    latest_utc_ms: int
+    preference: Preference
+    saves: int  # of its tasks that wait, against a start now: micro-CNY, or milligrams of CO2 (preference carbon)
+    saves_percent: int
+
+
 class WhyView(Answer):
     """Why an order is where it is, or why it waits."""
 
@@ -246,6 +261,7 @@ class WhyView(Answer):
     summary: str
     placed: tuple[str, ...] = ()  # "task 0: zhangjiakou (cheapest of 2 offers)"
     sites: tuple[SiteReasonsView, ...] = ()
+    wait: WaitView | None = None
     placings: tuple[PlacingView, ...] = ()  # of an order that was placed: the newest attempts
 
 
