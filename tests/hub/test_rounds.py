@@ -1,6 +1,7 @@
 """Rounds that a hub keeps come back whole, and say of each order why it went where it did."""
 
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -152,6 +153,20 @@ def test_a_quota_that_is_used_up_is_the_reason(platform: Platform, clock: FakeCl
         found = rounds.order(conn, rounds.page(conn, None, 1).rounds[0].id, order_id)
     assert (found.tasks, found.assigned) == (2, 1)
     assert [r.code for r in found.candidates[0].reasons] == ["quota"]
+
+
+def test_nothing_that_an_order_runs_is_in_a_round(platform: Platform, clock: FakeClock) -> None:
+    world = World(platform, clock)
+    world.organisation("lab")
+    world.site("north", cores=4)
+    run = {"command": ["print", "HUSH-1"], "env": {"TOKEN": "HUSH-2"}, "files": {"a.txt": "HUSH-3"}}
+    order_id = world.submit("lab", run=run, name="HUSH-4")
+    view = world.view()
+    plan = plan_round(view.snapshot, platform.settings.policy, clock.now_ms(), 1)
+    keep(platform, Keeper(platform), RecordedRound(view.snapshot, platform.settings.policy, clock.now_ms(), 1, plan))
+    ((body,),) = world.rows("SELECT body FROM round")
+    text = zlib.decompress(body)
+    assert order_id.encode() in text and b"HUSH" not in text
 
 
 # --- by the API ---------------------------------------------------------------------------------------------------
