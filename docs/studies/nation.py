@@ -1,6 +1,6 @@
 """The runs behind nation.md: each case on islands and on the network, over seeds; nation.json and the pictures of it.
 
-    python docs/studies/nation.py run --out /tmp/nation [--only base,load-2] [--seeds 1,2]
+    python docs/studies/nation.py run --out /tmp/nation [--only base,load-2] [--seeds 1,2] [--every 1]
     python docs/studies/nation.py table --out /tmp/nation        writes docs/studies/nation.json and prints the tables
     python docs/studies/nation.py plot                           draws the pictures from nation.json
 
@@ -61,6 +61,7 @@ CASES: dict[str, dict[str, object]] = {
     "sizes-0.4": {"size_sigma": 0.4},
     "sizes-1.2": {"size_sigma": 1.2},
 }
+WHOLE = "whole"  # of a case over all 7,000 centres, beside the sample's
 NETWORKS = {"islands": "off", "network": "on"}
 
 
@@ -259,10 +260,11 @@ def table(options: argparse.Namespace) -> None:
     """nation.json, and its tables in Markdown."""
     cases = {}
     for case in CASES:
-        pairs = _pairs(options, case, WINDOW_H)
-        if pairs:
-            cases[case] = _case(pairs)
-    days = _pairs(options, "base", 24)
+        for every in (1, options.every):
+            pairs = _pairs(options.out, case, every, WINDOW_H)
+            if pairs:
+                cases[f"{case}, {WHOLE}" if every == 1 else case] = _case(pairs)
+    days = _pairs(options.out, "base", 1, 24) or _pairs(options.out, "base", options.every, 24)
     day = {name: days[0][name] for name in NETWORKS} if days else None
     curve = orjson.loads((options.out / "curve.json").read_bytes())
     found = {"every": options.every, "cases": cases, "curve": curve, "day": day, "days": [_slim(pair) for pair in days]}
@@ -282,11 +284,11 @@ _COLUMNS = ("islands_of_capacity", "network_of_capacity", "bound_of_capacity", "
 _COLUMNS += ("price_percent", "energy_percent", "carbon_percent")
 
 
-def _pairs(options: argparse.Namespace, case: str, hours: int) -> list[dict[str, Any]]:
+def _pairs(out: Path, case: str, every: int, hours: int) -> list[dict[str, Any]]:
     """Islands and network of each seed that was run."""
     found = []
     for seed in range(1, 100):
-        files = {n: options.out / f"{case}.{options.every}.{hours}h.{n}.{seed}.json" for n in NETWORKS}
+        files = {n: out / f"{case}.{every}.{hours}h.{n}.{seed}.json" for n in NETWORKS}
         if all(file.exists() for file in files.values()):
             found.append({name: orjson.loads(file.read_bytes()) for name, file in files.items()})
     return found
