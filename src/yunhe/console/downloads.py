@@ -39,7 +39,7 @@ def add_routes(web: FastAPI, asking: Asking) -> None:
         try:
             found = await asking.ask(client, lambda hub: _find(hub, order_id, lease_id, path))
             if client is None or free.locked():
-                raise RateLimited("too many downloads at once", hint="try again in a moment")
+                raise _too_many()
             await free.acquire()
             return await _opened(client, order_id, found, free)
         except YunheError as error:
@@ -52,11 +52,19 @@ def add_routes(web: FastAPI, asking: Asking) -> None:
             if client is None:
                 raise Unauthenticated("sign in first", hint="")
             await asking.ask(client, lambda hub: hub.log_part(order_id, task=task))  # says now what can be wrong
-            pieces = client.log_chunks(order_id, task=task, follow=False)
+            if free.locked():
+                raise _too_many()
+            await free.acquire()
         except YunheError as error:
             return _refusal(error)
+        opened = ExitStack()
+        opened.callback(free.release)
         headers = _HEADERS | {"content-disposition": _attachment(f"{order_id}.{task}.log")}
-        return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+        return _Held(opened, client.log_chunks(order_id, task=task, follow=False), headers)
+
+
+def _too_many() -> RateLimited:
+    return RateLimited("too many downloads at once", hint="try again in a moment")
 
 
 def _find(hub: Client, order_id: str, lease_id: str, path: str) -> OutputView:

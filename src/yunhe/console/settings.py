@@ -18,6 +18,9 @@ class ConsoleSettings(BaseModel):
     session_idle_s: int = Field(default=8 * 3600, ge=1)  # a working day
     session_max_s: int = Field(default=7 * 86_400, ge=1)
     max_sessions: int = Field(default=10_000, ge=1)  # the least recently used one goes
+    # Of one address, of those who are not signed in: pages and connections at once, and in the long run.
+    visitor_requests: int = Field(default=300, ge=1)
+    visitor_requests_per_s: float = Field(default=10.0, gt=0)
     calls_at_once: int = Field(default=16, ge=1, le=256)  # questions to the hub of all pages together
 
     @property
