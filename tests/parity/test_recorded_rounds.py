@@ -12,7 +12,8 @@ from yunhe.core.placement.board import Board
 from yunhe.core.placement.dearest import dearest_hold
 from yunhe.core.round import Snapshot
 from yunhe.simulator.build import Customer
-from yunhe.simulator.placing import Rounds, whole
+from yunhe.simulator.islands import whole
+from yunhe.simulator.placing import Rounds
 from yunhe.simulator.replay import replay
 from yunhe.wire.link import StartLease, SyncAnswer
 from yunhe.wire.rounds import RecordedRound, from_line

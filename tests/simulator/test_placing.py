@@ -19,8 +19,10 @@ from yunhe.core.policy import Policy
 from yunhe.core.round import AccountShare, Queue, Snapshot
 from yunhe.core.supply import SiteState, Supply
 from yunhe.simulator.build import Network, build
+from yunhe.simulator.islands import whole
 from yunhe.simulator.order import Order, Terms
-from yunhe.simulator.placing import AtOnce, Placement, Rounds, decided, whole
+from yunhe.simulator.placer import Placement
+from yunhe.simulator.placing import AtOnce, Rounds, decided
 from yunhe.simulator.work import Stream
 
 NOW_MS = 1_767_542_400_000

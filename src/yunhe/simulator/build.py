@@ -6,6 +6,7 @@ from typing import Any
 
 from yunhe.core.demand import Precision
 from yunhe.core.errors import InvalidInput
+from yunhe.core.hours import FLAT, Hours
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Free, Pool, PoolKind, Rate, Site, SiteState, Supply
 from yunhe.core.units import meant
@@ -25,9 +26,7 @@ _NO_REGION = "-"
 class Centre:
     """How one site behaves, beside its figures. Position i is `supply.sites[i]`."""
 
-    site: Site  # as it is at full price and carbon: multiples by the hour are of these
-    power_by_hour: tuple[float, ...] | None
-    carbon_by_hour: tuple[float, ...] | None
+    site: Site
     load_by_hour: tuple[float, ...] | None  # share of its network that others use
     outages: Outages | None
     card_failures_every_ms: int | None
@@ -153,15 +152,19 @@ def _centre(spec: CentreSpec, name: str, facts: SiteFacts) -> Centre:
         bandwidth_bps=spec.bandwidth,
         state=SiteState.ACTIVE,
     )
+    power, carbon = site.power_price_microcny_per_kwh, site.carbon_g_per_kwh
+    of_day = Hours(power=_of_day(spec.power_by_hour, power), carbon=_of_day(spec.carbon_by_hour, carbon))
     return Centre(
-        site,
-        spec.power_by_hour,
-        spec.carbon_by_hour,
+        replace(site, hours=FLAT if of_day == FLAT else of_day),
         spec.network_load_by_hour,
         spec.outages,
         spec.card_failures_every,
         spec.maintenance,
     )
+
+
+def _of_day(multiples: tuple[float, ...] | None, figure: int) -> tuple[int, ...]:
+    return tuple(round(figure * each) for each in multiples or ())
 
 
 def _pool(spec: PoolSpec, field: str) -> Pool:

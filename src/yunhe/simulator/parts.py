@@ -193,6 +193,7 @@ class WorkloadSpec(Part):
     data: Data | None = None
     stay_in_region: Share = 0  # share of jobs that may not leave their customer's province
     preference: Preference = Preference.COST
+    patience: q.DelayMs = 0  # how long an order may wait for an hour of cheaper or cleaner power
     priority: Annotated[int, Field(ge=0, le=9)] = 0
     retries: Annotated[int, Field(ge=0, le=10)] = 0
     fails: Share = 0  # of the runs end with an exit code that is not 0
@@ -204,6 +205,8 @@ class WorkloadSpec(Part):
         of_tokens = self.trace is not None and self.trace.format in ("azure", "mooncake")
         if of_tokens != (self.tokens is not None):
             raise ValueError("`tokens` goes with a trace of tokens (azure, mooncake)")
+        if self.patience and self.preference is Preference.SPEED:
+            raise ValueError("`patience` goes with preference cost or carbon")
         if list(self.limits) != sorted(set(self.limits)):
             raise ValueError("limits must rise")
         return self

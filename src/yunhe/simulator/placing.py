@@ -5,93 +5,28 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from dataclasses import replace
 
 import numpy as np
 
 from yunhe.core.demand import Preference, Requirement, Shape, Terms
+from yunhe.core.hours import FLAT
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.columns import is_open
 from yunhe.core.placement.dearest import Dearest, is_timed, takes_any_length
 from yunhe.core.placement.online import Online
 from yunhe.core.placement.passing import passes
+from yunhe.core.placement.when import wait_of
 from yunhe.core.policy import Policy
 from yunhe.core.round import AccountShare, Assignment, Plan, Queue, Snapshot, plan_round
-from yunhe.core.supply import Free, Site, SiteState, Supply
+from yunhe.core.supply import Free, Site, SiteState
 from yunhe.simulator.build import Customer
 from yunhe.simulator.in_line import InLine, Waiting, turn
+from yunhe.simulator.islands import Part
+from yunhe.simulator.placer import Placement
 
+STAND_IN_MS = 3_600_000  # run limit of the shapes that stand for those of all run limits
 MAX_PRICES = 50_000  # holds that are remembered, and what is asked for each shape
-
-
-class Placement(NamedTuple):
-    number: int  # of the order
-    pool: int  # position in the network's pools
-    milli: int
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one placer decides over: some sites of the network with all their pools. Positions in the network."""
-
-    supply: Supply
-    sites: tuple[int, ...]
-    pools: tuple[int, ...]
-
-
-def whole(supply: Supply) -> Part:
-    return Part(supply, tuple(range(len(supply.sites))), tuple(range(len(supply.pools))))
-
-
-def islands(supply: Supply, homes: Sequence[int]) -> list[Part]:
-    """Each of the sites `homes` by itself."""
-    pools: dict[str, list[int]] = {}
-    for i, pool in enumerate(supply.pools):
-        pools.setdefault(pool.site_id, []).append(i)
-    return [_island(supply, home, pools.get(supply.sites[home].id, [])) for home in homes]
-
-
-def _island(supply: Supply, home: int, pools: list[int]) -> Part:
-    own = replace(
-        supply,
-        sites=(supply.sites[home],),
-        pools=tuple(supply.pools[i] for i in pools),
-        free=tuple(supply.free[i] for i in pools),
-    )
-    return Part(own, (home,), tuple(pools))
-
-
-class Placer(Protocol):
-    """Decides for one network (the whole, or one island)."""
-
-    def hold(self, shape: Shape, now_ms: int) -> int | None:
-        """The most that an order can cost, micro-CNY; None: no place takes it."""
-        ...
-
-    def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
-        """A new order, or one whose delay has passed; what could be placed at once."""
-        ...
-
-    def release(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
-        """Units are free again."""
-        ...
-
-    def decide(self, now_ms: int) -> Sequence[Placement]:
-        """Whatever of the open orders can be placed now."""
-        ...
-
-    def change_sites(self, sites: Sequence[Site]) -> None:
-        """Prices, carbon or states of sites are others now; all sites of the network are given."""
-        ...
-
-    @property
-    def open(self) -> int:
-        """Orders that wait."""
-        ...
-
-    rounds: int  # decisions that looked at the queue
 
 
 class Rounds:
@@ -110,6 +45,7 @@ class Rounds:
         self._memory = [free.memory_bytes for free in supply.free]
         self._used: dict[int, int] = {}  # milli by customer
         self._waiting: dict[int, Waiting] = {}
+        self._later: dict[int, tuple[int, Waiting]] = {}  # not to be looked at before, UTC ms
         self._prices: dict[int, tuple[Shape, int | None]] = {}
         self._without_data: dict[int, tuple[Shape, Shape]] = {}
         self._by_terms: dict[tuple[Requirement, Terms], Shape] = {}
@@ -130,7 +66,11 @@ class Rounds:
 
     @property
     def open(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._later)
+
+    @property
+    def wake_ms(self) -> int | None:
+        return min((until_ms for until_ms, _ in self._later.values()), default=None)
 
     def hold(self, shape: Shape, now_ms: int) -> int | None:
         # By identity: equal shapes are one object, and hashing one takes longer than the rest.
@@ -177,8 +117,20 @@ class Rounds:
         return self._board
 
     def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
-        self._waiting[order.number] = order
+        self._enter(order)
         return ()
+
+    def _enter(self, order: Waiting) -> None:
+        self._waiting[order.number] = order
+
+    def _leave(self, order: Waiting) -> None:
+        del self._waiting[order.number]
+
+    def _enter_due(self, now_ms: int) -> None:
+        for number, (until_ms, order) in list(self._later.items()):
+            if until_ms <= now_ms:
+                del self._later[number]
+                self._enter(order)
 
     def release(self, pool: int, milli: int, memory_bytes: int, customer: int) -> None:
         self._take(self._local[pool], -milli, -memory_bytes, customer)
@@ -189,6 +141,7 @@ class Rounds:
         self._board = self._dearest = None
 
     def decide(self, now_ms: int) -> Sequence[Placement]:
+        self._enter_due(now_ms)
         if not self._waiting:
             return ()
         self.rounds += 1
@@ -198,6 +151,10 @@ class Rounds:
         snapshot = self._snapshot(orders)
         by_id = {order.id: order for order in orders}
         plan = decided(snapshot, self._policy, now_ms, self._seed, self._seen())
+        for delay in plan.delays:
+            order = by_id[delay.order_id]
+            self._leave(order)
+            self._later[order.number] = (delay.until_ms, order)
         return [self._placed(by_id[given.order_id], given) for given in plan.assignments]
 
     def _in_question(self, now_ms: int) -> list[Waiting]:
@@ -206,7 +163,7 @@ class Rounds:
         return self._in_turn(orders) if len(orders) > self._limit else orders
 
     def _placed(self, order: Waiting, given: Assignment) -> Placement:
-        del self._waiting[order.number]
+        self._leave(order)
         pool = self._pool_at[given.pool_id]
         self._take(pool, given.milli, given.memory_bytes, order.customer)
         return Placement(order.number, self._part.pools[pool], given.milli, given.memory_bytes)
@@ -281,6 +238,10 @@ class AtOnce(Rounds):
         return {**super().__getstate__(), "_engine": None, "_stand_ins": {}, "_by_need": {}, "_line": None}
 
     def add(self, order: Waiting, now_ms: int) -> Sequence[Placement]:
+        wait = wait_of(self._asked(order.shape), self._seen(), now_ms, order.submitted_ms)
+        if wait is not None:
+            self._later[order.number] = (wait.until_ms, order)
+            return ()
         oldest = next(iter(self._waiting.values())).submitted_ms if self._waiting else None
         if passes(self._policy, oldest, now_ms):
             who = self._customers[order.customer]
@@ -290,14 +251,17 @@ class AtOnce(Rounds):
             ):
                 self._take(pool, milli, memory, order.customer)
                 return (Placement(order.number, self._part.pools[pool], milli, memory),)
-        if self._line is not None:
-            self._line.add(order, self._asked(order.shape))
         return super().add(order, now_ms)
 
-    def _placed(self, order: Waiting, given: Assignment) -> Placement:
+    def _enter(self, order: Waiting) -> None:
+        super()._enter(order)
+        if self._line is not None:
+            self._line.add(order, self._asked(order.shape))
+
+    def _leave(self, order: Waiting) -> None:
+        super()._leave(order)
         if self._line is not None:
             self._line.remove(order)
-        return super()._placed(order, given)
 
     def _in_question(self, now_ms: int) -> list[Waiting]:
         line = self._in_line()
@@ -324,7 +288,10 @@ class AtOnce(Rounds):
     def change_sites(self, sites: Sequence[Site]) -> None:
         own = [sites[i] for i in self._part.sites]
         changed = [(a, b) for a, b in zip(self._supply.sites, own, strict=True) if a is not b and a != b]
-        if all(_as_open(a) == _as_open(b) for a, b in changed):
+        # Sites are made anew for an hour: where one is what it was, the hours to come are others all the same.
+        pairs = zip(self._supply.sites, own, strict=True)
+        new_hour = any(a is not b and a == b and b.hours != FLAT for a, b in pairs)
+        if not new_hour and all(_as_open(a) == _as_open(b) for a, b in changed):
             self._supply = replace(self._supply, sites=tuple(own))
         else:
             super().change_sites(sites)
@@ -361,7 +328,9 @@ class AtOnce(Rounds):
             if len(self._stand_ins) >= MAX_PRICES:
                 self._stand_ins.clear()
                 self._by_need.clear()
-            first = self._by_need.setdefault((shape.requirement, shape.terms.preference), shape)
+            # Of one run limit, so that where prices change with the hour it is not the first that decides.
+            alike = replace(shape, terms=replace(shape.terms, run_limit_ms=STAND_IN_MS))
+            first = self._by_need.setdefault((shape.requirement, shape.terms.preference), alike)
             known = self._stand_ins[id(shape)] = (shape, first)
         return known[1]
 

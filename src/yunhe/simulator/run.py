@@ -13,8 +13,10 @@ from typing import Self
 from yunhe.core.errors import InvalidInput
 from yunhe.simulator.build import Network, build
 from yunhe.simulator.events import State
+from yunhe.simulator.islands import islands, whole
 from yunhe.simulator.order import ARRIVE
-from yunhe.simulator.placing import AtOnce, Placer, Rounds, islands, whole
+from yunhe.simulator.placer import Placer
+from yunhe.simulator.placing import AtOnce, Rounds
 from yunhe.simulator.result import Document, document
 from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.work import Stream

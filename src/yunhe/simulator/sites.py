@@ -5,14 +5,14 @@ Draws are a function of (seed, what, which) alone, so that they do not depend on
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from yunhe.core.demand import Precision
+from yunhe.core.hours import FLAT
 from yunhe.core.lifecycle import EndReason
 from yunhe.core.placement.sizing import trusted_rate
-from yunhe.core.supply import Site
-from yunhe.simulator.build import Centre, Network
+from yunhe.core.supply import Site, at_hour
+from yunhe.simulator.build import Network
 from yunhe.simulator.parts import HOURS
 from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.work import HOUR_MS, UTC_TO_LOCAL_HOURS, Incoming
@@ -107,26 +107,13 @@ class Sites:
 
     def by_the_hour(self) -> bool:
         """Whether any price or factor changes with the hour."""
-        return any(centre.power_by_hour or centre.carbon_by_hour for centre in self._network.centres)
+        return any(centre.site.hours != FLAT for centre in self._network.centres)
 
     def at_hour(self, sites: Sequence[Site], now_ms: int) -> tuple[Site, ...]:
         """`sites` at the prices and factors of the hour."""
-        hour = hour_of_day(now_ms)
-        return tuple(_at_hour(site, centre, hour) for site, centre in zip(sites, self._network.centres, strict=True))
+        return tuple([at_hour(site, now_ms // HOUR_MS) for site in sites])
 
 
 def hour_of_day(now_ms: int) -> int:
     """Local, as the tables of a scenario are."""
     return (now_ms // HOUR_MS + UTC_TO_LOCAL_HOURS) % HOURS
-
-
-def _at_hour(site: Site, centre: Centre, hour: int) -> Site:
-    power, carbon = centre.power_by_hour, centre.carbon_by_hour
-    if power is None and carbon is None:
-        return site
-    base = centre.site
-    return replace(
-        site,
-        power_price_microcny_per_kwh=round(base.power_price_microcny_per_kwh * (power[hour] if power else 1)),
-        carbon_g_per_kwh=round(base.carbon_g_per_kwh * (carbon[hour] if carbon else 1)),
-    )

@@ -166,7 +166,7 @@ class Stream:
             max_carbon_g_per_kwh=self._scenario.rules.max_carbon,
             stacks=_ACCELERATORS,
         )
-        return Shape(self._sized(need, job), Terms(limit_ms, preference=spec.preference))
+        return Shape(self._sized(need, job), Terms(limit_ms, preference=spec.preference, patience_ms=spec.patience))
 
     def _sized(self, need: Requirement, job: RawJob) -> Requirement:
         spec, flops = self._spec, self.reference.flops

@@ -21,7 +21,7 @@ from yunhe.simulator.book import Book
 from yunhe.simulator.build import BPS, Network
 from yunhe.simulator.events import Feed, State, Timeline
 from yunhe.simulator.order import END, HOUR, RETRY, ROUND, START, Order, Terms
-from yunhe.simulator.placing import Placement, Placer
+from yunhe.simulator.placer import Placement, Placer
 from yunhe.simulator.scenario import Scenario
 from yunhe.simulator.sites import Sites
 from yunhe.simulator.tally import Tally, class_of
@@ -140,15 +140,24 @@ class World:
     # --- decisions ------------------------------------------------------------------------------------------------
 
     def _want_round(self, island: int, now_ms: int) -> None:
-        if self._round_at[island] is None and self.placers[island].open:
-            at_ms = max(now_ms, self._last_round_ms[island] + self.scenario.round_every)
+        if self.placers[island].open:
+            self._round_from(island, now_ms)
+
+    def _round_from(self, island: int, from_ms: int) -> None:
+        at_ms, known = max(from_ms, self._last_round_ms[island] + self.scenario.round_every), self._round_at[island]
+        if known is None or at_ms < known:
             self._round_at[island] = at_ms
             self.timeline.at(at_ms, ROUND, island)
 
     def _on_round(self, now_ms: int, island: int) -> None:
+        if self._round_at[island] != now_ms:  # it was held before
+            return
         self._round_at[island] = None
         self._last_round_ms[island] = now_ms
-        self._place(self.placers[island].decide(now_ms), island, now_ms)
+        placer = self.placers[island]
+        self._place(placer.decide(now_ms), island, now_ms)
+        if placer.wake_ms is not None:
+            self._round_from(island, placer.wake_ms)
 
     def _place(self, placements: Sequence[Placement], island: int, now_ms: int) -> None:
         for number, pool, milli, memory_bytes in placements:
