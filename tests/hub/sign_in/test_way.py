@@ -1,8 +1,11 @@
 """Sign-in through a provider: the way of a person, until they sign out or the session ends."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
@@ -56,6 +59,24 @@ def test_two_replicas_share_what_was_begun(door: Door, door_with: MakeDoor, link
     other = door_with()
     assert other.finish(body).status_code == 201
     assert door.finish(body).status_code == 401
+
+
+def at_once(*calls: Callable[[], httpx.Response]) -> list[int]:
+    """The statuses of calls that are made at the same time."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return sorted(done.result(60).status_code for done in [pool.submit(call) for call in calls])
+
+
+def test_two_answers_at_once_at_two_replicas_are_one(door: Door, door_with: MakeDoor, linked: dict[str, str]) -> None:
+    other, body = door_with(), door.came("x" * 40)
+    assert at_once(lambda: door.finish(body), lambda: other.finish(body)) == [201, 401]
+
+
+def test_a_newcomer_who_comes_twice_at_once_is_one_person(door_with: MakeDoor, operator: dict[str, str]) -> None:
+    first, second = door_with(newcomers="create"), door_with(newcomers="create")
+    mine, again = first.came("x" * 40), second.came("y" * 40)
+    assert at_once(lambda: first.finish(mine), lambda: second.finish(again)) == [201, 201]
+    assert len(first.client.get("/v1/identities", headers=operator).json()["identities"]) == 1
 
 
 def test_a_provider_is_asked_for_its_keys_once(door: Door, linked: dict[str, str], provider: FakeProvider) -> None:
