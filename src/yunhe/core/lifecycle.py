@@ -17,6 +17,59 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from yunhe.core.errors import Conflict
+from yunhe.core.task_events import (
+    Booked,
+    BookingLost,
+    CancelRequested,
+    DeadlinePassed,
+    Ended,
+    EndReason,
+    Event,
+    GivenUp,
+    Overdue,
+    Placed,
+    Reclaimed,
+    SiteBack,
+    SiteSilent,
+    Started,
+)
+
+__all__ = [
+    "Booked",
+    "BookingLost",
+    "CancelRequested",
+    "DISPUTED",
+    "DeadlinePassed",
+    "ENDED",
+    "EndReason",
+    "Ended",
+    "Event",
+    "GivenUp",
+    "Instruction",
+    "InstructionKind",
+    "MAX_PREEMPTED_DELAY_MS",
+    "MAX_PREEMPTIONS",
+    "MAX_SITE_FAULTS",
+    "ORDER_ENDED",
+    "OrderState",
+    "Overdue",
+    "PLACED",
+    "Placed",
+    "RETRY_DELAY_MS",
+    "Reclaimed",
+    "SAID_AFTER_START",
+    "SAID_BEFORE_START",
+    "SITE_FAULTS",
+    "SiteBack",
+    "SiteSilent",
+    "Started",
+    "Step",
+    "Task",
+    "TaskState",
+    "WAITING",
+    "order_state",
+    "step",
+]
 
 
 class TaskState(StrEnum):
@@ -34,26 +87,6 @@ class TaskState(StrEnum):
 ENDED = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.WITHDRAWN})
 WAITING = frozenset({TaskState.PENDING, TaskState.BOOKED})
 PLACED = frozenset({TaskState.LEASED, TaskState.RUNNING, TaskState.UNKNOWN})
-
-
-class EndReason(StrEnum):
-    """Why an attempt (one lease epoch) ended."""
-
-    EXITED = "exited"  # by itself; the exit code says how
-    MEMORY_LIMIT = "memory_limit"
-    TIME_LIMIT = "time_limit"
-    CANCELLED = "cancelled"
-    WITHDRAWN = "withdrawn"
-    DEADLINE_MISSED = "deadline_missed"  # never placed in time
-    SPAWN_FAILED = "spawn_failed"  # the site could not start it
-    DISK_FULL = "disk_full"  # the site's
-    DATA_IN_FAILED = "data_in_failed"  # an input is not there, or not what the order says: the same at every site
-    DATA_UNREACHABLE = "data_unreachable"  # an input cannot be fetched from this site
-    SITE_REFUSED = "site_refused"  # allow-list or pause of the site
-    DISCONNECTED = "disconnected"  # the site stopped it: no hub for the disconnect limit
-    SUPERVISOR_LOST = "supervisor_lost"  # the site's host killed the supervisor or restarted
-    LOST = "lost"  # the hub gave the site up
-    PREEMPTED = "preempted"  # others need the units: the site's own users, or of a spot order those of another order
 
 
 # Not the customer's doing: charged 0, disputed, and placed again without using up a retry of the customer.
@@ -106,96 +139,6 @@ class Task:
     started: bool = False  # in this epoch
     exit_code: int | None = None
     reason: EndReason | None = None
-
-
-# --- events ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    site_id: str
-    pool_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Booked:
-    site_id: str
-    pool_id: str
-    detail: str  # for people: from when to when
-
-
-@dataclass(frozen=True, slots=True)
-class BookingLost:
-    """What was promised is not there."""
-
-    detail: str  # for people: why
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    epoch: int
-    reason: EndReason
-    exit_code: int | None
-    kept_ms: int = 0  # preempted: wall time since the start of the newest checkpoint that the hub has
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Reclaimed:
-    """Of a task of a spot order: an order that is not needs its units."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class SiteSilent:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class SiteBack:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """disconnect_limit + grace have passed: the site has stopped the job by its own clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overdue:
-    """The hub notices that the run limit has passed since the start, or its limit for waiting without a start; or, of
-    a task that is to stop already, that its site does not say that it has."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """The order's deadline passed before the task was placed."""
-
-
-Event = (
-    Placed
-    | Booked
-    | BookingLost
-    | Started
-    | Ended
-    | CancelRequested
-    | Reclaimed
-    | SiteSilent
-    | SiteBack
-    | GivenUp
-    | Overdue
-    | DeadlinePassed
-)
 
 
 # --- results --------------------------------------------------------------------------------------------------
