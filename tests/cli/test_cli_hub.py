@@ -160,6 +160,7 @@ def test_a_wrong_key_says_how_to_log_in(customer: Hub, yunhe: Run, monkeypatch: 
         ("clusters",),
         ("factors",),
         ("places",),
+        ("lines",),
         ("status",),
         ("balance",),
         ("invoice", "2026-11"),

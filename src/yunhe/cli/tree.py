@@ -35,6 +35,11 @@ TREE: Tree = {
     ),
     "usage": Leaf("yunhe.cli.orders", "Show what an order used and what was charged for it.", _WORK),
     "pools": Leaf("yunhe.cli.catalogue", "List pools: what is free, measured speed and price.", _LOOK),
+    "lines": Leaf(
+        "yunhe.cli.lines",
+        "List each site's line to its nearest place: latency, and what moves on it now.",
+        _LOOK,
+    ),
     "chips": Leaf("yunhe.cli.catalogue", "List known chips with their public figures and sources.", _LOOK),
     "clusters": Leaf("yunhe.cli.catalogue", "List the national hub clusters with their figures.", _LOOK),
     "factors": Leaf("yunhe.cli.catalogue", "List emission factors of the grids.", _LOOK),
