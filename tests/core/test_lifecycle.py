@@ -31,6 +31,7 @@ from yunhe.core.lifecycle import (
     OrderState,
     Overdue,
     Placed,
+    Reclaimed,
     SiteBack,
     SiteSilent,
     Started,
@@ -48,6 +49,7 @@ NEVER_MIND = (
     Started(1),
     Ended(1, EndReason.EXITED, 0),
     CancelRequested(),
+    Reclaimed(1),
     SiteSilent(),
     SiteBack(),
     GivenUp(),
@@ -164,6 +166,15 @@ class OneTask(RuleBasedStateMachine):
             assert self.task.state is (TaskState.WITHDRAWN if never else TaskState.CANCELLED)
         self.cancel_asked |= before.state not in ENDED
 
+    @rule(old=st.booleans())
+    def reclaim(self, old: bool) -> None:
+        before = self.task
+        result = self.give(Reclaimed(before.epoch - old))
+        told = before.state in (TaskState.LEASED, TaskState.RUNNING) and not before.stopping and not old
+        assert result.changed == told
+        assert [i.reason for i in result.instructions] == [EndReason.PREEMPTED] * told
+        assert self.task.state is before.state and self.task.epoch == before.epoch
+
     @rule()
     def silence(self) -> None:
         self.give(SiteSilent())
@@ -245,6 +256,15 @@ def test_a_site_that_is_back_is_not_given_up() -> None:
     task = run(Task("t"), Placed("a", "a:cpu"), Started(1), SiteSilent(), SiteBack())
     assert task.state is TaskState.RUNNING
     assert not step(task, GivenUp(), 0).changed
+
+
+def test_a_reclaimed_task_ends_as_preempted_or_as_it_would_have_and_goes_on() -> None:
+    told = run(Task("t"), Placed("a", "a:cpu"), Started(1), Reclaimed(1))
+    assert (told.state, told.stopping) == (TaskState.RUNNING, True)
+    assert run(told, Ended(1, EndReason.EXITED, 0)).state is TaskState.SUCCEEDED
+    ended = run(told, Ended(1, EndReason.PREEMPTED, 143, 500))
+    assert (ended.state, ended.reason, ended.site_faults) == (TaskState.PENDING, EndReason.PREEMPTED, 0)
+    assert run(told, CancelRequested(), Ended(1, EndReason.PREEMPTED, 143)).state is TaskState.CANCELLED
 
 
 def test_a_lost_task_is_placed_again_with_a_new_epoch() -> None:

@@ -298,3 +298,13 @@ def test_what_others_would_take_is_kept_until_all_of_it_has_come() -> None:
     assert plan.assignments == () and plan.preempted == ()
     come = replace(seen, held=(), supply=a_supply(a_site(), a_pool(), free={"s1:cpu": Free(4_000, 32 * GIB)}))
     assert [a.order_id for a in plan_round(come, POLICY, NOW, 0).assignments] == ["o000"]
+
+
+def test_a_gang_is_given_room_in_one_pool_or_nothing_ends_for_it() -> None:
+    """Eight cores are free or could be freed, four at each of two sites: no order is split across sites."""
+    far = replace(a_pool("s2:cpu"), capacity_milli=4_000)
+    near = replace(a_pool(), capacity_milli=4_000)
+    supply = a_supply(a_site(), a_site("s2"), near, far, free={"s1:cpu": Free(4_000, GIB), "s2:cpu": Free(0, 32 * GIB)})
+    seen = a_snapshot(supply, (a_shape(cores_milli=1_000, slots=6),), {})
+    plan = plan_round(replace(seen, held=(held(1, 4_000, 0, "s2:cpu"),)), POLICY, NOW, 0)
+    assert plan.assignments == () and plan.preempted == ()
