@@ -8,14 +8,15 @@ their types how they are written, so a field that is added to them is recorded t
 import dataclasses
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import orjson
 
+from yunhe.core.demand import Shape
 from yunhe.core.errors import InvalidInput
 from yunhe.core.policy import Policy
 from yunhe.core.round import Plan, Snapshot
@@ -57,28 +58,39 @@ def from_line(line: bytes) -> RecordedRound:
 
 
 _MOVING = ("free", "bookings", "leases")  # of a supply
+STAYING = tuple(each.name for each in dataclasses.fields(Supply) if each.name not in _MOVING)
+_ORJSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS
+
+
+class ShapeTexts:
+    """Shapes as they are written. Orders that wait bring the same ones to each round: they are written once."""
+
+    def __init__(self, most: int = 50_000) -> None:
+        self._most = most
+        self._texts: dict[int, tuple[Shape, orjson.Fragment]] = {}
+
+    def of(self, shape: Shape) -> orjson.Fragment:
+        known = self._texts.get(id(shape))
+        if known is None or known[0] is not shape:
+            if len(self._texts) >= self._most:
+                self._texts.clear()
+            known = self._texts[id(shape)] = (shape, orjson.Fragment(_fast(shape)))
+        return known[1]
 
 
 def supply_part(supply: Supply) -> bytes:
     """What of a supply stays from round to round: all of it but what is free and what is booked. Written as in
     `to_line`."""
-    places, measured = written(supply.places), written(supply.measured_latency_us)
-    return _fast(
-        {
-            "sites": supply.sites,
-            "pools": supply.pools,
-            "places": places,
-            "measured_latency_us": measured,
-            "links": supply.links,
-        }
-    )
+    values = {name: getattr(supply, name) for name in STAYING}
+    return _fast({name: written(each) if isinstance(each, Mapping) else each for name, each in values.items()})
 
 
-def rest_part(recorded: RecordedRound) -> bytes:
+def rest_part(recorded: RecordedRound, texts: ShapeTexts | None = None) -> bytes:
     """The round without its `supply_part`."""
-    snapshot = recorded.snapshot
+    snapshot, texts = recorded.snapshot, texts or ShapeTexts()
     moving = {name: getattr(snapshot.supply, name) for name in _MOVING}
     rest = {each.name: getattr(snapshot, each.name) for each in dataclasses.fields(snapshot) if each.name != "supply"}
+    rest["shapes"] = [texts.of(shape) for shape in snapshot.shapes]
     return _fast({"format": FORMAT, **recorded._asdict(), "snapshot": {**moving, **rest}})
 
 
@@ -108,18 +120,22 @@ def from_parts(supply: Supply, rest: bytes) -> RecordedRound:
         raise InvalidInput(f"is no whole round: {error!r}"[:200], field="round") from error
 
 
-def _fast(values: dict[str, Any]) -> bytes:
+def _fast(values: Any) -> bytes:
     """As `written`, a hundred times as fast; of values beyond 64 bits the slow way."""
     try:
-        return orjson.dumps(values, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS)
+        return orjson.dumps(values, default=_plain, option=_ORJSON)
     except orjson.JSONEncodeError:
         return json.dumps(_document(values), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _document(values: Any) -> Any:
-    """`written`, of dictionaries that are objects of the document and no values of the core."""
+    """`written`, of objects and lists of the document too, which are no values of the core."""
+    if isinstance(values, orjson.Fragment):
+        return json.loads(values.contents)
     if type(values) is dict:
         return {name: _document(value) for name, value in values.items()}
+    if type(values) is list:
+        return [_document(value) for value in values]
     return written(values)
 
 
@@ -173,28 +189,47 @@ def written(value: Any) -> Any:
 
 def read(kind: Any, value: Any) -> Any:
     """The value of type `kind` that `written` made this of. Raises TypeError, KeyError or ValueError."""
+    return _reader(kind)(value)
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Made once per type: a round of a nation has a million values."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        other = next(choice for choice in inner if choice is not type(None))
-        return None if value is None else read(other, value)
+        other = _reader(next(choice for choice in inner if choice is not type(None)))
+        return lambda value: None if value is None else other(value)
     if origin is tuple:
-        if len(inner) == 2 and inner[1] is ...:
-            return tuple([read(inner[0], item) for item in value])
-        return tuple([read(part, item) for part, item in zip(inner, value, strict=True)])
+        return _tuple_reader(inner)
     if origin is frozenset:
-        return frozenset(read(inner[0], item) for item in value)
+        item = _reader(inner[0])
+        return lambda value: frozenset(map(item, value))
     if origin is dict:
-        return {read(inner[0], key): read(inner[1], item) for key, item in value}
+        key, item = _reader(inner[0]), _reader(inner[1])
+        return lambda value: {key(name): item(each) for name, each in value}
     if origin is np.ndarray:
-        return np.array(value, dtype=get_args(inner[1])[0])
+        dtype = get_args(inner[1])[0]
+        return lambda value: np.array(value, dtype=dtype)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = _hints(kind)
-        return kind(**{name: read(hints[name], item) for name, item in value.items()})
+        readers = {name: _reader(hint) for name, hint in _hints(kind).items()}
+        return lambda value: kind(**{name: readers[name](each) for name, each in value.items()})
     if hasattr(kind, "_fields"):  # a named tuple
-        hints = _hints(kind)
-        return kind(*(read(hints[name], item) for name, item in zip(kind._fields, value, strict=True)))
+        parts = tuple(_reader(_hints(kind)[name]) for name in kind._fields)
+        return lambda value: kind(*(part(each) for part, each in zip(parts, value, strict=True)))
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
+        return kind
+    return partial(_checked, kind)
+
+
+def _tuple_reader(inner: tuple[Any, ...]) -> Callable[[Any], Any]:
+    if len(inner) == 2 and inner[1] is ...:
+        item = _reader(inner[0])
+        return lambda value: tuple(map(item, value))
+    parts = tuple(map(_reader, inner))
+    return lambda value: tuple([part(each) for part, each in zip(parts, value, strict=True)])
+
+
+def _checked(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value

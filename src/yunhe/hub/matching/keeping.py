@@ -3,6 +3,11 @@
 A round only hands over what it has; it is written a moment later, beside the work.  After each writing this rests a
 hundred times as long as it took, so that keeping rounds takes a hundredth of one core at most, however busy the hub is.
 What comes in faster than it can be kept is left out, oldest first, and said so in the log.
+
+Found, on one core of an EPYC: 16 sites and some 100 orders a round, 0.6 ms a round, database included, 0.5 % of the hub's
+CPU at 300 to 400 orders settled a second, which were no fewer than without.  A nation (7,000 sites, 20,000 pools, 10,000
+orders, a round of 2.6 s CPU): 100 ms where all orders are new, 35 ms where they were there before; its sites and pools,
+160 ms, are written when one of them changes.
 """
 
 import asyncio
@@ -19,13 +24,13 @@ from yunhe.core.supply import Supply
 from yunhe.hub.matching import store
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.writer import Tx
-from yunhe.wire.rounds import RecordedRound, rest_part, supply_part
+from yunhe.wire.rounds import STAYING, RecordedRound, ShapeTexts, rest_part, supply_part
 
 log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
 REST_TIMES = 100
-MAX_REST_S = 60.0
+MAX_REST_S = 600.0
 PENDING_ROUNDS = 1_000
 PENDING_ROWS = 200_000  # orders and pools of the rounds that wait to be written: bounds what they hold in memory
 PER_TRANSACTION = 100
@@ -67,6 +72,7 @@ class Keeper:
         self._left_out = 0
         self.kept = 0
         self.spent_s = 0.0  # CPU time that keeping them took in this process
+        self._texts = ShapeTexts()
         self._supply: Supply | None = None
         self._supply_part = ("", b"")  # its hash, and its part as it is stored
         # Written since old ones were forgotten; so large at first that the first writing does.
@@ -110,7 +116,9 @@ class Keeper:
     def _written(self, some: Sequence[Decided]) -> _Written:
         began = time.thread_time()
         supplies: dict[str, bytes] = {}
-        rounds = [_row(decided, self._named(decided.recorded.snapshot.supply, supplies)) for decided in some]
+        rounds = [
+            _row(decided, self._named(decided.recorded.snapshot.supply, supplies), self._texts) for decided in some
+        ]
         return _Written(supplies, rounds, time.thread_time() - began)
 
     def _named(self, supply: Supply, supplies: dict[str, bytes]) -> str:
@@ -139,19 +147,13 @@ class Keeper:
 
 def _same(a: Supply, b: Supply) -> bool:
     """But for what is free. Equal sites and pools are the same objects from round to round, so this is soon told."""
-    return (
-        a.sites == b.sites
-        and a.pools == b.pools
-        and a.links == b.links
-        and a.places == b.places
-        and a.measured_latency_us == b.measured_latency_us
-    )
+    return all(getattr(a, name) == getattr(b, name) for name in STAYING)
 
 
-def _row(decided: Decided, supply: str) -> dict[str, object]:
+def _row(decided: Decided, supply: str, texts: ShapeTexts) -> dict[str, object]:
     recorded = decided.recorded
     plan = recorded.plan
-    body = zlib.compress(rest_part(recorded), LEVEL)
+    body = zlib.compress(rest_part(recorded, texts), LEVEL)
     return {
         "at_ms": recorded.now_ms,
         "cause": decided.cause,
