@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,6 +112,22 @@ def test_a_killed_job_says_why_in_words(yunhe: Newcomer) -> None:
     done = yunhe("submit", "--cores", "0.1", "--memory", "64MiB", "--wait", "--", "python3", "-c", program)
     assert done.returncode == 1
     assert "killed at its memory limit" in done.stderr
+
+
+@pytest.mark.timeout(240)
+def test_an_order_for_later_is_booked_and_begins_then(yunhe: Newcomer) -> None:
+    small = ("submit", "--cores", "0.1", "--duration", "1m")
+    program = ("--", "python3", "-c", "print(6 * 7)")
+    assert yunhe(*small, "--start-at", "in 1h", *program).returncode == 0
+    order_id = json.loads(yunhe("orders", "--limit", "1", "--json").stdout)["orders"][0]["id"]
+    shown = yunhe("show", order_id).stdout
+    assert re.search(r"booked +at \S+ from 20\S+ \S+Z to 20\S+ \S+Z", shown), shown
+    assert "booked at" in yunhe("why", order_id).stdout
+    assert "withdrawn" in yunhe("cancel", order_id).stdout
+    done = yunhe(*small, "--start-at", "in 2s", "--wait", *program)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"booked +\S+ from 20", yunhe("show", "last").stdout)
+    assert yunhe("logs", "last").stdout == "42\n"
 
 
 @pytest.mark.timeout(240)
