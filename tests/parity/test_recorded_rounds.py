@@ -1,6 +1,7 @@
 """Parity: what a live hub decided, the simulator decides again from the same inputs, byte for byte."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.fakes.agent import cpu_pool, order_json, ran
 from tests.hub.running import running_hub
+from yunhe.core.hours import DAY, UTC_OFFSET_HOURS
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.dearest import dearest_hold
 from yunhe.core.round import Snapshot
@@ -45,6 +47,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     leases: dict[str, str] = {}
     with running_hub(f"sqlite:///{folder}/hub.db", folder / "data", **settings) as hub:
         sites = [hub.site("north"), hub.site("south", "other", pools=(cpu_pool(cores_milli=2_000),))]
+        path = f"/v1/sites/{sites[0].site_id}/tariff"
+        hub.operator.put(path, json={"power_by_hour": _dear_now()}).raise_for_status()
         orders = [
             order_json(),
             order_json(requirement={"cores": 2, "latency": "30ms:beijing"}),
@@ -53,6 +57,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
             order_json(requirement={"cores": 0.5}, array=6, priority=5),
             order_json(requirement={"work": "1TFLOP@fp32"}, deadline="1h"),
             order_json(requirement={"compute": "20PFLOPS@bf16"}),  # nobody has it
+            order_json(duration="1m", patience="20h"),  # waits for a better hour
         ]
         customers = [hub.customer("lab"), hub.customer("mill")]
         total = 0
@@ -61,7 +66,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
             assert made.status_code == 201, made.text
             holds[made.json()["id"]] = made.json()["hold_microcny"]
             total += json.loads(body).get("array", 1)
-        wanted = total - 2
+        wanted = total - 4
         for _ in range(200):
             for site in sites:
                 starts = _starts(site.poll(wait_ms=100))
@@ -75,6 +80,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     yield Recorded(file.read_bytes().splitlines(keepends=True), leases, holds)
 
 
+def _dear_now() -> list[float]:
+    """Power by the hours of the day: dear in this one and the next."""
+    hour = (int(time.time()) // 3600 + UTC_OFFSET_HOURS) % DAY
+    return [5.0 if at in (hour, (hour + 1) % DAY) else 0.5 for at in range(DAY)]
+
+
 def _starts(answer: SyncAnswer) -> list[StartLease]:
     return [item for item in answer.instructions if isinstance(item, StartLease)]
 
@@ -84,6 +95,7 @@ def test_every_round_is_decided_again_to_the_last_byte(recorded: Recorded) -> No
     assert [item.number for item in replayed if not item.same] == []
     assert len(replayed) >= LEAST_ROUNDS
     planned = {(a.order_id, a.pool_id): a.tasks for round_ in recorded.rounds for a in round_.plan.assignments}
+    assert {delay.site_id for round_ in recorded.rounds for delay in round_.plan.delays} == {"north"}
     # The rounds that were recorded are those that the leases came from.
     assert {(lease.partition(".")[0], pool) for lease, pool in recorded.leases.items()} <= set(planned)
 
