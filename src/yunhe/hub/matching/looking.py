@@ -163,7 +163,7 @@ def _lines(recorded: RecordedRound, first: int, limit: int) -> tuple[RoundOrderL
     queue = recorded.snapshot.queue
     shown = range(first, min(first + limit, len(queue.ids)))
     pools: dict[str, dict[str, int]] = {queue.ids[i]: {} for i in shown}
-    for item in recorded.plan.assignments:
+    for item in (*recorded.plan.assignments, *recorded.plan.bookings):
         went = pools.get(item.order_id)
         if went is not None:
             went[item.pool_id] = went.get(item.pool_id, 0) + item.tasks
