@@ -2,7 +2,7 @@
 
     python docs/studies/nation_draws.py [--draws 200]
 
-Islands do all of their own work that they have room for; the network does all of it at the centres where it is cheapest,
+Islands do all of their own work that they have room for; the network does all of it at the cheapest centres,
 energy included.  Waiting, latency, data and whole cards are left out.  Prints medians and the 5th and 95th percentile
 of the change from islands to network.
 """

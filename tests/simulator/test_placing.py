@@ -71,8 +71,9 @@ WITH_DATA = ("    ask: compute", "    ask: compute\n    data: {share: 60%, size:
 
 
 def test_data_that_come_in_time_everywhere_decide_nothing() -> None:
-    """Their orders go where the round of the order as it stands sends them, and their hold is the same."""
-    found = scenario(WITH_DATA)
+    """Their orders go where the round of the order as it stands sends them, and their hold is the same; where compute
+    costs nearly the same everywhere, so that the least difference shows."""
+    found = scenario(WITH_DATA, ("price: 8CNY/h", "price: 5CNY/h"), ("price: 4CNY/h", "price: 2CNY/h"))
     network = build(found)
     jobs = [job for _, job in islice(Stream(found, network, 0, Path()).open(0), 60)]
     _, placer = placers(network)

@@ -4,6 +4,7 @@ Busy units are integrated exactly: each pool has its level and what its level ca
 """
 
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from yunhe.core.supply import Supply
 Floats = npt.NDArray[np.floating[Any]]
 
 CLASSES = ((1, "1 card"), (7, "2-7"), (8, "8"), (63, "9-63"), (10**9, "64 and more"))  # most cards, name
+_MOST = [most for most, _ in CLASSES]
 BINS = 512
 _GROWTH = math.log(1.06)  # of a bin: quantiles are right to 6 %
 _FIRST_MS = 10.0
@@ -25,7 +27,7 @@ MS_PER_HOUR = 3_600_000
 
 
 def class_of(cards: int) -> int:
-    return next(i for i, (most, _) in enumerate(CLASSES) if cards <= most)
+    return bisect_left(_MOST, cards)
 
 
 @dataclass(slots=True)
