@@ -26,6 +26,7 @@ Ints = NDArray[np.intp]
 MAX_NODES = 100_000
 MAX_LINES = 1_000_000
 MAX_OFFERS = 1_000_000
+MIN_SUSCEPTANCE = 1e-6  # HiGHS takes a coefficient below 1e-9 for none, and what a line carries would be made up
 MAX_NUMBER = 1e12  # of a quantity, price or susceptance; HiGHS takes 1e20 for infinite
 
 
@@ -113,8 +114,8 @@ def columns(network: Network) -> Columns:
     """The network as arrays.
 
     Raises InvalidInput, naming the field, for no node, doubled or unknown ids, numbers that are not finite or beyond
-    MAX_NUMBER, limits that cross, prices that fall, a line from a node to itself, a susceptance of 0; TooLarge above
-    the bounds.
+    MAX_NUMBER, limits that cross, prices that fall, a line from a node to itself, a susceptance below
+    MIN_SUSCEPTANCE; TooLarge above the bounds.
     """
     nodes, offers, lines = network
     if not nodes:
@@ -153,8 +154,8 @@ def columns(network: Network) -> Columns:
     _refuse("lines", lines, "least", made.line_least > made.line_most, "is above `most`")
     _refuse("lines", lines, "head", made.head == made.tail, "is the tail of the same line")
     dead = np.zeros(len(lines), dtype=bool)
-    dead[made.grid] = made.susceptance[made.grid] == 0
-    _refuse("lines", lines, "susceptance", dead, "is 0: leave the line out")
+    dead[made.grid] = np.abs(made.susceptance[made.grid]) < MIN_SUSCEPTANCE
+    _refuse("lines", lines, "susceptance", dead, f"is 0 or below {MIN_SUSCEPTANCE:g}: leave the line out")
     return made
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from yunhe.core.demand import Requirement, Shape
+from yunhe.core.errors import InvalidInput
 from yunhe.core.placement.ahead import Ahead, ahead_of
 from yunhe.core.placement.board import Board, free_of
 from yunhe.core.placement.classes import Row, is_late, row_of
@@ -103,6 +104,7 @@ class Online:
     def __init__(self, supply: Supply, policy: Policy, seed: int = 0) -> None:
         self.board = Board(supply, policy)
         self.free, self.free_memory = free_of(supply)
+        self._pools = len(self.board)
         self._policy = policy
         self._seed = seed
         self._log = np.zeros(_LOG, dtype=np.int32)
@@ -126,7 +128,13 @@ class Online:
             self.change(pool, milli, memory)
 
     def change(self, pool: int, milli: int, memory: int) -> None:
-        """What is free of a pool changes by so much (foreign use, a host that failed)."""
+        """What is free of a pool changes by so much (foreign use, a host that failed).
+
+        Raises InvalidInput for a pool that is not there and for an amount that nobody has.
+        """
+        if not 0 <= pool < self._pools or not -HUGE < milli < HUGE or not -HUGE < memory < HUGE:
+            field = "milli" if 0 <= pool < self._pools else "pool"
+            raise InvalidInput(f"pool {pool} cannot change by {milli} milli and {memory} bytes", field=field)
         self.free[pool] += milli
         self.free_memory[pool] += memory
         self._log[self._changes % _LOG] = pool

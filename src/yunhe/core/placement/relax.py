@@ -31,7 +31,7 @@ from yunhe.core.placement.sizing import HUGE
 _MORE = 48  # that a family gets more at a time
 _ROUNDS = 12
 _STEPS = 1_000_000  # a nation takes 30,000; beyond it the first plan stays
-_ENOUGH_TO_CUT, _ENOUGH = 1e-2, 1e-3  # relative distance to the bound that ends the growing
+_ENOUGH_TO_CUT, _ENOUGH = 5e-2, 2e-3  # relative distance to the bound that ends the growing
 _MOST_COUNTED = 32
 _TOLERANCE = 1e-6
 _MILLI, _GIB, _CNY = 1e-3, 2.0**-30, 1e-6  # units, GiB and CNY in the program, so that figures are of one order
@@ -108,8 +108,9 @@ class Solved:
         found: Floats = family.cost[:end] + self.price[pools] * milli
         if self.memory_price.any():
             found += self.memory_price[pools] * family.memory[:end]
-        if self.share_price.any():
-            found += self.share_price[pools] * (milli // self.share[pools])
+        of_share = self.share_price[pools]
+        at = np.flatnonzero(of_share)
+        found[at] += of_share[at] * (milli[at] // self.share[pools[at]])
         return found
 
 

@@ -31,9 +31,13 @@ def kind_prices(arriving: Floats, speed: Floats, cards: Ints) -> Floats:
 
     `arriving[c]`: work of class c that comes in an hour, in hours on one card of the first kind.  `speed[c, k]`: of
     class c on kind k, in such hours of work per hour (0: it does not run there).  `cards[k]`: cards of each kind.
-    Raises InvalidInput for a class that runs nowhere, and for what is negative, not finite or more than MAX_RATE.
+    Raises InvalidInput for a class that runs nowhere, for what is negative, not finite or more than MAX_RATE, and for
+    sizes that do not agree.
     """
+    _agree("speed", speed, len(cards))
     classes, kinds = speed.shape
+    if len(arriving) != classes:
+        raise InvalidInput(f"{len(arriving)} figures for {classes} classes", field="arriving")
     for field, values in (("arriving", arriving), ("speed", speed), ("cards", cards)):
         if not ((values >= 0) & (values <= MAX_RATE)).all():
             raise InvalidInput(f"must be 0 to {MAX_RATE:g}", field=field)
@@ -60,7 +64,15 @@ def next_slice(hours_left: Floats, prices: Floats, cards: Ints) -> Ints:
 
     `hours_left[j, k]`: hours that job j still takes on one card of kind k (inf: it does not run there).  `prices` are
     those of `kind_prices`.  No card stays free while a job could run on it.  Ties go to the job that comes first.
+    Raises InvalidInput for no kinds, for what is negative or not a number, and for sizes that do not agree.
     """
+    _agree("hours_left", hours_left, len(cards))
+    if len(prices) != len(cards):
+        raise InvalidInput(f"{len(prices)} prices for {len(cards)} kinds of cards", field="prices")
+    bounds = (("hours_left", hours_left, np.inf), ("prices", prices, MAX_RATE), ("cards", cards, MAX_RATE))
+    for field, values, most in bounds:
+        if not ((values >= 0) & (values <= most)).all():
+            raise InvalidInput("must be a number and not negative", field=field)
     cost = hours_left * (1 + prices)
     order = np.argsort(cost.min(axis=1), kind="stable")
     kinds = np.argsort(cost, axis=1, kind="stable")
@@ -75,3 +87,10 @@ def next_slice(hours_left: Floats, prices: Floats, cards: Ints) -> Ints:
         if not any(free):
             break
     return found
+
+
+def _agree(field: str, values: Floats, kinds: int) -> None:
+    if not kinds:
+        raise InvalidInput("there is no kind of card", field="cards")
+    if values.ndim != 2 or values.shape[1] != kinds:
+        raise InvalidInput(f"{values.shape} figures, not a row of {kinds} kinds for each", field=field)

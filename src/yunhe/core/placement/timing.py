@@ -43,6 +43,14 @@ class Waiting(NamedTuple):
     patience_ms: int
     mean_ms: int
 
+    def check(self, series: "Series", *, mean: bool = True) -> None:
+        """Raises InvalidInput for a patience or (where a rule knows it) a mean length out of bounds."""
+        most = MAX_SLOTS * series.slot_ms
+        if not 0 <= self.patience_ms <= most:
+            raise InvalidInput(f"{self.patience_ms} ms is not 0 to {MAX_SLOTS} slots", field="patience_ms")
+        if mean and not 1 <= self.mean_ms <= most:
+            raise InvalidInput(f"{self.mean_ms} ms is not 1 ms to {MAX_SLOTS} slots", field="mean_ms")
+
 
 class Step(NamedTuple):
     """Run, or wait, until `until_ms`; None: to the job's end."""
@@ -112,6 +120,7 @@ def at_once(series: Series, job: Waiting) -> Start:
 
 def lowest_slot(series: Series, job: Waiting) -> Start:
     """Start where the value is lowest, at its first moment."""
+    job.check(series, mean=False)
     first = series.slot(job.arrival_ms)
     last = min(series.slot(job.arrival_ms) + _slots(series, job), len(series.values) - 1)
     best = first + int(series.values[first : last + 1].argmin())
@@ -125,6 +134,7 @@ def lowest_window(series: Series, job: Waiting) -> Start:
 
 def saving_per_time(series: Series, job: Waiting) -> Start:
     """Carbon-Time: start where a job of mean length saves most per time until its end."""
+    job.check(series)
     now = series.total(job.arrival_ms, job.arrival_ms + job.mean_ms)
     best = max(
         _starts(series, job),
@@ -134,6 +144,7 @@ def saving_per_time(series: Series, job: Waiting) -> Start:
 
 
 def _starts(series: Series, job: Waiting) -> list[int]:
+    job.check(series)
     last = job.arrival_ms + job.patience_ms
     found = [at for at in range(job.arrival_ms, last + 1, series.slot_ms) if series.reaches(at + job.mean_ms)]
     return found or [job.arrival_ms]
@@ -161,6 +172,7 @@ class Below(NamedTuple):
 
 def ecovisor(series: Series, job: Waiting) -> Below:
     """Below the level that the next 24 h stay under for 30 % of the time, set once."""
+    job.check(series, mean=False)
     first, last = job.arrival_ms, job.arrival_ms + ECOVISOR_SIGHT_MS
     edges = np.clip(np.arange(series.slot(first), -(-last // series.slot_ms) + 1) * series.slot_ms, first, last)
     values = series.values[series.slot(first) :][: len(edges) - 1]
@@ -187,6 +199,8 @@ class Memoryless(NamedTuple):
 
     def step(self, now_ms: int, patience_ms: int) -> Step:
         slot_ms, end = self.series.slot_ms, self.series.end_of_slot(now_ms)
+        if patience_ms > MAX_SLOTS * slot_ms:
+            raise InvalidInput(f"{patience_ms} ms is more than {MAX_SLOTS} slots", field="patience_ms")
         if patience_ms < end - now_ms:  # it waits whole slots only, and none is left
             return Step(True, None)
         waits = patience_ms // slot_ms, (patience_ms - (end - now_ms)) // slot_ms
@@ -223,9 +237,9 @@ def runs_now(values: Floats, lengths: Floats, waits: tuple[int, int], price: flo
 
 
 def memoryless(series: Series, job: Waiting, sight: Sight, price: float = 0.0) -> Memoryless:
-    """Yunhe's rule for one job. Raises InvalidInput for a mean length, sight or price that is not in its bounds."""
-    if job.mean_ms < 1:
-        raise InvalidInput(f"{job.mean_ms} ms is no mean length", field="mean_ms")
-    if sight.ms < 0 or not 0 <= price < float("inf"):
-        raise InvalidInput("sight and price are not negative", field="sight.ms" if sight.ms < 0 else "price")
+    """Yunhe's rule for one job. Raises InvalidInput for a patience, mean length, sight or price not in its bounds."""
+    job.check(series)
+    if not 0 <= sight.ms <= MAX_SLOTS * series.slot_ms or not 0 <= price < float("inf"):
+        right = 0 <= sight.ms <= MAX_SLOTS * series.slot_ms
+        raise InvalidInput("sight and price are finite and not negative", field="price" if right else "sight.ms")
     return Memoryless(series, job, sight, price)

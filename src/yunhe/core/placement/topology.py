@@ -5,8 +5,8 @@
                maximum spanning tree lets through (T. C. Hu, "The Maximum Capacity Route Problem", Operations Research
                9(6), 1961)
 
-Links go both ways.  Cycles and parallel links are fine.  Where there is no graph, distances are great circles
-(`yunhe.core.lines`), which is an assumption and no measurement.
+Links go both ways.  Cycles and parallel links are fine, a link from a place to itself is not.  Where there is no graph,
+distances are great circles (`yunhe.core.lines`), which is an assumption and no measurement.
 """
 
 from functools import lru_cache
@@ -81,6 +81,9 @@ def topology_of(links: tuple[Link, ...]) -> Topology:
 
 def _check(links: tuple[Link, ...]) -> None:
     for i, link in enumerate(links):
+        if link.a == link.b:
+            message = f"the link goes from {link.a[:40]!r} to itself"
+            raise InvalidInput(message, field=f"links[{i}].b", hint="leave it out")
         # Also refuses NaN, which is not between anything.
         if not 0 <= link.one_way_us <= _LONGEST_US:
             message = f"the link from {link.a[:40]!r} to {link.b[:40]!r} has a delay of {link.one_way_us} us"

@@ -71,6 +71,8 @@ class Fleet:
 
         Raises InvalidInput where it does not fit: nothing was taken then.
         """
+        if not 0 <= at < len(self.nodes):
+            raise InvalidInput(f"{at} is no position of {len(self.nodes)} nodes", field="node")
         used = (card,) if need.shares else self.first_whole(at, need.cards)
         row = self.cards[:, at]
         room = self.cpu[at] >= need.cpu_milli and self.memory[at] >= need.memory_bytes and len(used) == need.cards
@@ -84,6 +86,8 @@ class Fleet:
 
         Raises InvalidInput where more would be free than the node has: nothing was given back then.
         """
+        if not 0 <= at < len(self.nodes):
+            raise InvalidInput(f"{at} is no position of {len(self.nodes)} nodes", field="node")
         node, row = self.nodes[at], self.cards[:, at]
         over = self.cpu[at] + need.cpu_milli > node.cpu_milli or self.memory[at] + need.memory_bytes > node.memory_bytes
         if (
@@ -115,6 +119,22 @@ class Fleet:
         if not cards:
             return ()
         return tuple(j for j, free in enumerate(self.cards[:, at].tolist()) if free == WHOLE)[:cards]
+
+
+def check_need(need: Need) -> None:
+    """Raises InvalidInput naming the field for what no task can ask of a node."""
+    for field, value, most in (
+        ("cpu_milli", need.cpu_milli, 2**53),
+        ("memory_bytes", need.memory_bytes, 2**53),
+        ("cards", need.cards, MAX_CARDS),
+        ("card_milli", need.card_milli, WHOLE),
+    ):
+        if not 0 <= value <= most:
+            raise InvalidInput(f"{value} is not between 0 and {most}", field=f"need.{field}")
+    if bool(need.cards) != bool(need.card_milli):
+        raise InvalidInput("cards and what is taken of each go together", field="need.card_milli")
+    if need.shares and need.cards > 1:
+        raise InvalidInput("a part is taken of one card only", field="need.cards", hint="ask for one card")
 
 
 def _check(node: Node) -> None:

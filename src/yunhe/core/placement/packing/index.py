@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yunhe.core.placement.columns import Floats
-from yunhe.core.placement.packing.fleet import Fleet
+from yunhe.core.placement.packing.fleet import Fleet, check_need
 from yunhe.core.placement.packing.values import Need
 
 MAX_NEEDS = 4096  # different needs whose costs are kept; beyond that all are forgotten and found again
@@ -48,7 +48,8 @@ class PackingIndex:
         self._most = min(MAX_NEEDS, max(16, MAX_COSTS // len(fleet.nodes)))
 
     def choose(self, need: Need) -> int:
-        """The position of the cheapest node that fits, -1 when none does."""
+        """The position of the cheapest node that fits, -1 when none does. Raises InvalidInput, naming the field, for a
+        need that no task can have."""
         row = self._row(need)
         if row.full == self.fleet.returns:
             return -1
@@ -76,6 +77,7 @@ class PackingIndex:
     def _row(self, need: Need) -> _Row:
         row = self._rows.get(need)
         if row is None:
+            check_need(need)
             if len(self._rows) >= self._most:
                 self._rows.clear()
             row = self._rows[need] = _Row(len(self.fleet.nodes))

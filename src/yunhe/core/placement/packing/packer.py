@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from yunhe.core.placement.packing.fleet import Fleet
+from yunhe.core.placement.packing.fleet import Fleet, check_need
 from yunhe.core.placement.packing.index import PackingIndex
 from yunhe.core.placement.packing.rule import LeastLoss
 from yunhe.core.placement.packing.values import Need, Node
@@ -22,7 +22,12 @@ class Packer:
         self._index: PackingIndex | None = None
 
     def place(self, need: Need) -> tuple[int, tuple[int, ...]] | None:
-        """The node's position and the cards that the task has now, None when no node fits."""
+        """The node's position and the cards that the task has now, None when no node fits.
+
+        Raises InvalidInput, naming the field, for a need that no task can have.
+        """
+        if need not in self._seen:
+            check_need(need)
         self._learn(need)
         if self._index is None or self._total >= self._next_look:
             self._next_look = max(2 * self._total, FIRST_LOOK)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from yunhe.core.errors import InvalidInput
 from yunhe.core.placement.columns import Floats, Ints
 from yunhe.core.placement.packing.values import WHOLE
 
@@ -20,8 +21,11 @@ _EPSILON = 1e-9
 def part_prices(demand: Mapping[int, float]) -> dict[int, float]:
     """Size in milli (1..999) to its price in milli-cards (0..1000), for `demand`: how many of each size are wanted.
 
-    A price of 0 says that cards have more such gaps than are wanted.
+    A price of 0 says that cards have more such gaps than are wanted.  Raises InvalidInput for a count that is negative
+    or not finite.
     """
+    if not all(0 <= count < float("inf") for count in demand.values()):
+        raise InvalidInput("a count is negative or not finite", field="demand")
     wanted = sorted(((count, size) for size, count in demand.items() if count > 0 and 0 < size < WHOLE), reverse=True)
     if not wanted:
         return {}
