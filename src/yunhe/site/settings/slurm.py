@@ -21,6 +21,10 @@ class SlurmSettings(BaseModel):
     partitions: tuple[str, ...] = ()
     account: str | None = Field(default=None, max_length=100)
     qos: str | None = Field(default=None, max_length=100)
+    # Under at most so many leaf switches each gang is to lie, where Slurm knows its network (TopologyPlugin); None: it
+    # is Slurm's affair alone. Slurm waits so long for such a place, then it takes any.
+    gang_switches: int | None = Field(default=None, ge=1, le=10_000)
+    gang_switches_wait_ms: int = Field(default=300_000, ge=60_000)
     # A group of the centre whose members are accounts for tenants, one for each, so that tenants are apart; every
     # account has a primary group of its own, in which the agent's user is. None: all jobs run as the agent's user.
     tenant_group: str | None = Field(default=None, min_length=1, max_length=32)

@@ -74,6 +74,9 @@ class Planner:
             "--open-mode=append",
         ]
         options += self._places(pool, size)
+        if size.slots > 1 and self.slurm.gang_switches is not None:
+            wait = -(-self.slurm.gang_switches_wait_ms // MINUTE_MS)
+            options.append(f"--switches={self.slurm.gang_switches}@{wait}")
         for name, value in (("account", self.slurm.account), ("qos", self.slurm.qos)):
             if value:
                 options.append(f"--{name}={value}")
