@@ -1,6 +1,7 @@
 """Commands about the sites of a network, over the hub's API."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,12 +11,13 @@ from yunhe.cli.connection import connect
 from yunhe.cli.failure import remark
 from yunhe.cli.options import AsJson, SiteId, example
 from yunhe.cli.output import moment, show_json, show_pairs, show_table
+from yunhe.cli.tariffs import hours_pairs, multiples, read_forecast
 from yunhe.cli.wording import NONE
 from yunhe.core.supply import SiteState
 from yunhe.core.units import format_latency, format_milli, format_money, format_span
 from yunhe.facts.load import defaults
 from yunhe.sdk.checked import checked
-from yunhe.wire.api import SiteList, SiteTerms, SiteView
+from yunhe.wire.api import SiteList, SiteTariff, SiteTerms, SiteView
 
 app = typer.Typer()
 
@@ -69,6 +71,36 @@ def approve(
         remark(f"  {_prices(view)}")
 
 
+@app.command(epilog=example("yunhe site tariff zhangjiakou-1 --power 0-8:0.4,8-10:1,10-12:1.6,12-24:1"))
+def tariff(
+    ctx: typer.Context,
+    site_id: SiteId,
+    power: Annotated[str | None, typer.Option(help="Multiples of its power price by the hour; flat.")] = None,
+    carbon: Annotated[str | None, typer.Option(help="Likewise of its carbon.")] = None,
+    utc_offset: Annotated[int | None, typer.Option(help="Of the site's clock, hours.")] = None,
+    forecast: Annotated[Path | None, typer.Option(help="Foretold hours, JSON (docs/cli.md).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say when power is cheap or clean at a site (operators, its provider).
+
+    Hours are those of the site's day; those that are not named have the multiple 1.
+    """
+    stated: dict[str, object] = {
+        "utc_offset": utc_offset,
+        "power_by_hour": None if power is None else multiples(power, "--power"),
+        "carbon_by_hour": None if carbon is None else multiples(carbon, "--carbon"),
+    }
+    if forecast is not None:
+        stated |= read_forecast(forecast)
+    wanted = checked(SiteTariff, {name: value for name, value in stated.items() if value is not None})
+    with connect(ctx) as hub:
+        view = hub.set_tariff(site_id, wanted)
+    if as_json:
+        show_json(view)
+    else:
+        show_pairs((("site", view.id), *hours_pairs(view)))
+
+
 @app.command("list", epilog=example("yunhe site list --json"))
 def list_sites(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List sites."""
@@ -114,6 +146,7 @@ def show(ctx: typer.Context, site_id: SiteId, as_json: AsJson = False) -> None:
             ("PUE", format_milli(site.pue_milli)),
             ("grid", f"{site.carbon_g_per_kwh} gCO2/kWh"),
             ("power price", f"{format_money(site.power_price_microcny_per_kwh)} per kWh"),
+            *hours_pairs(site),
             ("assumed figures", ", ".join(site.assumed) or "none"),
             ("isolation", f"tier {site.tier}: {site.isolation}"),
             ("certified", moment(site.certified_utc_ms)),

@@ -34,7 +34,19 @@ app = typer.Typer()
 
 _COMMAND = "yunhe.command"
 _NOW_MS = 5_000  # what starts within this time starts now
-_OFFER_COLUMNS = ("", "site", "pool", ">units", "start", ">run", *PRICE_COLUMNS, ">most", ">carbon", "remark")
+_OFFER_COLUMNS = (
+    "",
+    "site",
+    "pool",
+    ">units",
+    "start",
+    ">run",
+    *PRICE_COLUMNS,
+    ">most",
+    ">carbon",
+    "best hour",
+    "remark",
+)
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Order files (YAML).", metavar="[FILE]... [-- COMMAND...]")]
 
@@ -219,11 +231,17 @@ def _show_offers(offers: Sequence[OfferView]) -> None:
             ("line", [offer.price.line_microcny for offer in offers]),
             ("most", [offer.hold.total_microcny - offer.price.total_microcny for offer in offers]),
             ("remark", [not offer.fits_budget for offer in offers]),
+            ("best hour", [_best_hour(offer) for offer in offers]),
             ("pool", [offer.pool_id != f"{offer.site_id}:cpu" for offer in offers]),
         )
         if not any(amounts)
     ]
     show_table(*without(_OFFER_COLUMNS, list(_offer_rows(offers)), dull))
+
+
+def _best_hour(offer: OfferView) -> str:
+    """Empty where now is as good as any hour of the next day."""
+    return moment(offer.best_start_utc_ms) if offer.best_saves else ""
 
 
 def _offer_rows(offers: Sequence[OfferView]) -> Iterator[tuple[str, ...]]:
@@ -239,5 +257,6 @@ def _offer_rows(offers: Sequence[OfferView]) -> Iterator[tuple[str, ...]]:
             *price_cells(offer.price),
             format_money(offer.hold.total_microcny),
             format_carbon_mass(offer.carbon_mg),
+            _best_hour(offer),
             "" if offer.fits_budget else "over budget",
         )

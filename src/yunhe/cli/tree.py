@@ -78,6 +78,7 @@ TREE: Tree = {
             "join": Leaf("yunhe.cli.agent", "Enrol this machine as a site, with a one-time token."),
             "serve": Leaf("yunhe.cli.agent", "Run the agent of a site that has joined."),
             "approve": Leaf("yunhe.cli.sites", "Let a joined site take part, at prices (operators)."),
+            "tariff": Leaf("yunhe.cli.sites", "Say when power is cheap or clean at a site (operators, its provider)."),
             "list": Leaf("yunhe.cli.sites", "List sites."),
             "show": Leaf("yunhe.cli.sites", "Show one site: place, grid, pools, measured speed."),
             "certify": Leaf(

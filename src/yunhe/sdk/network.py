@@ -25,6 +25,7 @@ from yunhe.wire.api import (
     SiteChargePage,
     SiteList,
     SiteRevenue,
+    SiteTariff,
     SiteTerms,
     SiteView,
 )
@@ -105,6 +106,12 @@ class NetworkCalls:
     def set_terms(self, site_id: str, terms: SiteTerms) -> SiteView:
         """Change a site's prices; what runs already keeps the price that it was sold at. For operators."""
         response = self._transport.change("PUT", _path(site_id, "/terms"), terms, again=True)
+        return self._transport.read(SiteView, response)
+
+    def set_tariff(self, site_id: str, tariff: SiteTariff) -> SiteView:
+        """How a site's power price and carbon go with the hour, for what is placed from now on. For operators and its
+        provider."""
+        response = self._transport.change("PUT", _path(site_id, "/tariff"), tariff, again=True)
         return self._transport.read(SiteView, response)
 
     def pause(self, site_id: str) -> SiteView:
