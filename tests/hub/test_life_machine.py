@@ -68,18 +68,16 @@ class Life(RuleBasedStateMachine):
         cores=st.sampled_from([0.5, 1, 2]),
         array=st.integers(1, 4),
         retries=st.integers(0, 2),
+        start_at=st.sampled_from([None, None, "in 30s", "in 8m"]),
     )
-    def submit(self, org: str, cores: float, array: int, retries: int) -> None:
+    def submit(self, org: str, cores: float, array: int, retries: int, start_at: str | None) -> None:
         held = sum(
             row.amount for row in self.world.rows("SELECT amount FROM balance WHERE account = :a", a=f"org:{org}:held")
         )
         if held < 1_500_000:  # the poor one's money must not run out: refusals have tests of their own
             requirement = {"cores": cores, "memory": "64MiB"}
-            self.orders.append(
-                self.world.submit(
-                    org, requirement=requirement, array=array, retries=retries, duration="5m", budget="1CNY"
-                )
-            )
+            terms = {"array": array, "retries": retries, "start_at": start_at, "duration": "5m", "budget": "1CNY"}
+            self.orders.append(self.world.submit(org, requirement=requirement, **terms))
 
     @precondition(lambda self: self.orders)
     @rule(pick=st.integers(0, 99))
@@ -105,6 +103,10 @@ class Life(RuleBasedStateMachine):
     def commit_what_was_planned_before(self) -> None:
         assert self.old_plan is not None
         self.world.commit(self.old_plan)
+
+    @rule()
+    def begin_what_was_booked(self) -> None:
+        self.world.start_booked()
 
     @rule(ms=st.sampled_from([1, 1_000, 20_000, 400_000]))
     def time_passes(self, ms: int) -> None:

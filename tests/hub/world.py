@@ -317,8 +317,19 @@ class World:
         for org in self.rows("SELECT id, used_milli, quota_milli FROM organisation"):
             assert org.used_milli == orgs.get(org.id, 0), org.id
             assert org.quota_milli is None or org.used_milli <= org.quota_milli
+        self._check_bookings()
         live = self.rows("SELECT lease_id, epoch FROM lease WHERE end_reason IS NULL")
         assert sorted((r.lease_id, r.epoch) for r in live) == sorted((r.lease_id, r.epoch) for r in placed)
+
+    def _check_bookings(self) -> None:
+        """At no time more of a pool is promised than there is."""
+        booked = self.rows("SELECT * FROM task WHERE state = 'booked'")
+        capacity = {row.id: row.capacity_milli for row in self.rows("SELECT id, capacity_milli FROM pool")}
+        for first in booked:
+            at_ms = first.booked_from_ms
+            there = [row for row in booked if row.pool_id == first.pool_id]
+            promised = sum(row.milli for row in there if row.booked_from_ms <= at_ms < row.booked_until_ms)
+            assert promised <= capacity[first.pool_id], first.pool_id
 
     def _check_orders(self) -> None:
         counts: dict[str, dict[TaskState, int]] = {}
