@@ -1,18 +1,21 @@
 """The recorder of a hub: whole lines up to its cap, and never the hub's trouble."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.round_scale import NOW_MS, shapes, supply
+from tests.core.placement_network import GIB, a_pool, a_shape, a_site, a_snapshot, a_supply
 from yunhe.core.errors import InvalidInput
 from yunhe.core.policy import Policy
-from yunhe.core.round import AccountShare, Queue, Snapshot, plan_round
+from yunhe.core.round import AccountShare, Held, Queue, Room, Snapshot, plan_round
+from yunhe.core.supply import Free
 from yunhe.hub.matching.recording import Recorder
 from yunhe.simulator.replay import replay
-from yunhe.wire.rounds import RecordedRound, from_line, to_line
+from yunhe.wire.rounds import RecordedRound, from_line, from_parts, read_supply, rest_part, supply_part, to_line
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,22 @@ def recorded() -> RecordedRound:
     snapshot = Snapshot(supply(np.random.default_rng(1), 1.0), asked, (AccountShare("lab", 1, 0, None),), queue)
     policy = Policy()
     return RecordedRound(snapshot, policy, NOW_MS, 7, plan_round(snapshot, policy, NOW_MS, 7))
+
+
+def test_what_spot_leases_hold_and_what_ends_comes_back_too() -> None:
+    free = {"s1:cpu": Free(0, 32 * GIB)}
+    held = Held("spot.0", 3, "s1:cpu", 8_000, GIB, 5, leaving=False), Held("gone.0", 1, "s1:cpu", 0, 0, 9, leaving=True)
+    seen = a_snapshot(a_supply(a_site(), a_pool(), free=free), (a_shape(),), {}, {})
+    seen = replace(seen, held=held, rooms=(Room("o001", "s1:cpu", 1),))
+    plan = plan_round(seen, Policy(), NOW_MS, 7)
+    assert plan.preempted
+    recorded = RecordedRound(seen, Policy(), NOW_MS, 7, plan)
+    back = from_line(to_line(recorded))
+    assert (back.snapshot.held, back.snapshot.rooms, back.plan) == (held, seen.rooms, plan)
+    parts = from_parts(read_supply(supply_part(seen.supply)), rest_part(recorded))
+    assert to_line(parts) == to_line(recorded)
+    [item] = replay([to_line(recorded)])
+    assert item.same
 
 
 def test_a_round_comes_back_as_it_was(recorded: RecordedRound) -> None:

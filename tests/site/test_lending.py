@@ -420,6 +420,13 @@ def test_an_agent_killed_while_it_gives_back_loses_and_doubles_nothing(
     assert len([u for u in hub.usage("lent-a") if u.final]) == 1
 
 
+def test_usage_records_say_how_much_of_it_is_saved(hub: FakeHub, make_site: MakeSite) -> None:
+    lending_site(make_site)
+    hub.tell(counting(hub, "lent-a"))  # type: ignore[arg-type]
+    hub.wait(lambda: any(used.saved_ms for used in hub.usage("lent-a")))
+    assert all(used.saved_ms <= used.to_ms + 1_000 for used in hub.usage("lent-a"))
+
+
 def test_a_notice_outlives_the_agent(hub: FakeHub, make_site: MakeSite) -> None:
     """SIGUSR1 leaves the job running until the notice is over; the agent is gone all that time."""
     site = lending_site(make_site)
