@@ -3,20 +3,25 @@
 Each run is a folder of its own as `apps.simulator` writes it, so a sweep that was stopped goes on with what is left.
 """
 
+import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from yunhe.apps.simulator import Prepared, prepare, read_result, simulate, write_whole
-from yunhe.core.errors import InvalidInput, Unavailable
+from yunhe.apps.simulator import RESULT, Prepared, prepare, read_result, simulate, write_whole
+from yunhe.core.errors import InvalidInput, Unavailable, YunheError
 from yunhe.simulator.result import Document, to_bytes
 
 BASE = "base"
 MAX_RUNS = 10_000
-RAY_START_S = 60
+RAY_RETRIES = 3  # of a run whose machine is lost
+RAY_LOOK_S = 60.0
+RAY_KNOCK_S = 10.0
 
 Done = Callable[[str, int, int], None]  # (name of the run, how many are done, of how many)
 
@@ -108,28 +113,63 @@ def _simulate(work: _Work) -> None:
 
 def _on_ray(works: dict[str, _Work], address: str) -> Iterator[str]:
     """The runs go to the cluster, and their results come back into the folders here."""
+    _knock(address)
     import ray  # noqa: PLC0415 - it starts threads and takes a second to import; only a sweep on a cluster needs it
 
     try:
-        ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise Unavailable(f"no Ray cluster answers at {address}", hint="start one, or leave out --ray") from error
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        message = f"no Ray cluster answers at {address}: {str(error)[:200]}"
+        raise Unavailable(message, hint="start one, or leave out --ray") from error
     try:
-        remote: Any = ray.remote(_result_of)
+        remote: Any = ray.remote(num_cpus=1, max_retries=RAY_RETRIES)(_result_of)
         waiting = {remote.remote(work.prepared): name for name, work in works.items() if not _known(work)}
         yield from (name for name, work in works.items() if _known(work))
         while waiting:
-            [ready], _ = ray.wait(list(waiting), num_returns=1)
-            name = waiting.pop(ready)
-            works[name].out.mkdir(parents=True, exist_ok=True)
-            write_whole(works[name].out / "result.json", ray.get(ready))
-            yield name
+            for ready in ray.wait(list(waiting), num_returns=1, timeout=RAY_LOOK_S)[0]:
+                name = waiting.pop(ready)
+                found = _fetched(ray, ready)
+                works[name].out.mkdir(parents=True, exist_ok=True)
+                write_whole(works[name].out / RESULT, found)
+                yield name
     finally:
         ray.shutdown()
 
 
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes where nobody listens. Raises Unavailable, InvalidInput."""
+    if address == "auto":
+        return
+    found = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = found.hostname, found.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None:
+        raise InvalidInput(f"{address[:80]!r} is no address", field="--ray", hint="as 10.0.0.5:6379, or auto")
+    try:
+        socket.create_connection((host, port), RAY_KNOCK_S).close()
+    except OSError as error:
+        message = f"no Ray cluster answers at {address}: {error}"
+        raise Unavailable(message, hint="start one, or leave out --ray") from error
+
+
+def _fetched(ray: Any, ready: Any) -> bytes:
+    try:
+        found: bytes = ray.get(ready, timeout=RAY_LOOK_S)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, YunheError):
+            raise error.cause from error
+        raise
+    except ray.exceptions.RayError as error:
+        raise Unavailable(
+            f"a run was lost on the cluster: {str(error)[:200]}", hint="the same command goes on"
+        ) from error
+    return found
+
+
 def _known(work: _Work) -> bool:
-    return (work.out / "result.json").exists()
+    return (work.out / RESULT).exists()
 
 
 def _result_of(prepared: Prepared) -> bytes:

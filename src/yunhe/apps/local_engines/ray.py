@@ -60,6 +60,11 @@ class Head:
     def address(self) -> str:
         return f"http://127.0.0.1:{self._ports[1]}"
 
+    @property
+    def cluster_address(self) -> str:
+        """For `ray.init`."""
+        return f"127.0.0.1:{self._ports[0]}"
+
     # --- start and stop -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
