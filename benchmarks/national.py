@@ -5,7 +5,8 @@ nobody publishes them: sizes of pools (log-normal, median 64 cards, the largest 
 is free of them (a third is all but full, the rest is 30 to 100 % free), prices (10 CNY an hour for a card of 312
 TFLOP/s, with the 0.8th power of its rate and up to 40 % either way), PUE, tiers, the links (great circles between the
 nearest cities, an access line for every site), and what orders ask for (forms with a Zipf weight; each order has a
-deadline and a budget of its own).  Power costs 1.6 times the base price in the regions where the hour is a peak, and
+deadline and a budget of its own).  One order is a gang of 20,000 cards, and the largest pool is idle, so that it can
+start.  Power costs 1.6 times the base price in the regions where the hour is a peak, and
 0.5 times where it is a valley.  Seeded; nothing is fitted to a result.
 """
 
@@ -38,6 +39,7 @@ CHIPS = 40
 ACCOUNTS = 500
 FORMS_PER_ORDER = 0.06
 LARGEST_CARDS = (20_480, 18_000, 18_000, 18_000)
+LARGEST_GANG_HOSTS = 2_500  # of 8 cards
 _HALF = (Precision.BF16, Precision.FP16)
 
 
@@ -83,10 +85,14 @@ def a_supply(draw: np.random.Generator, scale: Scale) -> Supply:
     of = _kinds(draw, kinds, scale.pools)
     pools = [_pool(i, sites[s], kinds[of[i]], draw) for i, s in enumerate(where.tolist())]
     cards = [i for i, pool in enumerate(pools) if pool.kind is PoolKind.ACCELERATOR]
-    for i, size in zip(draw.choice(cards, len(LARGEST_CARDS), replace=False).tolist(), LARGEST_CARDS, strict=True):
+    largest = draw.choice(cards, len(LARGEST_CARDS), replace=False).tolist()
+    for i, size in zip(largest, LARGEST_CARDS, strict=True):
         pools[i] = replace(pools[i], capacity_milli=size * 1000, memory_bytes=size * 128 * GIB, max_slot_milli=8_000)
     full = draw.random(len(pools)) < 0.35
     share = np.where(full, draw.uniform(0, 0.05, len(pools)), draw.uniform(0.3, 1, len(pools)))
+    share[largest[0]] = 1.0
+    pools[largest[0]] = replace(pools[largest[0]], trust_milli=1000)
+    sites = tuple(replace(s, connected=True) if s.id == pools[largest[0]].site_id else s for s in sites)
     free = tuple(_free(pool, part) for pool, part in zip(pools, share.tolist(), strict=True))
     return Supply(sites, tuple(pools), free, dict(place_coordinates()), links=_links(sites, near, draw))
 
@@ -180,23 +186,38 @@ def _orders(draw: np.random.Generator, count: int, supply: Supply, load: float) 
     array[[forms[f][1] >= 512 for f in of]] = 1
     asked: dict[Shape, int] = {}
     shape = []
+    forms.append(_largest_gang(supply))
+    of[-1], array[-1] = len(forms) - 1, 1
     for f, tasks in zip(of, array.tolist(), strict=True):
         need, cards = forms[f][:2]
-        terms = _terms(draw, forms[f][2], cards, int(tasks), need.work is not None)
+        own = _terms(draw, forms[f][2], cards, int(tasks), need.work is not None)
+        terms = own if f < len(forms) - 1 else forms[f][2]
         shape.append(asked.setdefault(Shape(need, terms), len(asked)))
     priority = draw.choice([0, 5, 9], count, p=[0.8, 0.15, 0.05]).astype(np.int16)
     submitted = NOW_MS - draw.integers(0, 8_000, count) * 1000
+    account = np.minimum(draw.zipf(1.3, count) - 1, ACCOUNTS - 1).astype(np.int32)
+    priority[-1], submitted[-1], account[-1] = 9, NOW_MS - 7_200_000, ACCOUNTS - 1  # an account without a quota
     rows = np.lexsort((submitted, -priority))
     queue = Queue(
         ids=tuple(f"order-{i:06d}" for i in range(count)),
         shape=np.array(shape, dtype=np.int32)[rows],
-        account=np.minimum(draw.zipf(1.3, count) - 1, ACCOUNTS - 1).astype(np.int32)[rows],
+        account=account[rows],
         priority=priority[rows],
         submitted_ms=submitted[rows],
         tasks=array.astype(np.int32)[rows],
         version=np.ones(count, dtype=np.int64),
     )
     return tuple(asked), queue
+
+
+def _largest_gang(supply: Supply) -> tuple[Requirement, float, Terms]:
+    """Training on the largest pool, with its data a metro away."""
+    pool = max(supply.pools, key=lambda pool: (pool.kind is PoolKind.ACCELERATOR, pool.capacity_milli))
+    where = next(site.cluster for site in supply.sites if site.id == pool.site_id)
+    need = Requirement(
+        cards=8, slots=LARGEST_GANG_HOSTS, stacks=frozenset({pool.stack}), data_at=where, data_bytes=10**14
+    )
+    return need, LARGEST_GANG_HOSTS * 8, Terms(run_limit_ms=72 * HOUR_MS)
 
 
 def _terms(draw: np.random.Generator, form: Terms, cards: float, tasks: int, is_work: bool) -> Terms:

@@ -5,7 +5,9 @@
                        first round, that has to make them, and the CPU time stand beside it
     round_nation_gap   what the plan's places cost above the least that they can, in percent: the optimum of the full
                        linear program over all kinds of tasks and all pools, solved by HiGHS in the same run (level by
-                       level, since a higher priority is placed before a lower one)
+                       level, since a higher priority is placed before a lower one).  No plan of whole gangs reaches
+                       that: on one national instance HiGHS' own search over whole tasks (500 s) ended 1.1 % above it.
+                       So the distance to the bound that counts whole tasks, which the plan tells, stands beside it
     round_growth       exponent of the round's CPU time against sites x orders, 100 to 20,000 of both, least squares on
                        logarithms
 
@@ -114,7 +116,7 @@ def round_nation_gap(scene: Scene) -> Figure:
         scene.say(f"the full program of a priority: {len(families)} kinds, {time.perf_counter() - started:.1f} s")
     extra: dict[str, Extra] = {
         "above_own_bound_percent": round(100 * (cost / least - 1), 4),
-        "own_bound_below_optimum_percent": round(100 * (1 - least / optimum), 4),
+        "own_bound_above_optimum_percent": round(100 * (least / optimum - 1), 4),
         "greedy_above_optimum_percent": round(100 * (recorder.greedy / optimum - 1), 2),
         "full_columns": columns,
         "full_highs_s": round(spent, 1),
