@@ -45,7 +45,8 @@ class NetworkMap(Element, component=Path(__file__).parent / "static" / "network_
         rows = [
             (c.lon, c.lat, c.size, c.used_percent, self._tell(c), *c.end, c.load_percent, c.transfers) for c in cells
         ]
-        self._props["cells"] = rows  # of a page that is drawn only now
+        with self._props.suspend_updates():  # for a page that is drawn only now; others are told by the call
+            self._props["cells"] = rows
         self.run_method("show", rows)
 
     def _look(self, event: GenericEventArguments) -> None:

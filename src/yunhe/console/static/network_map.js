@@ -17,7 +17,7 @@ export default {
   props: { label: String, words: Object, coast: String, colours: Array, cells: Array },
   mounted() {
     this.at = { x: (WEST + EAST) / 2, y: (SOUTH + NORTH) / 2, near: 1 };
-    this.shown = this.cells || [];
+    this.shown = JSON.parse(JSON.stringify(this.cells || [])); // plain: what the library watches is slow to read
     this.chosen = -1;
     this.fingers = new Map();
     this.context = this.$refs.canvas.getContext("2d");
