@@ -6,6 +6,7 @@ like any pool.  The lanes of one pool overlap (a task that needs all of them wou
 checked once more by the calendar, the first in line first.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from yunhe.core.placement.board import Board, free_of
 from yunhe.core.placement.calendar import Calendar, Calendars, Span, is_booking, span_of
 from yunhe.core.placement.classes import is_late, row_of
 from yunhe.core.placement.columns import ANY, Bools, Ints
-from yunhe.core.placement.feasible import BEFORE_BOOKING, BUSY, BOOKED_OUT, Fit, feasible, within_budget
+from yunhe.core.placement.feasible import BEFORE_BOOKING, BOOKED_OUT, BUSY, Fit, feasible, within_budget
 from yunhe.core.placement.values import Assignment, Given, Queue, Snapshot
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Booking, Free, Supply
@@ -48,14 +49,14 @@ def book(snapshot: Snapshot, board: Board, calendars: Calendars, now_ms: int, se
     later = [is_booking(shape, now_ms) for shape in snapshot.shapes]
     rows = np.flatnonzero(np.array(later, dtype=bool)[queue.shape] & (queue.tasks > 0))
     rows = rows[_in_line(queue, rows)]
-    quotas = _Quotas(snapshot)
+    quotas, known = _Quotas(snapshot), dict[int, _Places]()
     assignments: list[Assignment] = []
     bookings: list[Booking] = []
     waiting = unplaceable = 0
     for row in rows[: policy.max_bookings].tolist():
         shape, left = snapshot.shapes[int(queue.shape[row])], int(queue.tasks[row])
         account = snapshot.accounts[int(queue.account[row])].id
-        places = _places(shape, board, seed)
+        places = known.get(id(shape)) or known.setdefault(id(shape), _places(shape, board, seed))
         span = span_of(shape, now_ms, policy)
         for pool, need, need_memory in places.free(calendars, span):
             count = _count(calendars.at(pool), span, left, need, need_memory)
@@ -84,11 +85,10 @@ class _Places(NamedTuple):
     memory: Ints
     any: bool  # also what is closed now
 
-    def free(self, calendars: Calendars, span: Span) -> list[tuple[int, int, int]]:
+    def free(self, calendars: Calendars, span: Span) -> Iterator[tuple[int, int, int]]:
         room, room_memory = calendars.room(span)
-        at = np.flatnonzero((self.milli <= room[self.pools]) & (self.memory <= room_memory[self.pools]))
-        columns = (self.pools[at].tolist(), self.milli[at].tolist(), self.memory[at].tolist())
-        return list(zip(*columns, strict=True))
+        for i in np.flatnonzero((self.milli <= room[self.pools]) & (self.memory <= room_memory[self.pools])):
+            yield int(self.pools[i]), int(self.milli[i]), int(self.memory[i])
 
 
 def _places(shape: Shape, board: Board, seed: int) -> _Places:
