@@ -277,6 +277,8 @@ def _terms(spec: OrderSpec, now_ms: int) -> Terms:
     start_ms = None if spec.start_at is None else start_at_ms(spec.start_at, now_ms)
     if end_ms is not None and start_ms is not None and end_ms <= start_ms:
         raise InvalidInput("the deadline is not after start_at", field="deadline", hint="both count from now")
+    if start_ms is not None and spec.spot:
+        raise InvalidInput("a spot order gives its units up, so none are booked for it", field="start_at")
     return Terms(
         run_limit_ms=run_limit_ms,
         deadline_ms=end_ms,
