@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from yunhe.core.demand import Compute, LatencyBound, LatencyKind, Precision, Preference, Requirement, Shape, Work
+from yunhe.core.demand import (
+    AS_LONG_AS_IT_MAY,
+    Compute,
+    LatencyBound,
+    LatencyKind,
+    Precision,
+    Preference,
+    Requirement,
+    Shape,
+    Work,
+)
 from yunhe.core.errors import InvalidInput, TooLarge, UnknownField, YunheError
 from yunhe.wire.api import OrderSpec
 from yunhe.wire.convert import command_for, to_shape
@@ -315,3 +325,24 @@ def test_any_text_is_an_order_or_one_clear_error(text: str) -> None:
         load_order_yaml(text)
     except YunheError as error:
         assert error.message
+
+
+def test_patience() -> None:
+    assert shape().terms.patience_ms == 0
+    assert shape(patience="6h").terms.patience_ms == 6 * 3_600_000
+    assert shape(patience="deadline", deadline="6h", preference="carbon").terms.patience_ms == AS_LONG_AS_IT_MAY
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"patience": "6"},
+        {"patience": "deadline"},
+        {"patience": "6h", "preference": "speed"},
+        {"patience": "6h", "start_at": "in 2h"},
+    ],
+)
+def test_patience_that_means_nothing_is_refused(order: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        shape(**order)
+    assert refused.value.field == "patience" and refused.value.hint
