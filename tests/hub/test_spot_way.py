@@ -20,7 +20,8 @@ from yunhe.core.tariff import RatingInputs, rate
 from yunhe.hub.platform.settings import HubSettings
 from yunhe.site.settings import DriverSettings, LendSettings
 
-LONG = 3 * GOAL  # counts of 20 ms: longer than a hub takes to start again
+# Its first attempt ends only when it is told to; the next one counts a little further.
+PATIENT = COUNT.replace(f"while n < {GOAL}:", "goal = n + 25 if n else 10**9\nwhile n < goal:")
 
 
 def start(hub: Replica, crash: str = "") -> None:
@@ -72,7 +73,7 @@ def test_a_spot_job_makes_room_and_goes_on_from_its_checkpoint(database_url: str
         leader_ttl_ms=1_000,
     )
     settings.data_dir.mkdir()
-    hub, goal = Replica(settings), LONG if killed else GOAL
+    hub = Replica(settings)
     network = Network([hub])
     start(hub, "matching.before_rooms=1" if killed else "")
     network.key = (settings.data_dir / OPERATOR_KEY_FILE).read_text().strip()
@@ -82,7 +83,7 @@ def test_a_spot_job_makes_room_and_goes_on_from_its_checkpoint(database_url: str
         customer = network.client(hub, network.customer("lab"))
         run = {
             "command": ["python3", "count.py"],
-            "files": {"count.py": COUNT.replace(f"< {GOAL}", f"< {goal}")},
+            "files": {"count.py": PATIENT},
             "outputs": ["result"],
             "checkpoint": {"folder": "kept"},
         }
@@ -90,24 +91,24 @@ def test_a_spot_job_makes_room_and_goes_on_from_its_checkpoint(database_url: str
         body = order_json(run=run, requirement=need, duration="2m", spot=True)
         cheap = customer.post("/v1/orders", content=body, headers=JSON).json()["id"]
         saved = site.data_dir / "leases" / f"{cheap}.0.1" / "job" / "kept" / "count"
-        wait_for(saved.exists, 30)
+        wait_for(saved.exists, 60)
         body = order_json(run={"command": ["sleep", "1"]}, requirement=need, duration="1m")
         wants = customer.post("/v1/orders", content=body, headers=JSON).json()["id"]
         if killed:
             assert hub.process is not None
-            assert hub.process.wait(30) != 0
+            assert hub.process.wait(60) != 0
             assert not (site.data_dir / "leases" / f"{cheap}.0.1" / "cancel").is_symlink()
             start(hub)
 
-        ended = customer.get(f"/v1/orders/{wants}/wait", params={"timeout_ms": 40_000}).json()
-        assert (ended["state"], ended["settled"]) == ("succeeded", True), site.text()[-2000:]
+        wait_for(lambda: shown(customer, wants)["settled"], 90)
+        assert shown(customer, wants)["state"] == "succeeded", site.text()[-2000:]
         assert (kinds(customer, wants).count("room"), kinds(customer, wants).count("leased")) == (1, 1)
-        ended = customer.get(f"/v1/orders/{cheap}/wait", params={"timeout_ms": 40_000}).json()
-        assert (ended["state"], ended["settled"]) == ("succeeded", True), site.text()[-2000:]
+        wait_for(lambda: shown(customer, cheap)["settled"], 90)
+        assert shown(customer, cheap)["state"] == "succeeded", site.text()[-2000:]
         found = kinds(customer, cheap)
         assert [found.count(kind) for kind in ("reclaimed", "preempted", "leased", "retry")] == [1, 1, 2, 0]
         began = customer.get(f"/v1/orders/{cheap}/logs", params={"attempt": 2}).text
-        assert 0 < int(began.split()[1]) < goal
+        assert int(began.split()[1]) >= 25
         charges = customer.get(f"/v1/orders/{cheap}/usage").json()["charges"]
         assert [charge["disputed"] for charge in charges] == [True, False]
         for charge in charges:
@@ -119,6 +120,6 @@ def test_a_spot_job_makes_room_and_goes_on_from_its_checkpoint(database_url: str
         assert network.operator(hub).get("/v1/trial-balance").json()["balanced"]
     finally:
         if site is not None:
-            site.stop()
+            site.stop(120)
             wait_for(lambda: not supervisors(site.data_dir), 20)
         network.close()
