@@ -1,6 +1,7 @@
 """Orders that wait for a better hour, on a hub whose clock goes through the hours; and the tariffs they go by."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -185,9 +186,12 @@ def test_who_may_state_which_tariff(client: ApiClient, as_role: MakeKey, begin: 
     dear = put({"carbon_by_hour": [0.5] * DAY}, provider)
     assert (dear.status_code, dear.json()["field"]) == (422, "carbon_by_hour")
     assert put({"carbon_by_hour": [0.5] * DAY}, operator).json()["hours"]["carbon_source"] == "stated by the operator"
-    forecast = {"first": "2027-01-15T08:00+08:00", "values": ["0.2CNY"]}
+    begin_ms = clock.ms // HOUR_MS * HOUR_MS
+    begin = datetime.fromtimestamp(begin_ms / 1000, UTC).isoformat()
+    forecast = {"first": begin, "values": ["0.2CNY"]}
     assert put({"power_forecast": forecast}, provider).status_code == 422
-    assert put({"power_forecast": forecast}, operator).json()["hours"]["foretold_until_utc_ms"] == 1_799_974_800_000
+    assert put({"power_forecast": forecast}, operator).json()["hours"]["foretold_until_utc_ms"] == begin_ms + HOUR_MS
+    assert put({"power_forecast": {**forecast, "first": "9999-01-15T08:00+08:00"}}, operator).status_code == 422
     for bad in ({"power_by_hour": [1.0] * 23}, {"power_by_hour": [-1.0] * DAY}, {"utc_offset": 30}):
         assert put(bad, operator).status_code == 422
     assert put({"power_by_hour": even}, rival).status_code == 404

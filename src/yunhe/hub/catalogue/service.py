@@ -261,7 +261,7 @@ def _apply(tx: Tx, item: SiteChange) -> SiteRecord:
             return set_terms(tx, item.site_id, item.terms)
         case "tariff":
             at = _locked(tx, item.site_id)
-            said = tariffs.changed(at.tariff, item.tariff, item.principal)
+            said = tariffs.changed(at.tariff, item.tariff, item.principal, tx.now_ms)
             return _changed(tx, at, {"tariff": tariffs.to_text(said)})
         case "pause":
             return pause(tx, item.site_id)

@@ -19,6 +19,7 @@ from yunhe.hub.accounts.service import Principal
 from yunhe.wire.api import ForecastSpec, SiteTariff
 
 ONE = 1000
+MAX_DISTANCE_MS = 14 * 86_400_000  # of a forecast's begin: all hours up to its end are laid out
 _AVERAGE_PERMILLE = 10  # that a provider's multiples may be off one
 
 
@@ -58,7 +59,7 @@ def of_region(region: str) -> Tariff:
     return Tariff(power_milli=known.by_hour, power_source=f"{known.source} ({known.confidence})")
 
 
-def changed(before: Tariff, stated: SiteTariff, who: Principal) -> Tariff:
+def changed(before: Tariff, stated: SiteTariff, who: Principal, now_ms: int) -> Tariff:
     """`before` with what `who` states. Raises InvalidInput for what is no figure, or not a provider's to say."""
     operator = who.role == "operator"
     said = f"stated by {'the operator' if operator else who.organisation}"
@@ -76,7 +77,7 @@ def changed(before: Tariff, stated: SiteTariff, who: Principal) -> Tariff:
         if forecast is not None:
             if not operator:
                 raise InvalidInput("is the operator's to state", field=f"{name}_forecast")
-            values[f"{name}_forecast"] = _forecast(forecast, name)
+            values[f"{name}_forecast"] = _forecast(forecast, name, now_ms)
     return Tariff(**{**_fields(before), **values})  # type: ignore[arg-type]
 
 
@@ -90,7 +91,7 @@ def _check_average(milli: tuple[int, ...], field: str) -> None:
         )
 
 
-def _forecast(stated: ForecastSpec, name: str) -> Forecast:
+def _forecast(stated: ForecastSpec, name: str, now_ms: int) -> Forecast:
     field = f"{name}_forecast"
     try:
         first = datetime.fromisoformat(stated.first)
@@ -99,6 +100,8 @@ def _forecast(stated: ForecastSpec, name: str) -> Forecast:
     ms = round(first.timestamp() * 1000) if first.tzinfo is not None else 1
     if ms % HOUR_MS or ms < 0:
         raise InvalidInput("is no full hour with its zone", field=f"{field}.first", hint="as 2026-12-01T08:00+08:00")
+    if stated.values and abs(ms - now_ms) > MAX_DISTANCE_MS:
+        raise InvalidInput("is more than 14 days from now", field=f"{field}.first", hint="state it again nearer to it")
     parse = units.parse_money if name == "power" else units.parse_carbon
     return Forecast(ms // HOUR_MS, tuple(parse(text, f"{field}.values[{i}]") for i, text in enumerate(stated.values)))
 
