@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from yunhe.core.errors import NotFound, YunheError
 from yunhe.hub.catalogue import store
@@ -54,8 +54,10 @@ def router(platform: Platform, loads: Loads) -> APIRouter:
             return Response(status_code=304, headers=headers)
         return Response(shown.json(), media_type="application/json", headers=headers)
 
-    @routes.get("/changes", response_class=EventStream)
-    async def changes(request: Request) -> EventStream:
+    @routes.get("/changes", response_class=EventStream, status_code=200)
+    async def changes(
+        request: Request, timeout_ms: Annotated[int, Query(ge=0, le=MAX_STREAM_MS)] = MAX_STREAM_MS
+    ) -> EventStream:
         """Server-sent events, each a NetworkChange: the whole network first, then what differs, at most two seconds
         later; now and then that nothing does.
 
@@ -64,7 +66,7 @@ def router(platform: Platform, loads: Loads) -> APIRouter:
         _check_public(platform)
 
         async def blocks() -> AsyncGenerator[bytes, None]:
-            seen, until = None, time.monotonic() + MAX_STREAM_MS / 1000
+            seen, until = None, time.monotonic() + timeout_ms / 1000
             beaten = time.monotonic()
             yield f"retry: {RETRY_MS}\n\n".encode()
             with platform.signals.waiting(WATCHED) as waiter:
@@ -78,7 +80,7 @@ def router(platform: Platform, loads: Loads) -> APIRouter:
                         beaten = now
                         yield b"data: %b\n\n" % (said or shown.same())
                     waiter.rearm()
-                    await waiter.wait(FRESH_MS / 1000)
+                    await waiter.wait(min(FRESH_MS / 1000, max(0.0, until - now)))
 
         return EventStream(slots, request.client.host if request.client else "", blocks())
 
