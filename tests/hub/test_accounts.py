@@ -190,6 +190,7 @@ ROUTES = [
     ("GET", "/v1/sites/none", None, ALL),
     ("POST", "/v1/sites/none/approve", {}, "operator"),
     ("PUT", "/v1/sites/none/terms", {}, "operator"),
+    ("PUT", "/v1/sites/none/tariff", {}, "provider operator"),
     ("POST", "/v1/sites/none/certify", None, "operator"),
     ("POST", "/v1/sites/none/pause", None, "provider operator"),
     ("POST", "/v1/sites/none/resume", None, "provider operator"),
