@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yunhe.core import energy, tariff
-from yunhe.core.tariff import Price, RatingInputs
+from yunhe.core.tariff import Price, RatingInputs, unit_price
 
 HOUR = 3_600_000
 
@@ -139,3 +139,8 @@ def test_full_load_for_the_run_limit_is_a_hold_that_never_cuts(run: RatingInputs
     ).total
     enough = dataclasses.replace(run, cpu_ms=cpu_ms, hold_microcny=hold, disputed=False)
     assert tariff.rate(enough) == dataclasses.replace(tariff.rate(dataclasses.replace(enough, hold_microcny=10**30)))
+
+
+def test_a_unit_of_a_spot_order_costs_less_and_never_less_than_nothing() -> None:
+    assert [unit_price(1_001, spot, 30) for spot in (False, True)] == [1_001, 700]
+    assert (unit_price(1_001, True, 100), unit_price(1_001, True, 130)) == (0, 0)

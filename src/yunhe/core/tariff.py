@@ -27,7 +27,8 @@ class Price:
 
 def unit_price(price_microcny_per_unit_hour: int, spot: bool, discount_percent: int) -> int:
     """What a unit costs an order: the site's price, and less of it for a spot order; rounded down."""
-    return price_microcny_per_unit_hour * (100 - discount_percent) // 100 if spot else price_microcny_per_unit_hour
+    left_percent = max(0, 100 - discount_percent) if spot else 100
+    return price_microcny_per_unit_hour * left_percent // 100
 
 
 def price(
