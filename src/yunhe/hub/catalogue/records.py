@@ -49,6 +49,7 @@ class SiteRecord:
     retest_ms: int | None = None  # when it is to be measured again
     network: tuple[BenchmarkResult, ...] = ()
     accept_asking: bool = False  # pools that state an asking price are sold at it
+    tariff: Tariff = Tariff()
 
     def connected(self, now_ms: int, within_ms: int) -> bool:
         """Whether the site was heard of at most `within_ms` ago."""
@@ -57,7 +58,6 @@ class SiteRecord:
 
 class SiteContact(NamedTuple):
     """What tells of a site whether it is silent, and whether it is to be measured. Columns of its row."""
-    tariff: Tariff = Tariff()
 
     id: str
     state: str  # SiteState
