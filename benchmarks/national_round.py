@@ -30,8 +30,9 @@ from yunhe.core.placement.assign import Assigner
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.classes import Classes, classes
 from yunhe.core.placement.columns import Ints
+from yunhe.core.placement.family import Family
 from yunhe.core.placement.improve import Improver
-from yunhe.core.placement.relax import Family, Program
+from yunhe.core.placement.relax import Program
 from yunhe.core.placement.values import Bound, Given
 from yunhe.core.policy import Policy
 from yunhe.core.round import plan_round

@@ -13,8 +13,9 @@ from tests.core.placement_network import GIB, NOW, Preference, a_pool, a_shape, 
 from tests.core.test_round_properties import snapshots
 from yunhe.core.placement.board import Board
 from yunhe.core.placement.classes import classes, row_of
+from yunhe.core.placement.family import Family
 from yunhe.core.placement.improve import costs_of
-from yunhe.core.placement.relax import Family, Program, relax
+from yunhe.core.placement.relax import Program, relax
 from yunhe.core.policy import Policy
 from yunhe.core.round import Plan, Snapshot, plan_round
 

@@ -18,7 +18,8 @@ from yunhe.core.demand import Preference
 from yunhe.core.errors import Unavailable
 from yunhe.core.placement.classes import Classes, Row
 from yunhe.core.placement.columns import Bools, Floats, Ints
-from yunhe.core.placement.relax import Family, relax
+from yunhe.core.placement.family import Family
+from yunhe.core.placement.relax import relax
 from yunhe.core.placement.values import Bound, Given
 from yunhe.core.placement.whole import Rounding
 

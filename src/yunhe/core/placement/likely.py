@@ -6,14 +6,12 @@ with each, give prices some percent off the best, which tell the pools that matt
 budgets play no part in the prices.  Only sums, products and quotients are used: the same on every machine.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from yunhe.core.placement.columns import Bools, Floats, Ints
-
-if TYPE_CHECKING:
-    from yunhe.core.placement.relax import Family
+from yunhe.core.placement.family import Family
 
 _STEPS = 20
 _WIDEST, _NARROWEST = 0.3, 0.02  # of the spread, relative to the cost at the best pool
@@ -38,7 +36,7 @@ class _Flat(NamedTuple):
     free: Floats  # of each pool
 
 
-def likely(families: "list[Family]", free: Ints) -> list[Ints]:
+def likely(families: list[Family], free: Ints) -> list[Ints]:
     """Elements of each family that may be of use, and those where it has tasks now."""
     cuts = [_cut(family) for family in families]
     flat = _flatten(families, cuts, free)
@@ -52,11 +50,11 @@ def likely(families: "list[Family]", free: Ints) -> list[Ints]:
     return np.split(flat.element[at], np.searchsorted(flat.family[at], np.arange(1, len(families))))
 
 
-def _cut(family: "Family") -> int:
+def _cut(family: Family) -> int:
     return min(len(family.pools), int(_DEEPER * (int(family.has.max()) + 1)) + _MORE)
 
 
-def _flatten(families: "list[Family]", cuts: list[int], free: Ints) -> _Flat:
+def _flatten(families: list[Family], cuts: list[int], free: Ints) -> _Flat:
     def column(name: str) -> Ints:
         return np.concatenate([getattr(family, name)[:cut] for family, cut in zip(families, cuts, strict=True)])
 
@@ -100,7 +98,7 @@ def _reduced(flat: _Flat, needs: Floats) -> tuple[Floats, Floats]:
     return reduced, np.maximum(np.minimum.reduceat(reduced, flat.start), 1.0)
 
 
-def _enough(families: "list[Family]", flat: _Flat, needs: Floats, value: Floats, order: Ints) -> Bools:
+def _enough(families: list[Family], flat: _Flat, needs: Floats, value: Floats, order: Ints) -> Bools:
     """In each family's order of `value`: what its tasks need, within each budget too, what is close, and some more."""
     family, most, level = flat.family[order], flat.most[order], flat.level[order]
     nth = flat.element  # within a family the positions are the same in any order

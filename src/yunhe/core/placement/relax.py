@@ -25,6 +25,7 @@ import numpy as np
 
 from yunhe.core.errors import Unavailable
 from yunhe.core.placement.columns import Floats, Ints
+from yunhe.core.placement.family import Family
 from yunhe.core.placement.likely import likely
 from yunhe.core.placement.sizing import HUGE
 
@@ -35,23 +36,6 @@ _ENOUGH_TO_CUT, _ENOUGH = 5e-2, 2e-3  # relative distance to the bound that ends
 _MOST_COUNTED = 32
 _TOLERANCE = 1e-6
 _MILLI, _GIB, _CNY = 1e-3, 2.0**-30, 1e-6  # units, GiB and CNY in the program, so that figures are of one order
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Tasks of one kind. Arrays have one element per pool that some of them may take, and `cost` rises.
-
-    `needs[j]`: how many have budget j or a smaller one.  `level`: the smallest budget that the pool is within.
-    """
-
-    needs: Ints
-    level: Ints
-    pools: Ints
-    cost: Floats
-    milli: Ints
-    memory: Ints
-    most: Ints  # tasks that fit into what is free, at most all
-    has: Ints  # elements where tasks are now
 
 
 @dataclass(frozen=True, slots=True)

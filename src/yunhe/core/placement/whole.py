@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from yunhe.core.placement.columns import Floats, Ints
-from yunhe.core.placement.relax import Family, Relaxed
+from yunhe.core.placement.family import Family
+from yunhe.core.placement.relax import Relaxed
 
 _TOLERANCE = 1e-6
 _DEPTH = 2  # a task that fits nowhere asks others to make room, and those ask others
