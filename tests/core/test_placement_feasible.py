@@ -198,7 +198,11 @@ def test_busy_is_told_apart_from_too_small() -> None:
 
 
 def test_every_code_of_the_table_has_its_case() -> None:
-    assert {case[0] for case in CASES} | {"busy", "booked_out", "before_booking"} == CODES  # the last two: test_bookings
+    assert {case[0] for case in CASES} | {
+        "busy",
+        "booked_out",
+        "before_booking",
+    } == CODES  # the last two: test_bookings
 
 
 def test_all_failed_constraints_are_told_in_reading_order() -> None:

@@ -10,6 +10,7 @@ NONE = "-"
 
 PRICE_COLUMNS = (">compute", ">energy", ">transfer", ">line", ">total")
 
+
 def price_cells(price: PriceView) -> tuple[str, ...]:
     amounts = (
         price.compute_microcny,

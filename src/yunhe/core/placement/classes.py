@@ -132,7 +132,7 @@ def classes(shapes: tuple[Shape, ...], board: Board, now_ms: int, seed: int = 0)
 
 
 def _row(shape: Shape, board: Board, now_ms: int, places: dict[int, Ints], seed: int) -> Row:
-    """The row of `shape`, kept for later rounds where the board keeps rows. `places`: what was found of requirements."""
+    """The row of `shape`, kept for later rounds where the board keeps rows. `places`: those of each requirement."""
     need, terms = shape.requirement, shape.terms
     kept = board.rows if need.work is None else None  # work is sized by the time that is left
     hour = None if board.hourly.flat else now_ms // HOUR_MS

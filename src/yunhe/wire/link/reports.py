@@ -59,7 +59,9 @@ class UsageReport(Message):
     to_ms: Count
     totals: UsageTotals
     final: bool
-    saved_ms: Count = 0  # from the start to the newest checkpoint that the job has written by now; counts for nothing yet
+    saved_ms: Count = (
+        0  # from the start to the newest checkpoint that the job has written by now; counts for nothing yet
+    )
 
 
 class LeaseStaging(Message):
