@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -54,7 +54,12 @@ def router(platform: Platform, loads: Loads) -> APIRouter:
             return Response(status_code=304, headers=headers)
         return Response(shown.json(), media_type="application/json", headers=headers)
 
-    @routes.get("/changes", response_class=EventStream, status_code=200)
+    # An event is an object, whose data is a NetworkChange.
+    described: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"text/event-stream": {"schema": {"type": "object"}}}}
+    }
+
+    @routes.get("/changes", response_class=EventStream, status_code=200, responses=described)
     async def changes(
         request: Request, timeout_ms: Annotated[int, Query(ge=0, le=MAX_STREAM_MS)] = MAX_STREAM_MS
     ) -> EventStream:
