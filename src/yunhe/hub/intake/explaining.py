@@ -174,14 +174,14 @@ def _waiting_summary(waiting: int, sites: tuple[SiteReasons, ...], start_ms: int
 
 
 def _settled_summary(order: OrderDetail) -> str:
-    """Of an order of which no task waits for a place."""
+    """Of an order of which no task waits for a place: `1 task succeeded at north: exit code 0`; each way to end, or to
+    be under way, by itself."""
     booked = [task for task in order.task_list if task.booked_from_utc_ms is not None]
     if booked:
         first, more = booked[0], len(booked) - 1
         assert first.booked_from_utc_ms is not None and first.booked_until_utc_ms is not None
         when = f"{moment(first.booked_from_utc_ms)} to {moment(first.booked_until_utc_ms)}"
         return f"booked at {first.pool_id} from {when}" + (f", and {more} more" if more else "")
-    """`1 task succeeded at north: exit code 0`; each way to end, or to be under way, by itself."""
     ways: dict[str, int] = {}
     for task in order.task_list:
         way = _way(task)

@@ -306,7 +306,7 @@ def deposit_by(tx: Tx, wanted: Sequence[tuple[Principal, Deposit]]) -> list[Bala
     for (who, item), result in zip(wanted, booked, strict=True):
         if not isinstance(result, YunheError) and item.reference not in earlier:
             earlier.add(item.reference)
-            values = {"amount_microcny": item.amount, "reference": item.reference}
+            values: audit.Values = {"amount_microcny": item.amount, "reference": item.reference}
             audit.record(tx, who, "deposit", item.organisation, {}, values)
     return booked
 
