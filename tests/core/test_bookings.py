@@ -152,6 +152,27 @@ def test_the_higher_priority_and_then_the_older_books_first() -> None:
     assert [b.order_id for b in plan.bookings] == ["o002", "o001"] and plan.waiting == 1
 
 
+def test_what_cannot_be_booked_holds_nobody_up() -> None:
+    """A round looks at two: one of each account, whatever their priority and age; in time at all of one's own."""
+    hopeless, small = later(9, pools=frozenset({"nowhere"})), later(1)
+    wall = ({"shape": 0, "age_ms": 50, "priority": 9} for _ in range(6))
+    snapshot = a_snapshot(
+        network(),
+        (hopeless, small),
+        *wall,
+        {"shape": 1, "age_ms": 2},
+        {"shape": 1, "account": 1, "age_ms": 1},
+        accounts=(an_account("a0"), an_account("a1")),
+    )
+    *_, own, other = snapshot.queue.ids
+    booked = [
+        {each.order_id for each in plan_round(snapshot, replace(POLICY, max_bookings=2), NOW + after, 1).bookings}
+        for after in range(7)
+    ]
+    assert all(other in found for found in booked)
+    assert any(own in found for found in booked)
+
+
 def test_tasks_of_an_array_are_booked_where_there_is_room() -> None:
     supply = a_supply(a_site(), a_pool(), a_pool("s1:dear", price_microcny_per_unit_hour=900_000))
     plan = plan_round(a_snapshot(supply, (later(4, array=5),), {"tasks": 5}), POLICY, NOW, 1)

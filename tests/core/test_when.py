@@ -247,10 +247,10 @@ def test_speed_does_not_wait_and_a_flat_network_neither() -> None:
     assert started(a_supply(a_site(), a_pool()), patient(20), FULL) == (FULL, [])
 
 
-def test_a_round_looks_at_so_many_kinds_and_leaves_the_others_to_the_next() -> None:
+def test_a_round_looks_at_so_many_kinds_and_the_others_start_as_if_they_had_no_patience() -> None:
     supply = seen(a_network(900_000, 100_000), FULL)
     shapes = tuple(patient(6, cores_milli=100 * n) for n in (1, 2, 3))
     snapshot = a_snapshot(supply, shapes, *({"shape": n} for n in range(3)))
     plan = plan_round(snapshot, replace(POLICY, max_waits=2), FULL, 0)
-    assert [delay.until_ms - FULL for delay in plan.delays] == [HOUR, HOUR, 1]
-    assert not plan.assignments and plan.waiting == 3
+    assert [delay.until_ms - FULL for delay in plan.delays] == [HOUR, HOUR]
+    assert [given.order_id for given in plan.assignments] == [snapshot.queue.ids[2]]

@@ -43,7 +43,8 @@ def test_an_order_without_a_start_starts_when_it_can() -> None:
         ({"start_at": "2027-01-15T07:59:59Z"}, "start_at", "in the past"),
         ({"start_at": "2027-01-16T08:00:00"}, "start_at", "no time zone"),
         ({"start_at": "2040-01-01T00:00Z"}, "start_at", "366 days"),
-        ({"start_at": "in 2h", "deadline": "2h"}, "deadline", "not after start_at"),
+        ({"start_at": "in 2h", "deadline": "2h"}, "deadline", "no time for the run"),
+        ({"start_at": "in 2h", "deadline": "2h59m", "duration": "1h"}, "deadline", "no time for the run"),
         ({"start_at": "in 2h", "spot": True}, "start_at", "spot"),
     ],
 )

@@ -31,12 +31,12 @@ class Policy:
     # A job that is stopped at its limit is gone so long after it (ms): an order without a start of its own ends so long
     # before a booking, and a booking whose units are not back yet waits for them for so long.
     booking_margin_ms: int = 60_000
-    # How many orders with a start of their own a round books at most: each looks at the calendars of many pools.
+    # How many orders with a start of their own a round looks at: each asks the calendars of many pools.
     max_bookings: int = 200
     # An order that may wait for a better hour does so where it is expected to save this much of what it would cost (or
     # emit) now: hours of waiting for less are no bargain.
     least_saving_percent: int = 1
-    # How many kinds of orders that may wait a round looks at in the hours to come; the others are left to the next.
+    # How many kinds of orders that may wait a round looks at in the hours to come; the others start at once.
     max_waits: int = 200
     # Largest number of tasks that one round assigns (bounds the commit's transaction).
     max_assignments: int = 5_000

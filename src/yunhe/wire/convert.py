@@ -275,8 +275,12 @@ def _terms(spec: OrderSpec, now_ms: int) -> Terms:
         )
     end_ms = None if spec.deadline is None else deadline_ms(spec.deadline, now_ms)
     start_ms = None if spec.start_at is None else start_at_ms(spec.start_at, now_ms)
-    if end_ms is not None and start_ms is not None and end_ms <= start_ms:
-        raise InvalidInput("the deadline is not after start_at", field="deadline", hint="both count from now")
+    if end_ms is not None and start_ms is not None:
+        least_ms = 1 if spec.requirement.work is not None else run_limit_ms
+        if end_ms < start_ms + least_ms:
+            raise InvalidInput(
+                "the deadline leaves no time for the run after start_at", field="deadline", hint="both count from now"
+            )
     if start_ms is not None and spec.spot:
         raise InvalidInput("a spot order gives its units up, so none are booked for it", field="start_at")
     return Terms(

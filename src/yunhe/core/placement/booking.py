@@ -49,11 +49,12 @@ def book(snapshot: Snapshot, board: Board, calendars: Calendars, now_ms: int, se
     later = [is_booking(shape, now_ms) for shape in snapshot.shapes]
     rows = np.flatnonzero(np.array(later, dtype=bool)[queue.shape] & (queue.tasks > 0))
     rows = rows[_in_line(queue, rows)]
+    looked_at = _fair(queue, rows, policy.max_bookings, now_ms)
     quotas, known = _Quotas(snapshot), dict[int, _Places]()
     assignments: list[Assignment] = []
     bookings: list[Booking] = []
     waiting = unplaceable = 0
-    for row in rows[: policy.max_bookings].tolist():
+    for row in looked_at.tolist():
         shape, left = snapshot.shapes[int(queue.shape[row])], int(queue.tasks[row])
         account = snapshot.accounts[int(queue.account[row])].id
         places = known.get(id(shape)) or known.setdefault(id(shape), _places(shape, board, seed))
@@ -74,7 +75,23 @@ def book(snapshot: Snapshot, board: Board, calendars: Calendars, now_ms: int, se
                 break
         waiting += bool(left) and places.any
         unplaceable += bool(left) and not places.any
-    return Booked(tuple(assignments), tuple(bookings), waiting + max(0, len(rows) - policy.max_bookings), unplaceable)
+    return Booked(tuple(assignments), tuple(bookings), waiting + len(rows) - len(looked_at), unplaceable)
+
+
+def _fair(queue: Queue, rows: Ints, most: int, now_ms: int) -> Ints:
+    """At most `most` of `rows`, in their sequence: of each account as many as of any other, and in every round others.
+
+    What cannot be booked is looked at again and again; so it must not hold up what others book, or its own owner.
+    """
+    if len(rows) <= most:
+        return rows
+    account = queue.account[rows]
+    _, of, counts = np.unique(account, return_inverse=True, return_counts=True)
+    by_account = np.argsort(of, kind="stable")
+    turn = np.empty(len(rows), dtype=np.int64)
+    turn[by_account] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    turn = (turn + now_ms) % counts[of]
+    return rows[np.sort(np.argsort(turn, kind="stable")[:most])]
 
 
 class _Places(NamedTuple):

@@ -69,13 +69,11 @@ def held_back(snapshot: Snapshot, board: Board, now_ms: int) -> tuple[Snapshot, 
     for row in np.flatnonzero(patient[queue.shape] & (queue.tasks > 0)).tolist():
         shape, submitted_ms = snapshot.shapes[int(queue.shape[row])], int(queue.submitted_ms[row])
         which = queue.ids[row], int(queue.version[row])
-        if waits.looks >= board.policy.max_waits:  # the next round's
-            delays.append(Delay(*which, "", now_ms + 1, now_ms + 1, latest_start_ms(shape, submitted_ms), 0))
-        elif (found := waits.of(shape, submitted_ms)) is not None:
-            site, saves = board.columns.sites[found.pool].id, found.saves * int(queue.tasks[row])
-            delays.append(Delay(*which, site, found.until_ms, found.start_ms, found.latest_ms, saves))
-        else:
+        # Of more kinds than can be looked at some start as if they had no patience: they may not hold up each other.
+        if waits.looks >= board.policy.max_waits or (found := waits.of(shape, submitted_ms)) is None:
             continue
+        site, saves = board.columns.sites[found.pool].id, found.saves * int(queue.tasks[row])
+        delays.append(Delay(*which, site, found.until_ms, found.start_ms, found.latest_ms, saves))
         keep[row] = False
     return (replace(snapshot, queue=_rows(queue, np.flatnonzero(keep))), tuple(delays)) if delays else (snapshot, ())
 
