@@ -62,7 +62,7 @@ class Matching:
             with self._platform.signals.waiting(*topics) as waiter:
                 placed = 0
                 while True:
-                    woken_by = {MORE} if placed else set(waiter.topics)
+                    woken_by = waiter.topics | ({MORE} if placed else set())
                     waiter.rearm()
                     placed = 0
                     if self._leader.leading:
