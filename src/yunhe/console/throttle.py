@@ -19,10 +19,10 @@ class Buckets:
         return self._now(address, time.monotonic() if now_s is None else now_s) < 1
 
     def take(self, address: str, now_s: float | None = None) -> bool:
-        """False when nothing is left."""
+        """False when nothing is left; what is refused costs nothing, or who asks too fast would never get anything."""
         now_s = time.monotonic() if now_s is None else now_s
         left = self._now(address, now_s)
-        self._left[address] = (max(0.0, left - 1), now_s)
+        self._left[address] = (left - 1 if left >= 1 else left, now_s)
         self._left.move_to_end(address)
         if len(self._left) > MAX_ADDRESSES:
             self._left.popitem(last=False)
