@@ -26,6 +26,7 @@ class _Waiting(HTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Waiting
+    timeout = 2.0  # s: browsers open connections in advance and say nothing on them, while the answer waits behind
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
