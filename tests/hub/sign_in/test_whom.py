@@ -78,6 +78,18 @@ def test_a_claim_gives_an_account_and_a_role_and_takes_them_again(
     assert "nowhere" in door.enter().json()["detail"]
 
 
+def test_an_address_that_nobody_verified_is_no_claim(
+    door_with: MakeDoor, provider: FakeProvider, as_role: MakeKey
+) -> None:
+    as_role("acme", "customer")
+    grants = [{"claim": "email", "value": "li@example.com", "organisation": "acme", "role": "customer"}]
+    door = door_with(grants=grants)
+    for provider.more, status in MAIL[1:3]:
+        assert door.enter().status_code == status, provider.more
+    provider.more = {"email": "li@example.com", "email_verified": True}
+    assert door.enter().json()["organisation"] == "acme"
+
+
 def test_the_operators_word_goes_before_claims_and_domains(
     door_with: MakeDoor, provider: FakeProvider, operator: dict[str, str], as_role: MakeKey
 ) -> None:

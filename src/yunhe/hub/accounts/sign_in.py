@@ -179,6 +179,8 @@ def _domain(claims: Mapping[str, Any]) -> str | None:
 
 def _granted(provider: ProviderSettings, claims: Mapping[str, Any]) -> Account | None:
     for grant in provider.grants:
+        if grant.claim == "email" and claims.get("email_verified") is not True:
+            continue  # anybody may have typed it
         told = claims.get(grant.claim)
         if told == grant.value or (isinstance(told, list) and grant.value in told):
             return Account(grant.organisation, grant.role)
