@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from yunhe.core import units
 from yunhe.core.demand import LatencyBound, LatencyKind, Shape
+from yunhe.core.hours import HOUR_MS
 from yunhe.core.placement.board import trusted_rate
 from yunhe.core.placement.calendar import moment
 from yunhe.core.placement.cost import hold_of
@@ -222,7 +223,8 @@ def _tier(case: Case) -> tuple[str, str]:
 
 def _carbon(case: Case) -> tuple[str, str]:
     limit = case.asked.requirement.max_carbon_g_per_kwh or 0
-    return f"<= {units.format_carbon(limit)}", units.format_carbon(case.site.carbon_g_per_kwh)
+    has = case.site.hours.carbon_at(case.look.now_ms // HOUR_MS, case.site.carbon_g_per_kwh)
+    return f"<= {units.format_carbon(limit)}", units.format_carbon(has)
 
 
 def _deadline(case: Case) -> tuple[str, str]:

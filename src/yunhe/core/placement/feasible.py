@@ -216,11 +216,13 @@ def _carbon_too_high(at: Look) -> Bools | None:
     return None if limit is None else at.of(at.board.hourly.least_carbon) > limit
 
 
-def _carbon_too_high_now(at: Look) -> Bools | None:
+def _carbon_too_high_then(at: Look) -> Bools | None:
+    """In the hour of the start, which for a booking is not the one that it is."""
     limit = at.need.max_carbon_g_per_kwh
     if limit is None or at.board.hourly.flat:
         return None
-    return (at.of(at.board.columns.carbon) > limit) & (at.of(at.board.hourly.least_carbon) <= limit)
+    then = at.board.hourly.at("carbon", at.pools, at.now_ms)
+    return (then > limit) & (at.of(at.board.hourly.least_carbon) <= limit)
 
 
 def _too_late(at: Look) -> Bools:
@@ -294,7 +296,7 @@ CONSTRAINTS = (
     Constraint("residency", _other_region),
     Constraint("tier", _tier_too_low),
     Constraint("carbon", _carbon_too_high),
-    Constraint("carbon", _carbon_too_high_now, lasting=False),
+    Constraint("carbon", _carbon_too_high_then, lasting=False),
     Constraint("duration", _too_long, lasting=False),
     BEFORE_BOOKING,
     Constraint("deadline", _too_late, of_place=False),
