@@ -180,7 +180,7 @@ def test_who_may_state_which_tariff(client: ApiClient, as_role: MakeKey, begin: 
     odd = clock.ms // HOUR_MS % 2
     assert hours["power_now_microcny_per_kwh"] == round(base * even[odd])
     assert hours["cheapest_microcny_per_kwh"] == round(base / 2)
-    assert hours["cheapest_utc_ms"] == (clock.ms if odd else (clock.ms // HOUR_MS + 1) * HOUR_MS)
+    assert hours["cheapest_utc_ms"] == (clock.ms // HOUR_MS + (0 if odd else 1)) * HOUR_MS
     assert client.get("/v1/pools", customer).json()["pools"][0]["hours"] == hours
     # A provider says when, not how much; an operator may say both.
     dear = put({"carbon_by_hour": [0.5] * DAY}, provider)
@@ -190,6 +190,7 @@ def test_who_may_state_which_tariff(client: ApiClient, as_role: MakeKey, begin: 
     begin = datetime.fromtimestamp(begin_ms / 1000, UTC).isoformat()
     forecast = {"first": begin, "values": ["0.2CNY"]}
     assert put({"power_forecast": forecast}, provider).status_code == 422
+    assert put({"power_forecast": {**forecast, "values": ["10001CNY"]}}, operator).status_code == 422
     assert put({"power_forecast": forecast}, operator).json()["hours"]["foretold_until_utc_ms"] == begin_ms + HOUR_MS
     assert put({"power_forecast": {**forecast, "first": "9999-01-15T08:00+08:00"}}, operator).status_code == 422
     for bad in ({"power_by_hour": [1.0] * 23}, {"power_by_hour": [-1.0] * DAY}, {"utc_offset": 30}):
@@ -199,4 +200,4 @@ def test_who_may_state_which_tariff(client: ApiClient, as_role: MakeKey, begin: 
     flat = put(
         {"power_by_hour": [], "carbon_by_hour": [], "power_forecast": {**forecast, "values": []}}, operator
     ).json()
-    assert flat["hours"]["power_by_hour"] == [] and flat["hours"]["cheapest_utc_ms"] == clock.ms
+    assert flat["hours"]["power_by_hour"] == [] and flat["hours"]["cheapest_utc_ms"] == clock.ms // HOUR_MS * HOUR_MS

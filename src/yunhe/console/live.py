@@ -10,7 +10,7 @@ from contextlib import suppress
 from yunhe.console.asking import Asking
 from yunhe.console.stirring import Stirring
 from yunhe.console.sums import Network, Seen
-from yunhe.core.errors import YunheError
+from yunhe.core.errors import Unavailable, YunheError
 from yunhe.sdk.client import Client
 from yunhe.wire.api import NetworkHistory
 
@@ -76,10 +76,17 @@ class Live:
                 break
             except YunheError as error:
                 log.info("the stream of the network broke off: %s", error.message)
-                _tell(loop, self._take, self.seen, error)
-                time.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
-                tries += 1
+                tries = self._broke_off(loop, error, tries)
+            except Exception:  # whatever it is, a page may not stand still without a word
+                log.exception("the stream of the network")
+                tries = self._broke_off(loop, Unavailable("the network cannot be shown"), tries)
         _tell(loop, self._rest, loop)
+
+    def _broke_off(self, loop: asyncio.AbstractEventLoop, error: YunheError, tries: int) -> int:
+        """Says so, and waits the longer, the more often it came; how often that is now."""
+        _tell(loop, self._take, self.seen, error)
+        time.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
+        return tries + 1
 
     def _idle(self) -> bool:
         return not self._told and time.monotonic() - self._left_s > IDLE_S

@@ -30,9 +30,9 @@ def hours_view(site: SiteRecord, now_ms: int) -> HoursView:
         foretold_until_utc_ms=max(foretold) * HOUR_MS if foretold else None,
         power_now_microcny_per_kwh=power[0],
         carbon_now_g_per_kwh=carbon[0],
-        cheapest_utc_ms=max(now_ms, (first + cheapest) * HOUR_MS),
+        cheapest_utc_ms=(first + cheapest) * HOUR_MS,
         cheapest_microcny_per_kwh=power[cheapest],
-        cleanest_utc_ms=max(now_ms, (first + cleanest) * HOUR_MS),
+        cleanest_utc_ms=(first + cleanest) * HOUR_MS,
         cleanest_g_per_kwh=carbon[cleanest],
     )
 

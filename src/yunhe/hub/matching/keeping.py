@@ -98,6 +98,8 @@ class Keeper:
                     spent_s += await self._write()
             except YunheError as error:
                 log.warning("rounds could not be kept: %s", error)
+            except Exception:  # what is only kept to be looked at must not end the hub
+                log.exception("rounds could not be kept")
             if self._left_out:
                 log.info("%d rounds came faster than they are kept", self._left_out)
                 self._left_out = 0

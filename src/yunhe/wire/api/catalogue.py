@@ -31,7 +31,8 @@ class StackView(Answer):
 
 
 class HoursView(Answer):
-    """How a site's power price and carbon go with the hour. Best: of the 24 hours from now on, the first of equals."""
+    """How a site's power price and carbon go with the hour. Best: of the 24 hours from
+    the present one on the first of equals, told by its beginning."""
 
     utc_offset: int  # of the site's clock, hours
     power_by_hour: tuple[float, ...] = ()  # multiples of its price, 0 h first; empty: the same all day
