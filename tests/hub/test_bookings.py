@@ -6,12 +6,13 @@ from tests.fakes.agent import cpu_pool
 from tests.hub.conftest import FakeClock
 from tests.hub.world import SiteDouble, World
 from yunhe.core.lifecycle import CancelRequested
+from yunhe.hub.accounts import administration
 from yunhe.hub.accounts.service import Principal
 from yunhe.hub.catalogue import service as catalogue
 from yunhe.hub.catalogue.service import SiteChange
 from yunhe.hub.intake.explaining import Explainer, quote_view, why
 from yunhe.hub.matching.looking import Rounds
-from yunhe.hub.orders import events, views
+from yunhe.hub.orders import events, starting, views
 from yunhe.hub.orders.booking import URGENT
 from yunhe.hub.orders.events import LeaseEvent
 from yunhe.hub.platform.context import Platform
@@ -301,6 +302,39 @@ def test_a_booking_waits_for_a_job_that_is_being_stopped(world: World) -> None:
     north.run()
     assert world.state(first) == "succeeded"
     assert world.start_booked() == 1
+    world.check()
+
+
+def test_what_cannot_begin_yet_holds_nobody_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "MOST", 2)
+    silent = [world.site(name) for name in ("east", "north", "west")]
+    stuck = world.submit("lab", **whole(array=3))
+    assert world.round() == 3
+    world.site("south")
+    advance(world, 1)
+    good = world.submit("mill", **whole("in 59m"))
+    assert world.round() == 1
+    for site in silent:
+        world.sites.pop(site.id)
+    assert good > stuck, "it comes behind them in each look"
+    advance(world, HOUR)
+    assert [world.start_booked() for _ in range(3)] == [0, 1, 0]
+    assert [task.state for task in world.tasks(stuck)] == ["booked"] * 3
+    world.check()
+
+
+def test_who_has_used_up_the_own_quota_does_not_go_before_others(world: World) -> None:
+    world.organisation("small", quota_milli=4_000)
+    world.site("north")
+    order = world.submit("small", **whole())
+    assert world.round() == 1
+    before = world.order(order).priority
+    less = administration.Change(OPERATOR, "small", {"quota_milli": 1_000})
+    world.write(administration.change_organisations, less)
+    advance(world, HOUR + MINUTE)
+    assert world.start_booked() == 0
+    assert (world.tasks(order)[0].state, world.order(order).priority) == ("pending", before)
+    assert "quota" in world.rows("SELECT detail FROM fact WHERE kind = 'booking_lost'")[0].detail
     world.check()
 
 

@@ -151,6 +151,7 @@ class World:
         self.platform, self.clock = platform, clock
         places = frozenset(place_coordinates())
         self.pricer, self.shapes = Pricer(platform, places), Shapes(places)
+        self.timer = starting.Timer(self.shapes)
         self.committer, self.sync = Committer(platform.settings), SyncHandler(metering.accept, platform.settings)
         self.sites: dict[str, SiteDouble] = {}
         self._deposits = 0
@@ -247,7 +248,7 @@ class World:
             def supply() -> Supply:
                 return catalogue.supply(conn, now_ms, settings.silent_after_ms)
 
-            return starting.look(conn, supply, self.shapes, now_ms, also_gone=True)
+            return self.timer.look(conn, supply, now_ms, also_gone=True)
 
     def start_booked(self) -> int:
         """Bookings whose time has come begin, and every site hears of it."""

@@ -19,12 +19,12 @@ from yunhe.hub.catalogue.service import SUPPLY_TOPIC
 from yunhe.hub.matching.keeping import Decided, Keeper
 from yunhe.hub.matching.recording import Recorder
 from yunhe.hub.matching.worker import RoundWorker
-from yunhe.hub.orders import delaying, rooms, snapshot, starting
+from yunhe.hub.orders import delaying, rooms, snapshot
 from yunhe.hub.orders.commit import Committer, PlanCommit
 from yunhe.hub.orders.create import ROUND
 from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.snapshot import View
-from yunhe.hub.orders.starting import Due
+from yunhe.hub.orders.starting import Due, Timer
 from yunhe.hub.platform import leader
 from yunhe.hub.platform.context import Platform
 from yunhe.hub.platform.leader import Leader
@@ -44,6 +44,7 @@ class Matching:
         self._platform = platform
         self._leader = lead
         self._shapes = shapes
+        self._timer = Timer(shapes)
         self._committer = Committer(platform.settings)
         self._crash_point = crash_point
         self._worker = RoundWorker()
@@ -141,7 +142,7 @@ class Matching:
         def supply() -> Supply:
             return catalogue.supply(conn, now_ms, settings.silent_after_ms)
 
-        return starting.look(conn, supply, self._shapes, now_ms, also_gone=also_gone)
+        return self._timer.look(conn, supply, now_ms, also_gone=also_gone)
 
     def _cause(self, snapshot: Snapshot, woken_by: set[str]) -> str:
         """Why a round was held: orders came, the one before placed some, units came free, a site changed, or time."""

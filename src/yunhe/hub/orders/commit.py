@@ -124,11 +124,14 @@ class Committer:
             for row in rows
             if row.pool_id in pools and sites[pools[row.pool_id].site_id].connected
         }
-        kept = _within_quota(tx, _reserve_pools(tx, list(wanted)), orders)
+        reserved = _reserve_pools(tx, list(wanted))
+        kept = _within_quota(tx, reserved, orders)
+        over_quota = {wanted[a].lease_id for a in set(reserved) - set(kept)}
         placements = [_Placement(orders[a.order_id], wanted[a], a, due.open_orders[a.order_id]) for a in kept]
         self._write(tx, placements, pools, sites)
         begun = {p.row.lease_id for p in placements}
-        starting.lose(tx, [row for row in rows if row.lease_id not in begun], due.supply, self._policy)
+        left = [row for row in rows if row.lease_id not in begun]
+        starting.lose(tx, left, over_quota, due.supply, self._policy)
         return len(placements)
 
     def _write(self, tx: Tx, placements: list[_Placement], pools: dict[str, Pool], sites: dict[str, Site]) -> None:
