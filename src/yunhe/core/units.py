@@ -9,6 +9,7 @@
 | duration  | `20ms`, `6h`, `1h30m`, `2d`              | ms                                   | 366 days |
 | latency   | `20ms:shanghai`, `9ms:shanghai:one-way`  | us, a place, a kind                  | 10 s     |
 | money     | `3.50CNY`                                | micro-CNY                            | 1e9 CNY  |
+| rate      | `3.50CNY`, per unit hour or kWh          | micro-CNY                            | 1e4 CNY  |
 | carbon    | `400g/kWh`                               | g/kWh                                | 5000     |
 
 Numbers are exact (`Fraction`), never floats.  What is finer than the held unit is rounded up, except money, which is
@@ -31,6 +32,7 @@ MAX_BANDWIDTH_BPS = 10**15
 MAX_DURATION_MS = 366 * 86_400_000
 MAX_LATENCY_US = 10_000_000
 MAX_MONEY_MICROCNY = 10**15
+MAX_RATE_MICROCNY = 10**10  # so that what is computed with a rate fits 64 bits
 MAX_CARBON_G_PER_KWH = 5_000
 
 MICRO = 1_000_000
@@ -272,7 +274,7 @@ def place_id(name: str) -> str:
     return name.strip().lower()
 
 
-def parse_money(text: str, field: str = "amount", *, zero_ok: bool = True) -> int:
+def parse_money(text: str, field: str = "amount", *, zero_ok: bool = True, most: int = MAX_MONEY_MICROCNY) -> int:
     """`3.50CNY` -> 3_500_000 micro-CNY, exactly; more than 6 decimals are refused."""
     example = "3.50CNY"
     if text.strip()[:1] in ("¥", "￥"):
@@ -281,7 +283,7 @@ def parse_money(text: str, field: str = "amount", *, zero_ok: bool = True) -> in
     micro = number * _unit_factor(unit, {"CNY": MICRO}, field, example)
     if micro.denominator != 1:
         raise _refuse(f"{_shown(text)} has more than 6 decimals", field, example)
-    return _bounded(int(micro), MAX_MONEY_MICROCNY, "1000000000CNY", field, zero_ok=zero_ok, example=example)
+    return _bounded(int(micro), most, f"{most // MICRO}CNY", field, zero_ok=zero_ok, example=example)
 
 
 def parse_carbon(text: str, field: str = "max_carbon") -> int:

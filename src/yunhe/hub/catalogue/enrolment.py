@@ -190,7 +190,7 @@ def terms_changes(site: SiteRecord, terms: SiteTerms) -> dict[str, object]:
     assumed = list(site.assumed)
     for name, text in _stated(terms).items():
         column, figure = TERMS[name]
-        changes[column] = units.parse_money(text, name)
+        changes[column] = units.parse_money(text, name, most=units.MAX_RATE_MICROCNY)
         if figure in assumed:
             assumed.remove(figure)
     if changes:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from yunhe.core import units
 from yunhe.core.errors import InvalidInput
@@ -102,7 +102,7 @@ def _forecast(stated: ForecastSpec, name: str, now_ms: int) -> Forecast:
         raise InvalidInput("is no full hour with its zone", field=f"{field}.first", hint="as 2026-12-01T08:00+08:00")
     if stated.values and abs(ms - now_ms) > MAX_DISTANCE_MS:
         raise InvalidInput("is more than 14 days from now", field=f"{field}.first", hint="state it again nearer to it")
-    parse = units.parse_money if name == "power" else units.parse_carbon
+    parse = partial(units.parse_money, most=units.MAX_RATE_MICROCNY) if name == "power" else units.parse_carbon
     return Forecast(ms // HOUR_MS, tuple(parse(text, f"{field}.values[{i}]") for i, text in enumerate(stated.values)))
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
+from yunhe.core import units
 from yunhe.core.demand import Shape
-from yunhe.core.errors import OverBudget, Refused
+from yunhe.core.errors import OverBudget, Refused, TooLarge
 from yunhe.core.placement.calendar import is_booking
 from yunhe.core.round import Quote, quote
 from yunhe.core.supply import Free, Supply
@@ -164,7 +165,14 @@ def _unused(supply: Supply) -> Supply:
 
 def _hold(found: Quote, budget_microcny: int | None, attempts: int) -> int:
     if found.offers:
-        return max(offer.hold.total for offer in found.offers) * attempts
+        most = max(offer.hold.total for offer in found.offers) * attempts
+        if most > units.MAX_MONEY_MICROCNY:  # of an amount that anybody states; the ledger adds in 64 bits
+            raise TooLarge(
+                f"may cost {units.format_money(most)}, more than {units.format_money(units.MAX_MONEY_MICROCNY)}",
+                field="duration",
+                hint="state a budget, which leaves out dear places, or lower `duration`, `retries` or the array",
+            )
+        return most
     dear = [
         reason
         for site in found.refused
