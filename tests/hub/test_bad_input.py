@@ -96,6 +96,8 @@ VALUES: list[tuple[dict[str, object], str]] = [
     ({"requirement": {"cores": 1, "latency": "20ms:atlantis"}}, "requirement.latency"),
     ({"duration": "-5m"}, "duration"),
     ({"duration": "400d"}, "duration"),
+    ({"start_at": "2026-12-01T08:00Z\x00"}, "start_at"),
+    ({"deadline": "2026-12-01T08:00Z\x00"}, "deadline"),
     ({"budget": "1e9CNY"}, "budget"),
     ({"budget": "5EUR"}, "budget"),
     ({"array": 0}, "array"),

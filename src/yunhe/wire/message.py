@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 NO_NUL = r"^[^\x00]*$"  # what a database cannot hold as text
-Quantity = Annotated[str, Field(min_length=1, max_length=60)]
+Quantity = Annotated[str, Field(min_length=1, max_length=60, pattern=NO_NUL)]
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[\w][\w .:-]*$")]
 
 
