@@ -83,6 +83,10 @@ def test_an_account_is_changed_by_operators_alone(client: ApiClient, as_role: Ma
     assert patch({"weight": 5}, operator, "nobody")[0] == 404
     for wrong in ({"weight": 0}, {"quota_cores": -1}, {"quota_cores": "all"}, {"credit_limit": "much"}, {"id": "x"}):
         assert patch(wrong, operator)[0] == 422, wrong
+    for quota in (-1, 0.0001, 1e10, "all", True):
+        status, told = patch({"quota_cores": quota}, operator)
+        assert (status, told["field"]) == (422, "quota_cores"), told
+        assert "must be 0, a number from 0.001 to 1e+09, or 'none'" in str(told["detail"]), told
     status, lab = patch({"quota_cores": 2.5, "credit_limit": "10CNY", "name": "The lab", "weight": 7}, operator)
     assert (status, lab["quota_milli"], lab["credit_limit_microcny"], lab["name"], lab["weight"]) == (
         200,

@@ -2,18 +2,38 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from yunhe.wire.message import NUMBER, Answer, Message, Name, Quantity
 
 Role = Literal["customer", "provider", "operator", "auditor"]
 
 
+MAX_CORES = 1e9
+MIN_CORES = 0.001  # what a quota is kept in
+
+
+def _kept_exactly(cores: float) -> float:
+    if 0 < cores < MIN_CORES:
+        raise ValueError(f"must be 0, or from {MIN_CORES} to {MAX_CORES:.0e}")
+    return cores
+
+
+Cores = Annotated[float, Field(ge=0, le=MAX_CORES, allow_inf_nan=False), NUMBER, AfterValidator(_kept_exactly)]
+
+
+def _quota_or_none(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValidationError:  # one per branch, and each names its own form alone
+        raise ValueError(f"must be 0, a number from {MIN_CORES} to {MAX_CORES:.0e}, or 'none'") from None
+
+
 class OrganisationRequest(Message):
     id: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9-]*$")]
     name: Name
     credit_limit: Quantity = "0CNY"
-    quota_cores: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), NUMBER] | None = None
+    quota_cores: Cores | None = None
     weight: Annotated[int, Field(ge=1, le=1000), NUMBER] = 1
 
 
@@ -22,7 +42,7 @@ class OrganisationChange(Message):
 
     name: Name | None = None
     credit_limit: Quantity | None = None
-    quota_cores: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), NUMBER] | Literal["none"] | None = None
+    quota_cores: Annotated[Cores | Literal["none"], WrapValidator(_quota_or_none)] | None = None
     weight: Annotated[int, Field(ge=1, le=1000), NUMBER] | None = None
 
 
