@@ -26,7 +26,9 @@ def settings_of(provider: FakeProvider, secret: Path, **chosen: object) -> SignI
     secret.write_text(CLIENT_SECRET + "\n")
     values = {"id": STAFF, "name": "Staff", "issuer": provider.url, "client_id": CLIENT_ID, "timeout_ms": 1_500}
     staff = ProviderSettings.model_validate({**values, "client_secret_file": secret, **chosen})
-    return SignInSettings(console_url=CONSOLE, providers=(staff,), sessions_each=3, begun_at_once=10)
+    return SignInSettings(
+        console_url=CONSOLE, providers=(staff,), sessions_each=3, begun_at_once=10, begun_per_minute=60
+    )
 
 
 class Door:

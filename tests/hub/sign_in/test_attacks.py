@@ -75,6 +75,15 @@ def test_a_flood_of_beginnings_is_bounded_and_leaves_the_newest(
     refused(door.finish(first), "is over")
 
 
+def test_one_address_begins_so_many_in_a_minute(door: Door, linked: dict[str, str], clock: FakeClock) -> None:
+    clock.ms += 60_000 - clock.ms % 60_000
+    assert [door.begin("f" * 40).status_code for _ in range(61)] == [200] * 60 + [429]
+    answer = door.begin("f" * 40)
+    assert (answer.json()["code"], answer.json()["hint"]) == ("rate_limited", "try again in a minute")
+    clock.ms += 60_000
+    assert door.finish(door.came("y" * 40)).status_code == 201
+
+
 @pytest.mark.parametrize(
     "body",
     [

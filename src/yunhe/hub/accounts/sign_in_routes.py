@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, status
+from fastapi import APIRouter, Depends, Query, Request, status
 
 from yunhe.hub.accounts import identities
 from yunhe.hub.accounts.identities import Identity, Link
 from yunhe.hub.accounts.service import Accounts, Principal
 from yunhe.hub.accounts.sign_in import Came, SignIn
 from yunhe.hub.platform.context import Platform
+from yunhe.hub.platform.throttle import Throttle
 from yunhe.wire.api import (
     IdentityPage,
     IdentityView,
@@ -34,6 +35,8 @@ def router(platform: Platform, accounts: Accounts, sign_in: SignIn) -> APIRouter
 
 
 def _people(routes: APIRouter, platform: Platform, accounts: Accounts, sign_in: SignIn) -> None:
+    throttle = Throttle(platform.settings.sign_in.begun_per_minute, "too many sign-ins are begun from this address")
+
     @routes.get("/sign-in", tags=["facts"])
     async def providers() -> SignInProviders:
         """Through whom one can sign in; without a key."""
@@ -41,8 +44,9 @@ def _people(routes: APIRouter, platform: Platform, accounts: Accounts, sign_in: 
         return SignInProviders(providers=found)
 
     @routes.post("/sign-in/{provider}", tags=["facts"])
-    async def begin(provider: str, body: SignInRequest) -> SignInBegun:
+    async def begin(provider: str, body: SignInRequest, request: Request) -> SignInBegun:
         """Begin: where to send the browser; without a key."""
+        throttle.check(request.client.host if request.client else "", platform.clock.now_ms())
         begun = await sign_in.begin(provider, body.browser_sha256, body.port)
         return SignInBegun(url=begun.url, expires_utc_ms=begun.expires_ms)
 

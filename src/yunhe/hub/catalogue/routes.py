@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, status
 from sqlalchemy import Connection
 
-from yunhe.core.errors import NotFound, RateLimited
+from yunhe.core.errors import NotFound
 from yunhe.core.supply import SiteState
 from yunhe.facts import load
 from yunhe.hub.accounts.service import Accounts, Principal
@@ -14,6 +14,7 @@ from yunhe.hub.catalogue import enrolment, service, views
 from yunhe.hub.catalogue.records import LISTED, PoolRecord, SiteFilter, SiteRecord
 from yunhe.hub.catalogue.service import SiteChange
 from yunhe.hub.platform.context import Platform
+from yunhe.hub.platform.throttle import Throttle
 from yunhe.wire.api import (
     EnrolmentToken,
     EnrolmentTokenRequest,
@@ -28,9 +29,7 @@ from yunhe.wire.link import Enrol, Enrolled
 from yunhe.wire.message import NO_NUL
 
 # Enrolling is open to callers without a key, so guesses at tokens are slowed down. A token has 256 random bits.
-ENROL_CALLS = 30
-ENROL_WINDOW_MS = 60_000
-ENROL_ADDRESSES = 10_000
+ENROL_CALLS = 30  # of one address in a minute
 MAX_SITES = 1_000  # of one page
 
 
@@ -156,27 +155,10 @@ def _changes(platform: Platform, accounts: Accounts) -> APIRouter:
 # --- enrolment ----------------------------------------------------------------------------------------------------
 
 
-class Throttle:
-    """At most `ENROL_CALLS` calls of one address in a window; kept in this process alone."""
-
-    def __init__(self) -> None:
-        self._calls: dict[str, int] = {}
-        self._window = 0
-
-    def check(self, address: str, now_ms: int) -> None:
-        """Raises RateLimited."""
-        window = now_ms // ENROL_WINDOW_MS
-        if window != self._window or len(self._calls) >= ENROL_ADDRESSES:
-            self._calls, self._window = {}, window
-        self._calls[address] = self._calls.get(address, 0) + 1
-        if self._calls[address] > ENROL_CALLS:
-            raise RateLimited("too many attempts to enrol", hint="try again in a minute")
-
-
 def _enrolment(platform: Platform, accounts: Accounts) -> APIRouter:
     routes = APIRouter(tags=["catalogue"])
     Operator = Annotated[Principal, Depends(accounts.require("operator"))]
-    throttle = Throttle()
+    throttle = Throttle(ENROL_CALLS, "too many attempts to enrol")
 
     @routes.post("/enrolment-tokens", status_code=status.HTTP_201_CREATED)
     async def create_token(body: EnrolmentTokenRequest, principal: Operator) -> EnrolmentToken:

@@ -116,6 +116,9 @@ class SignInSettings(_Frozen):
     begun_ms: int = Field(default=600_000, ge=1_000, le=3_600_000)  # time to type a password and a second factor
     session_ms: int = Field(default=8 * 3_600_000, ge=1_000, le=30 * 86_400_000)  # a working day
     begun_at_once: int = Field(default=10_000, ge=10)  # sign-ins that are begun; the oldest goes
+    # From one address, so that one alone cannot push out what others began: in the 10 minutes of `begun_ms` it fills
+    # 60 % of `begun_at_once`. All who come through a console come from its address.
+    begun_per_minute: int = Field(default=600, ge=1)
     sessions_each: int = Field(default=50, ge=1)  # of one person at one time; the oldest goes
     leeway_ms: int = Field(default=30_000, ge=0, le=300_000)  # by which a provider's clock may differ
 
