@@ -306,9 +306,11 @@ def say_next(say: Say, network: Network) -> None:
     say("  yunhe submit --cores 0.1 --latency 20ms:shanghai --budget 1CNY --follow -- python3 -c 'print(6 * 7)'")
     say("  yunhe pools          what there is, and how fast it was measured")
     say("  yunhe orders         what you ordered")
-    if network.console_url:
-        say(f"In a browser: {network.console_url}  (sign in with the key in {network.data_dir}/customer.key)")
-    say(f"  YUNHE_API_KEY=$(cat {network.data_dir}/hub/operator.key) yunhe ledger trial-balance   as the operator")
+    console = f"In a browser: {network.console_url}" if network.console_url else "  yunhe console serve  a web page"
+    say(f"{console}  (sign in with the key in {network.data_dir}/customer.key)")
+    say(
+        f"  YUNHE_API_KEY=$(cat {network.data_dir}/hub/operator.key) yunhe rounds   as the operator; also audit, ledger trial-balance"
+    )
     say("Ctrl-C stops it.")
 
 

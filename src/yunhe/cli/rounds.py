@@ -97,7 +97,7 @@ def _show_round(found: RoundDetail) -> None:
         (
             ("round", str(head.id)),
             ("time", moment(head.at_utc_ms)),
-            ("held because", CAUSES.get(head.cause, head.cause)),
+            ("reason", CAUSES.get(head.cause, head.cause)),
             ("took", _ms(head.took_ms)),
             ("network", f"{found.pools} pools at {found.sites} sites"),
             ("orders", f"{head.open_orders} open, {head.waiting} wait, {head.unplaceable} fit nowhere"),
