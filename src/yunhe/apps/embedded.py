@@ -308,9 +308,8 @@ def say_next(say: Say, network: Network) -> None:
     say("  yunhe orders         what you ordered")
     console = f"In a browser: {network.console_url}" if network.console_url else "  yunhe console serve  a web page"
     say(f"{console}  (sign in with the key in {network.data_dir}/customer.key)")
-    say(
-        f"  YUNHE_API_KEY=$(cat {network.data_dir}/hub/operator.key) yunhe rounds   as the operator; also audit, ledger trial-balance"
-    )
+    operator = f"YUNHE_API_KEY=$(cat {network.data_dir}/hub/operator.key)"
+    say(f"  {operator} yunhe rounds   as the operator; also audit, ledger trial-balance")
     say("Ctrl-C stops it.")
 
 
