@@ -58,7 +58,14 @@ def crowded(draw: st.DrawFn) -> Snapshot:
             risk = draw(st.sampled_from([0, 1, 5, 60]) | st.integers(0, HOUR))
             held.append(
                 Held(
-                    f"spot{n}@{pool.id}.0", 1, pool.id, milli, bytes_, risk, draw(st.sampled_from([False, False, True]))
+                    f"spot{n}@{pool.id}.0",
+                    1,
+                    pool.id,
+                    milli,
+                    bytes_,
+                    risk,
+                    draw(st.sampled_from([False, False, True])),
+                    draw(st.sampled_from(["one", "two", "three"])),
                 )
             )
         free[pool.id] = Free(min(rest, draw(st.sampled_from([0, 0, 500, 1_000]))), memory)
@@ -118,6 +125,12 @@ class Left:
         self.add(room.pool_id, -need[0] * room.tasks, -need[1] * room.tasks)
 
 
+def of_others(seen: Snapshot, row: int, leases: list[Held]) -> list[Held]:
+    """Those that may end for the order of the row."""
+    account = seen.accounts[int(seen.queue.account[row])].id
+    return [one for one in leases if one.account != account]
+
+
 def covering(running: list[Held], units: int, memory: int) -> Iterator[tuple[Held, ...]]:
     for n in range(len(running) + 1):
         for some in combinations(running, n):
@@ -147,7 +160,8 @@ def test_only_spot_leases_end_and_no_more_than_the_least_work_is_lost(seen: Snap
         ended = tuple(held[key] for key in room.leases)
         assert {one.pool_id for one in ended} <= {room.pool_id}
         units, memory = left.lacks(room.pool_id, need[room.pool_id], room.tasks)
-        ways = list(covering(left.spot[room.pool_id], units, memory))
+        assert ended == tuple(of_others(seen, row, list(ended)))
+        ways = list(covering(of_others(seen, row, left.spot[room.pool_id]), units, memory))
         assert cost(ended) == min(map(cost, ways))
         for one in ended:
             others = [o for o in ended if o is not one]
@@ -158,7 +172,7 @@ def test_only_spot_leases_end_and_no_more_than_the_least_work_is_lost(seen: Snap
                 everywhere = [
                     cost(way)[0]
                     for pool, each in need.items()
-                    for way in covering(left.spot[pool], *left.lacks(pool, each))
+                    for way in covering(of_others(seen, row, left.spot[pool]), *left.lacks(pool, each))
                 ]
                 assert cost(ended)[0] == min(everywhere)
         left.end(room, need[room.pool_id])
@@ -233,8 +247,10 @@ def test_the_units_go_to_the_order_as_they_come_and_nothing_ends_for_it_twice(
     raise AssertionError("it never got its units")
 
 
-def held(n: int, milli: int, at_risk_ms: int, pool: str = "s1:cpu", leaving: bool = False) -> Held:
-    return Held(f"spot{n}.0", 1, pool, milli, 0, at_risk_ms, leaving)
+def held(
+    n: int, milli: int, at_risk_ms: int, pool: str = "s1:cpu", leaving: bool = False, account: str = "other"
+) -> Held:
+    return Held(f"spot{n}.0", 1, pool, milli, 0, at_risk_ms, leaving, account)
 
 
 FULL = {"s1:cpu": Free(0, 32 * GIB), "s1:far": Free(0, 32 * GIB)}
@@ -245,6 +261,20 @@ def test_the_pool_where_the_least_is_lost_is_taken_and_a_checkpoint_counts() -> 
     old, saved = held(1, 4_000, HOUR), held(2, 4_000, 1_000, "s1:far")
     seen = replace(a_snapshot(supply, (a_shape(cores_milli=4_000),), {}), held=(old, saved))
     assert plan_round(seen, POLICY, NOW, 0).preempted == (Preemption("o000", 1, "s1:far", 1, (saved.key,)),)
+
+
+def test_no_lease_ends_for_an_order_of_its_own_account() -> None:
+    supply = a_supply(a_site(), a_pool(), a_pool("s1:far"), free=FULL)
+    own, foreign = held(1, 4_000, 5, account="one"), held(2, 4_000, HOUR, "s1:far")
+    accounts = an_account("one"), an_account("two")
+    shape = a_shape(cores_milli=4_000)
+    alone = a_snapshot(supply, (shape,), {}, accounts=accounts)
+    assert plan_round(replace(alone, held=(own,)), POLICY, NOW, 0).preempted == ()
+    [room] = plan_round(replace(alone, held=(own, foreign)), POLICY, NOW, 0).preempted
+    assert room.leases == (foreign.key,), "though more is lost"
+    both = a_snapshot(supply, (shape,), {"age_ms": 9}, {"account": 1}, accounts=accounts)
+    [room] = plan_round(replace(both, held=(own,)), POLICY, NOW, 0).preempted
+    assert (room.order_id, room.leases) == ("o001", (own.key,)), "it ends for others"
 
 
 def test_a_spot_order_makes_nobody_end_and_comes_last_whatever_its_priority() -> None:

@@ -83,6 +83,19 @@ def test_a_spot_order_costs_less_by_the_policys_factor_and_its_charge_is_compute
     assert world.order(cheap).hold_microcny < world.order(dear).hold_microcny
 
 
+def test_a_spot_lease_does_not_end_for_an_order_of_its_own_account(world: World) -> None:
+    site = world.site("north")
+    young = spot(world)
+    assert world.round() == 1
+    start(site)
+    own = world.submit("lab", requirement={"cores": 4, "memory": "64MiB"})
+    assert world.round() == 0
+    assert told(site) == [] and rooms_of(world, own) == (None, 0)
+    ordinary(world)
+    world.round()
+    assert told(site) == [f"{young}.0"], "it ends for others"
+
+
 def test_a_spot_lease_ends_for_an_ordinary_order_which_gets_the_units_and_goes_on_later(world: World) -> None:
     site = world.site("north")
     young = spot(world)

@@ -39,7 +39,7 @@ def recorded() -> RecordedRound:
 
 def test_what_spot_leases_hold_and_what_ends_comes_back_too() -> None:
     free = {"s1:cpu": Free(0, 32 * GIB)}
-    held = Held("spot.0", 3, "s1:cpu", 8_000, GIB, 5, leaving=False), Held("gone.0", 1, "s1:cpu", 0, 0, 9, leaving=True)
+    held = Held("spot.0", 3, "s1:cpu", 8_000, GIB, 5, False, "a"), Held("gone.0", 1, "s1:cpu", 0, 0, 9, True, "b")
     seen = a_snapshot(a_supply(a_site(), a_pool(), free=free), (a_shape(),), {}, {})
     seen = replace(seen, held=held, rooms=(Room("o001", "s1:cpu", 1),))
     plan = plan_round(seen, Policy(), NOW_MS, 7)

@@ -2,7 +2,9 @@
 
 After a round has given out what is free to the orders that are not spot, those of them that only wait because pools
 are busy are looked at in the round's order.  For each, of all pools where the end of spot leases frees enough, the one
-is taken where the least work is lost (`core.reclaim`).  These leases end, and until then the order has a `Room` there:
+is taken where the least work is lost (`core.reclaim`).  No lease ends for an order of its own account: what is ended
+for others is not paid, and nobody is to choose that for himself.
+These leases end, and until then the order has a `Room` there:
 
 - the rounds that follow give it what has come before they look at anybody else, and keep what comes for the rest;
 - a room that cannot come true (the units went to others than the network) counts no more, and the order waits like
@@ -72,21 +74,24 @@ class _Pool:
     """Spot leases of one pool: what may end, and what of it is coming already and promised to nobody."""
 
     leases: list[Held] = field(default_factory=list)
+    accounts: set[str] = field(default_factory=set)  # whose they are
     coming: int = 0
     coming_memory: int = 0
-    _sums: tuple[list[int], list[int], int] | None = None  # units and work lost, the least lost per unit first; memory
+    # For an account (None: that holds none here): units and work lost, the least lost per unit first; memory.
+    _sums: dict[str | None, tuple[list[int], list[int], int]] = field(default_factory=dict)
 
-    @property
-    def milli(self) -> int:
-        return self._summed()[0][-1]
+    def for_(self, account: str) -> list[Held]:
+        """Leases that may end for an order of `account`: those of others."""
+        return [one for one in self.leases if one.account != account]
 
-    @property
-    def memory(self) -> int:
-        return self._summed()[2]
+    def most(self, account: str) -> tuple[int, int]:
+        """Units and memory that may be freed for `account`."""
+        milli, _, memory = self._summed(account)
+        return milli[-1], memory
 
-    def least_lost(self, units: int) -> int:
-        """No choice of leases that frees `units` loses less."""
-        milli, lost, _ = self._summed()
+    def least_lost(self, units: int, account: str) -> int:
+        """No choice of leases that frees `units` for `account` loses less."""
+        milli, lost, _ = self._summed(account)
         whole = int(np.searchsorted(milli, units, "right")) - 1
         if units <= 0 or whole == len(milli) - 1:
             return lost[-1] if units > 0 else 0
@@ -96,15 +101,20 @@ class _Pool:
     def end(self, leases: Iterable[Held]) -> None:
         gone = {one.key for one in leases}
         self.leases = [one for one in self.leases if one.key not in gone]
-        self._sums = None
+        self._sums = {}
 
-    def _summed(self) -> tuple[list[int], list[int], int]:
-        if self._sums is None:
-            by_loss = sorted(self.leases, key=lambda one: one.at_risk_ms)
-            milli = [0, *accumulate(one.milli for one in by_loss)]
-            lost = [0, *accumulate(one.milli * one.at_risk_ms for one in by_loss)]
-            self._sums = milli, lost, sum(one.memory_bytes for one in by_loss)
-        return self._sums
+    def _summed(self, account: str) -> tuple[list[int], list[int], int]:
+        which = account if account in self.accounts else None
+        if which not in self._sums:
+            self._sums[which] = self._sum(self.for_(account))
+        return self._sums[which]
+
+    @staticmethod
+    def _sum(leases: list[Held]) -> tuple[list[int], list[int], int]:
+        by_loss = sorted(leases, key=lambda one: one.at_risk_ms)
+        milli = [0, *accumulate(one.milli for one in by_loss)]
+        lost = [0, *accumulate(one.milli * one.at_risk_ms for one in by_loss)]
+        return milli, lost, sum(one.memory_bytes for one in by_loss)
 
 
 class Rooms:
@@ -114,11 +124,13 @@ class Rooms:
         self._classes = grouped
         self._policy = policy
         self._queue = snapshot.queue
+        holders = {one.account for one in snapshot.held}
+        self._owner = [account.id if account.id in holders else "" for account in snapshot.accounts]  # of leases
         self._class = grouped.of_shape[snapshot.queue.shape]
         self._pools: dict[int, _Pool] = defaultdict(_Pool)
         self._promises: list[tuple[int, int, int]] = []  # row, pool, tasks
         self._served: set[int] = set()  # rows for which units are coming: one room at a time
-        self._dead: set[int] = set()  # classes for which no pool has enough to free
+        self._dead: set[tuple[int, str]] = set()  # classes and accounts for which no pool has enough to free
         self._kept: list[Own] = []  # for rooms
         if not snapshot.held and not snapshot.rooms:
             return
@@ -139,6 +151,7 @@ class Rooms:
             pool.coming, pool.coming_memory = pool.coming + one.milli, pool.coming_memory + one.memory_bytes
         else:
             pool.leases.append(one)
+            pool.accounts.add(one.account)
 
     # --- rooms that there are -------------------------------------------------------------------------------------
 
@@ -238,18 +251,20 @@ class Rooms:
 
     def _room(self, row: int, tasks: int, left: Left, budget: int, *, first: bool) -> Made | None:
         group, account = int(self._class[row]), int(self._queue.account[row])
-        if group in self._dead or left.within[account] <= 0:
+        owner = self._owner[account]
+        if (group, owner) in self._dead or left.within[account] <= 0:
             return None
-        found = self._least(group, left, left.within[account])
+        found = self._least(group, owner, left, left.within[account])
         if found is None:
             return None
         pool, milli, memory = found
         at = self._pools[pool]
         free, free_memory = left.free[pool] + at.coming, left.memory[pool] + at.coming_memory
-        count = min(tasks, _times(free + at.milli, free_memory + at.memory, milli, memory))
+        most, most_memory = at.most(owner)
+        count = min(tasks, _times(free + most, free_memory + most_memory, milli, memory))
         count = min(count, left.within[account] // max(1, milli))
         while True:  # of an array as many as the budget allows; a single task is not held up by it for ever
-            leases = choose(at.leases, milli * count - free, memory * count - free_memory)
+            leases = choose(at.for_(owner), milli * count - free, memory * count - free_memory)
             if len(leases) <= budget or (count == 1 and first):
                 break
             if count == 1:
@@ -262,7 +277,7 @@ class Rooms:
         left.within[account] -= milli * count
         return Made(row, pool, count, leases)
 
-    def _least(self, group: int, left: Left, within: int) -> tuple[int, int, int] | None:
+    def _least(self, group: int, owner: str, left: Left, within: int) -> tuple[int, int, int] | None:
         """The pool where room for one task costs the least work, and what the task takes there; of equal ones the best
         by the order's preference. None where a task fits now, or no pool has enough to free."""
         row, allowed = self._classes.rows[self._classes.kind[group]], self._classes.allowed.get(group)
@@ -278,18 +293,19 @@ class Rooms:
             here = self._pools[pool]
             lacks = milli - left.free[pool] - here.coming
             lacks_memory = need_memory - left.memory[pool] - here.coming_memory
-            if lacks <= here.milli and lacks_memory <= here.memory:
-                bounds.append((here.least_lost(lacks), i, lacks, lacks_memory))
+            most, most_memory = here.most(owner)
+            if lacks <= most and lacks_memory <= most_memory:
+                bounds.append((here.least_lost(lacks, owner), i, lacks, lacks_memory))
         best: tuple[int, int] | None = None
         for bound, i, lacks, lacks_memory in sorted(bounds):
             if best is not None and (bound, i) >= best:
                 break
-            leases = choose(self._pools[int(row.pools[i])].leases, lacks, lacks_memory)
+            leases = choose(self._pools[int(row.pools[i])].for_(owner), lacks, lacks_memory)
             found = cost(leases)[0], i
             best = found if best is None else min(best, found)
         if best is None:
             if not bounds and bool((row.milli <= within).all()):
-                self._dead.add(group)
+                self._dead.add((group, owner))
             return None
         i = best[1]
         return int(row.pools[i]), int(row.milli[i]), int(row.memory[i])

@@ -44,6 +44,7 @@ class Held(NamedTuple):
     memory_bytes: int
     at_risk_ms: int  # what it ran since its start or its newest checkpoint
     leaving: bool  # it was told to end: its units come soon, and it need not be told again
+    account: str  # whose it is
 
     @property
     def key(self) -> tuple[str, int]:

@@ -32,6 +32,7 @@ _HELD = (
         _task.started_ms,
         _task.saved_ms,
         _task.stopping,
+        _order.org,
     )
     .join(store.order, _order.id == _task.order_id)
     .where(
@@ -54,6 +55,7 @@ def held(conn: sa.Connection, now_ms: int) -> tuple[Held, ...]:
             row.memory_bytes,
             0 if row.started_ms is None else max(0, now_ms - row.started_ms - row.saved_ms),
             row.stopping,
+            row.org,
         )
         for row in conn.execute(_HELD)
     )
