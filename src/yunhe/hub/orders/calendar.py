@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from yunhe.core.lifecycle import PLACED, TaskState
+from yunhe.core.lifecycle import PLACED
 from yunhe.core.placement.calendar import Calendar, Span
 from yunhe.core.policy import Policy
 from yunhe.core.supply import Booking, LeaseEnd, Supply
@@ -18,7 +18,7 @@ _task, _order = store.task.c, store.order.c
 _BOOKINGS = (
     sa.select(_task.pool_id, _order.org, _task.booked_from_ms, _task.booked_until_ms, _task.milli, _task.memory_bytes)
     .join(store.order, _order.id == _task.order_id)
-    .where(_task.state == TaskState.BOOKED.value)
+    .where(store.BOOKED)
     .order_by(_task.lease_id)
 )
 _BOOKINGS_OF = _BOOKINGS.where(bulk.any_of(_task.pool_id))

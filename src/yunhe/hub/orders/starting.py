@@ -24,7 +24,7 @@ from yunhe.hub.platform.writer import Tx
 MOST = 500  # that one transaction begins; what is left is found again at once
 
 _task, _order = store.task.c, store.order.c
-_BOOKED = sa.select(_task.lease_id, _task.pool_id, _task.order_id).where(_task.state == TaskState.BOOKED.value)
+_BOOKED = sa.select(_task.lease_id, _task.pool_id, _task.order_id).where(store.BOOKED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -471,7 +471,7 @@ def upgrade() -> None:
         )
         batch_op.create_index(
             "ix_task_booked",
-            ["booked_from_ms"],
+            ["lease_id"],
             unique=False,
             sqlite_where=sa.text("state = 'booked'"),
             postgresql_where=sa.text("state = 'booked'"),
