@@ -80,7 +80,7 @@ def test_a_spot_job_makes_room_and_goes_on_from_its_checkpoint(database_url: str
     site = None
     try:
         site = a_site(network, tmp_path)
-        customer = network.client(hub, network.customer("lab"))
+        customer, other = (network.client(hub, network.customer(name)) for name in ("lab", "institute"))
         run = {
             "command": ["python3", "count.py"],
             "files": {"count.py": PATIENT},
@@ -93,16 +93,16 @@ def test_a_spot_job_makes_room_and_goes_on_from_its_checkpoint(database_url: str
         saved = site.data_dir / "leases" / f"{cheap}.0.1" / "job" / "kept" / "count"
         wait_for(saved.exists, 60)
         body = order_json(run={"command": ["sleep", "1"]}, requirement=need, duration="1m")
-        wants = customer.post("/v1/orders", content=body, headers=JSON).json()["id"]
+        wants = other.post("/v1/orders", content=body, headers=JSON).json()["id"]
         if killed:
             assert hub.process is not None
             assert hub.process.wait(60) != 0
             assert not (site.data_dir / "leases" / f"{cheap}.0.1" / "cancel").is_symlink()
             start(hub)
 
-        wait_for(lambda: shown(customer, wants)["settled"], 90)
-        assert shown(customer, wants)["state"] == "succeeded", site.text()[-2000:]
-        assert (kinds(customer, wants).count("room"), kinds(customer, wants).count("leased")) == (1, 1)
+        wait_for(lambda: shown(other, wants)["settled"], 90)
+        assert shown(other, wants)["state"] == "succeeded", site.text()[-2000:]
+        assert (kinds(other, wants).count("room"), kinds(other, wants).count("leased")) == (1, 1)
         wait_for(lambda: shown(customer, cheap)["settled"], 90)
         assert shown(customer, cheap)["state"] == "succeeded", site.text()[-2000:]
         found = kinds(customer, cheap)
@@ -114,7 +114,7 @@ def test_a_spot_job_makes_room_and_goes_on_from_its_checkpoint(database_url: str
         for charge in charges:
             inputs = {n: v for n, v in charge["inputs"].items() if n in RatingInputs.__dataclass_fields__}
             assert charge["price"]["total_microcny"] == rate(RatingInputs(**inputs)).price.total > 0
-        [full] = customer.get(f"/v1/orders/{wants}/usage").json()["charges"]
+        [full] = other.get(f"/v1/orders/{wants}/usage").json()["charges"]
         price = "price_microcny_per_unit_hour"
         assert charges[0]["inputs"][price] == full["inputs"][price] // 2
         assert network.operator(hub).get("/v1/trial-balance").json()["balanced"]
