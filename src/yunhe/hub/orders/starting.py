@@ -21,7 +21,7 @@ from yunhe.hub.orders.shapes import Shapes
 from yunhe.hub.orders.snapshot import OpenOrder
 from yunhe.hub.platform.writer import Tx
 
-MOST = 500  # that one transaction begins; what is left is found again at once
+MOST = 500  # that one transaction begins; the next look goes on behind them
 
 _task, _order = store.task.c, store.order.c
 _BOOKED = sa.select(_task.lease_id, _task.pool_id, _task.order_id).where(store.BOOKED)
